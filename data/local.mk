@@ -1,0 +1,1 @@
+# data: sources, headers and tests of this folder.

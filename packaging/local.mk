@@ -1,0 +1,1 @@
+# packaging: sources, headers and tests of this folder.

@@ -1,0 +1,1 @@
+# src/cli: sources, headers and tests of this folder.

@@ -1,0 +1,1 @@
+# src/courier: sources, headers and tests of this folder.

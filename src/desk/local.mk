@@ -1,0 +1,1 @@
+# src/desk: sources, headers and tests of this folder.

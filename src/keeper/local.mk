@@ -1,0 +1,1 @@
+# src/keeper: sources, headers and tests of this folder.

@@ -1,0 +1,4 @@
+# src/manifest: sources, headers and tests of this folder.
+noinst_LIBRARIES += libkt_manifest.a
+libkt_manifest_a_CPPFLAGS = $(AM_CPPFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
+libkt_manifest_a_SOURCES =

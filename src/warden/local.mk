@@ -1,0 +1,1 @@
+# src/warden: sources, headers and tests of this folder.

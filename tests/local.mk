@@ -1,0 +1,1 @@
+# tests: sources, headers and tests of this folder.
