@@ -1,0 +1,269 @@
+/* The plan: pure functions that say what is due for one credential, when, and why. No I/O, no clock of their own. */
+#ifndef KEEPER_PLAN_PLAN_H
+#define KEEPER_PLAN_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kt/buf.h"
+#include "kt/clock.h"
+#include "kt/err.h"
+
+/* All times are wall time in ms (kt_ms); 0 means "not known" unless said otherwise. KT_TIME_MAX means "never". */
+
+/* ---- renewal windows ----------------------------------------------------------------------------------------- */
+
+/* A five-field cron expression as bit sets (Vixie's rules: day of month OR day of week when both are restricted). */
+struct kt_plan_cron {
+	uint64_t minutes; /* bit 0..59 */
+	uint32_t hours;   /* bit 0..23 */
+	uint32_t days;    /* bit 1..31 */
+	uint16_t months;  /* bit 1..12 */
+	uint8_t weekdays; /* bit 0..6, Sunday is 0 */
+	bool any_day, any_weekday;
+};
+/* "30 2 * * 1-5", names of months and weekdays, steps, lists, @daily and its kin. KT_E_INVALID otherwise. */
+enum kt_code kt_plan_cron_parse(struct kt_view text, struct kt_plan_cron *ret, struct kt_err *err);
+
+/* A time zone from the bytes of a TZif file (RFC 8536); the caller reads the file. */
+struct kt_plan_zone;
+enum kt_code kt_plan_zone_parse(struct kt_view tzif, struct kt_plan_zone **ret, struct kt_err *err);
+void kt_plan_zone_destroy(struct kt_plan_zone *zone); /* NULL is accepted */
+/* Seconds east of UTC at a wall time; zone NULL: 0 (UTC). */
+int32_t kt_plan_zone_offset(const struct kt_plan_zone *zone, kt_ms wall);
+/* True for a name that is safe to look up below /usr/share/zoneinfo ("Europe/Berlin"; no "..", no leading '/'). */
+bool kt_plan_zone_name_ok(const char *name);
+
+struct kt_plan_window {
+	struct kt_plan_cron cron;        /* when it opens */
+	kt_ms duration;                  /* how long it stays open; > 0 */
+	const struct kt_plan_zone *zone; /* borrowed; NULL: UTC */
+};
+/*
+ * Whether `at` lies in a window, and if not, when the next one opens (within five years, else KT_TIME_MAX). Returns
+ * `at` when inside (or when count is 0). ret_end (or NULL) gets that window's end.
+ */
+kt_ms kt_plan_window_next(const struct kt_plan_window *windows, size_t count, kt_ms at, kt_ms *ret_end);
+
+/* ---- policy and state ---------------------------------------------------------------------------------------- */
+
+enum kt_plan_kind { KT_PLAN_CERTIFICATE, KT_PLAN_TOKEN };
+
+/* What the manifest asks for. Zero means default everywhere. */
+struct kt_plan_policy {
+	enum kt_plan_kind kind;
+	kt_ms renew_before;            /* renewBefore */
+	int renew_before_percentage;   /* 1..99: renews with that part of the life LEFT */
+	bool renewal_disabled;         /* renewal.policy: Disabled */
+	const struct kt_plan_window *windows;
+	size_t window_count;
+};
+
+/* What is on disk, as kt_volume_check or the pipeline found it. */
+enum kt_plan_disk {
+	KT_PLAN_DISK_OK = 0,
+	KT_PLAN_DISK_UNKNOWN,   /* not looked at yet: taken as ok */
+	KT_PLAN_DISK_DRIFTED,   /* our copy is good, the files differ: deliver again */
+	KT_PLAN_DISK_MISSING,   /* the volume is gone (a reboot, an rm): deliver again */
+	KT_PLAN_DISK_OUTDATED,  /* other formats, owners or modes are asked for: deliver again */
+	KT_PLAN_DISK_STALE,     /* delivery of newer material did not finish */
+};
+
+/* What the store knows about one credential. Plain data; the zero value is a resource never seen before. */
+struct kt_plan_state {
+	/* the material in use */
+	bool has_material;
+	kt_ms not_before, not_after;   /* certificate: as in it; token: the end by kt_plan_token_life */
+	kt_ms issued_at;               /* our wall time when it was obtained; 0: not known */
+	/* reasons to issue again, whatever its age */
+	bool request_changed;          /* dnsNames, commonName, duration, usages, isCA, issuerRef, key alg/size, scopes ... */
+	bool issuer_changed;           /* the issuer's own key or certificate is another one */
+	bool material_corrupt;         /* what the store holds does not parse, or chain and names are wrong */
+	bool key_mismatch;             /* key and certificate do not belong together */
+	bool revoked;                  /* or superseded by a reset: must not be used any more */
+	bool binding_changed;          /* a bound token's certificate or DPoP key has rotated */
+	bool secret_deleted;           /* the user took the secret away (secret rm): cert-manager issues anew */
+	bool forced;                   /* renew --force, Issuing=True set by hand */
+	/* on disk */
+	enum kt_plan_disk disk;
+	/* a flight that was begun and not finished */
+	bool in_flight;
+	bool flight_stale;             /* ... for a request that is no longer the one asked for */
+	const char *flight_step;       /* its last committed step, for the text; NULL: unknown */
+	/* the ledger of the current attempt */
+	unsigned failures;             /* in a row; 0 after success */
+	kt_ms last_attempt;            /* when the last one ended */
+	enum kt_code last_code;
+	char last_problem[96];         /* kt_err.problem_type */
+	int64_t retry_after_s;         /* kt_err.retry_after_s of it */
+	bool cause_changed;            /* since then the key, secret, issuer or request changed: forget the backoff */
+	/* others */
+	bool orphan;                   /* no manifest asks for it any more */
+	const char *not_ready;         /* the issuer is not usable yet: what is missing (static text); NULL: ready */
+	uint64_t seed;                 /* kt_plan_seed of credential and revision: makes jitter reproducible */
+};
+
+/* FNV-1a of a credential's identity and revision: the same in every process and run. */
+uint64_t kt_plan_seed(const char *resource, uint64_t revision);
+
+/* ---- the plan ------------------------------------------------------------------------------------------------ */
+
+enum kt_plan_action {
+	KT_PLAN_NONE,      /* nothing, and nothing will ever be due (orphan, disabled) */
+	KT_PLAN_WAIT,      /* nothing now: look again at due_at */
+	KT_PLAN_ISSUE,     /* first material */
+	KT_PLAN_RENEW,     /* time has come */
+	KT_PLAN_REISSUE,   /* the material does not fit any more */
+	KT_PLAN_RESUME,    /* go on with the flight */
+	KT_PLAN_REDELIVER, /* write the material that the store has again */
+	KT_PLAN_ACTION_COUNT
+};
+/* "none", "wait", "issue", ...; never NULL. */
+const char *kt_plan_action_name(enum kt_plan_action action);
+
+/* Why; each has a stable name for JSON (kt_plan_reason_name). */
+enum kt_plan_reason {
+	KT_WHY_NOT_DUE,           /* valid, the renewal point is ahead */
+	KT_WHY_NEVER_ISSUED,
+	KT_WHY_RENEWAL_POINT,     /* the renewal point has passed */
+	KT_WHY_FLOOR,             /* close to its end: outside windows, backoff cut short */
+	KT_WHY_EXPIRED,
+	KT_WHY_REQUEST_CHANGED,
+	KT_WHY_ISSUER_CHANGED,
+	KT_WHY_CORRUPT,
+	KT_WHY_KEY_MISMATCH,
+	KT_WHY_REVOKED,
+	KT_WHY_BINDING_CHANGED,
+	KT_WHY_SECRET_DELETED,
+	KT_WHY_FORCED,
+	KT_WHY_CLOCK,             /* not valid yet by our clock: the clock was or is wrong */
+	KT_WHY_IN_FLIGHT,
+	KT_WHY_DRIFT,             /* files on disk differ, are gone or outdated */
+	KT_WHY_BACKOFF,           /* the last attempt failed: waiting for the next */
+	KT_WHY_NEEDS_CHANGE,      /* refused for good: waits (long) for a change of key, secret or request */
+	KT_WHY_WINDOW,            /* due, but the window is closed */
+	KT_WHY_DISABLED,          /* renewal.policy: Disabled */
+	KT_WHY_ORPHAN,
+	KT_WHY_ISSUER_NOT_READY,
+	KT_WHY_COUNT
+};
+const char *kt_plan_reason_name(enum kt_plan_reason reason);
+
+struct kt_plan {
+	enum kt_plan_action action;
+	enum kt_plan_reason reason;   /* of the action, or of the waiting */
+	enum kt_plan_reason pending;  /* while waiting for backoff, window or issuer: why something is due at all;
+	                               * else equal to reason */
+	kt_ms due_at;                 /* when to look again: <= now when action is to be done; KT_TIME_MAX: never */
+	kt_ms renew_at;               /* the renewal point (status.renewalTime); 0 without material or when disabled */
+	kt_ms alarm_at;               /* the hard floor: not renewed by then is an alarm; 0 without material */
+	kt_ms remove_at;              /* tokens: when it must be off the disk; KT_TIME_MAX for certificates */
+	bool alarm;                   /* now is past alarm_at, or the last failure needs a person */
+	bool remove;                  /* now is past remove_at (or it was revoked): take it off the disk, besides the action */
+	bool abandon;                 /* the flight is stale: drop it, then do the action */
+	bool new_key;                 /* REISSUE for a reason that makes the old key unusable (mismatch, revoked) */
+	char text[256];               /* one line for `keyturn why`: "expires in 2h10m; renews in 40m (2/3 of life)" */
+};
+
+/*
+ * What is due for one credential at `now`. Pure: the same input gives the same answer. Times in it are bounded to
+ * [now - 400 d .. KT_TIME_MAX]; a clock that jumped back makes old ledger times count as now.
+ */
+void kt_plan_decide(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now,
+                    struct kt_plan *ret);
+
+/*
+ * As kt_plan_decide, without the text (it costs most of the time): for the scheduler, where only action and due_at
+ * matter. kt_plan_explain fills text afterwards.
+ */
+void kt_plan_decide_quick(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now,
+                          struct kt_plan *ret);
+void kt_plan_explain(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now,
+                     struct kt_plan *plan);
+
+/* The renewal point of a life [not_before, not_after] with its jitter; what plan uses. KT_TIME_MAX when disabled. */
+kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_before, kt_ms not_after, uint64_t seed);
+
+/* ---- tokens -------------------------------------------------------------------------------------------------- */
+
+/* What a token endpoint's answer says about life; 0: not said. */
+struct kt_plan_token_answer {
+	kt_ms now;            /* wall, when the answer came */
+	kt_ms skew;           /* issuer's clock minus ours, learnt from its Date header; 0: not known */
+	int64_t expires_in_s; /* seconds; 0: absent */
+	kt_ms exp;            /* the JWT's exp claim in ms; 0: absent (opaque) */
+	kt_ms cap;            /* maxLifetime of the manifest; 0: none */
+	kt_ms fallback;       /* configured default life where neither is given; 0: 5 min */
+	kt_ms sent;           /* when the request was sent (expires_in counts from there at worst); 0: now */
+};
+/*
+ * The moment from which the token counts as expired: min(expires_in, exp - now, cap), never before now. *ret_longer
+ * (or NULL) is set when the server gave a longer life than cap (onLongerLifetime).
+ */
+kt_ms kt_plan_token_life(const struct kt_plan_token_answer *answer, bool *ret_longer);
+
+/* ---- retries: one table -------------------------------------------------------------------------------------- */
+
+enum kt_plan_fault {
+	KT_FAULT_OURS,     /* our machine: disk full, memory, damaged state */
+	KT_FAULT_NETWORK,  /* between us and the peer */
+	KT_FAULT_PEER,     /* the peer is down, slow, or breaks its protocol */
+	KT_FAULT_LIMIT,    /* the peer is fine and asks us to wait */
+	KT_FAULT_USER,     /* manifest, credentials or permission: a person must change something */
+	KT_FAULT_CONSUMER, /* the consumer did not take it */
+};
+const char *kt_plan_fault_name(enum kt_plan_fault fault);
+
+/* One row: how failures of a kind are retried. */
+struct kt_plan_retry {
+	const char *problem;   /* ACME error type (without urn prefix) or OAuth error code; NULL: any problem of code */
+	enum kt_code code;     /* where problem is NULL */
+	enum kt_plan_fault fault;
+	kt_ms first;           /* delay after the first failure, before jitter */
+	unsigned growth;       /* factor per further failure, in percent (200: doubles) */
+	kt_ms cap;             /* longest delay */
+	kt_ms floor;           /* shortest delay, also where a credential's end is near */
+	bool obey_retry_after; /* never earlier than asked (asked is already clamped to [1 s, 24 h]) */
+	bool needs_change;     /* waits at `cap` unless key, secret or request change (negative cache) */
+	bool alarm;            /* tell a person at once */
+};
+/* The row for a failure; problem ("" or NULL: none) wins over code. Never NULL. */
+const struct kt_plan_retry *kt_plan_retry_find(enum kt_code code, const char *problem);
+
+/*
+ * How long to wait after failure number `failures` (1 = first): full jitter over the upper half of first * growth^n,
+ * capped; at most 1/8 of life_left (ms until the credential ends; KT_TIME_MAX: no end), never below the row's floor,
+ * never earlier than retry_after_s where the row obeys it. seed: any number that differs per credential.
+ */
+kt_ms kt_plan_retry_delay(const struct kt_plan_retry *row, unsigned failures, int64_t retry_after_s, kt_ms life_left,
+                          uint64_t seed);
+
+/* ---- consumers: notify and prove ----------------------------------------------------------------------------- */
+
+struct kt_plan_task {
+	bool prove;              /* a proof (quick looks first) or a notification */
+	bool superseded;         /* newer material is switched: this one is over */
+	kt_ms started_at;        /* notify: when it became due; prove: when notify succeeded */
+	kt_ms within;            /* the Consumer's `within`; 0: 30 s */
+	unsigned attempts;       /* made so far */
+	kt_ms last_attempt;      /* when the last one ended; 0: none */
+	enum kt_code last_code;  /* of it */
+	int64_t retry_after_s;
+	kt_ms not_after;         /* the credential's end: a task never outlives it; 0: none */
+	uint64_t seed;
+};
+enum kt_plan_task_phase {
+	KT_TASK_QUICK,  /* inside `within`: 50 ms, 100 ms, 200 ms ... 2 s */
+	KT_TASK_LATE,   /* `within` is over: the consumer counts as not proved; tried on, 5 min at most apart */
+	KT_TASK_OVER,   /* superseded or expired: no more tries */
+};
+struct kt_plan_task_next {
+	enum kt_plan_task_phase phase;
+	kt_ms next_at;     /* when to try; KT_TIME_MAX when over */
+	kt_ms deadline;    /* started_at + within */
+	bool just_late;    /* within is over at next_at, or was at now: report "not proved" (exit status 5) */
+};
+void kt_plan_task_decide(const struct kt_plan_task *task, kt_ms now, struct kt_plan_task_next *ret);
+
+#endif
