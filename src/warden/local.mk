@@ -1,1 +1,2 @@
 # src/warden: sources, headers and tests of this folder.
+noinst_HEADERS += src/warden/warden.h
