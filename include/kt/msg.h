@@ -17,10 +17,10 @@
  * deadline) and the fields in table order. A request has an id that the reply repeats; a failed request is answered
  * by a struct kt_err in place of the reply's fields. Descriptors travel only with the messages marked "+fd".
  *
- * Fields: F(type, name, max): max is the largest number of bytes (view, secret) or items (list); 0 for numbers.
- *   u32, u64, i64, flag   numbers; flag is a bool
- *   view                  bytes; borrowed from the frame while the handler runs
- *   secret                bytes; the receiver owns the struct kt_secret (it is destroyed after the handler unless taken)
+ * Fields: F(S, type, name, max): S is handed through (the struct, for offsets); max is the largest number of bytes
+ * (view, secret) or items (list); 0 for numbers. u32, u64, i64, flag   numbers; flag is a bool view bytes; borrowed
+ * from the frame while the handler runs secret                bytes; the receiver owns the struct kt_secret (it is
+ * destroyed after the handler unless taken)
  */
 
 enum kt_room { KT_ROOM_WARDEN = 0, KT_ROOM_KEEPER, KT_ROOM_COURIER, KT_ROOM_DESK, KT_ROOM_COUNT };
@@ -36,53 +36,64 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 
 /* --- everybody ------------------------------------------------------------------------------------------------ */
 /* First frame in both directions. A different build id ends the connection. */
-#define KT_MSG_HELLO(F) F(view, build, 64) F(u32, room, 0) F(u32, pid, 0) F(u32, credit, 0)
+#define KT_MSG_HELLO(F, S) F(S, view, build, 64) F(S, u32, room, 0) F(S, u32, pid, 0) F(S, u32, credit, 0)
 /* Empty success reply. */
-#define KT_MSG_DONE(F)  F(u32, unused, 0)
+#define KT_MSG_DONE(F, S) F(S, u32, unused, 0)
 
 /* --- warden -> room ------------------------------------------------------------------------------------------- */
 /* Settings of the room, before anything else. settings: canonical JSON of kind Agent. secrets_dir, state_dir,
  * socket_path: resolved. +fd for the desk: bound listeners, one per line of `listeners` ("name address\n").
  * +fd for the keeper: the manifest bundle (a sealed memfd). For the courier: none. */
-#define KT_MSG_SETUP(F)                                                                                                \
-	F(u32, mode, 0) F(u32, log_level, 0) F(flag, log_json, 0) F(flag, sandbox, 0) F(u32, generation, 0)            \
-	F(u32, uid, 0) F(u32, gid, 0) F(view, settings, KT_DOC_MAX) F(view, state_dir, KT_PATH_MAX)                    \
-	F(view, secrets_dir, KT_PATH_MAX) F(view, socket_path, KT_PATH_MAX) F(view, listeners, 4096)
+#define KT_MSG_SETUP(F, S)                                                                                             \
+	F(S, u32, mode, 0)                                                                                             \
+	F(S, u32, log_level, 0) F(S, flag, log_json, 0) F(S, flag, sandbox, 0) F(S, u32, generation, 0)                \
+		F(S, u32, uid, 0) F(S, u32, gid, 0) F(S, view, settings, KT_DOC_MAX)                                   \
+			F(S, view, state_dir, KT_PATH_MAX) F(S, view, secrets_dir, KT_PATH_MAX)                        \
+				F(S, view, socket_path, KT_PATH_MAX) F(S, view, listeners, 4096)
 /* A fresh end of the wire to another room. +fd */
-#define KT_MSG_PEER(F)     F(u32, room, 0)
+#define KT_MSG_PEER(F, S) F(S, u32, room, 0)
 /* A new set of manifests for the keeper. +fd (sealed memfd). Reply: DONE, or the error with every complaint. */
-#define KT_MSG_MANIFESTS(F) F(u32, generation, 0)
+#define KT_MSG_MANIFESTS(F, S) F(S, u32, generation, 0)
 /* An accepted control connection for the keeper. +fd */
-#define KT_MSG_ADMIN(F)    F(u32, uid, 0) F(u32, gid, 0) F(u32, pid, 0)
+#define KT_MSG_ADMIN(F, S) F(S, u32, uid, 0) F(S, u32, gid, 0) F(S, u32, pid, 0)
 /* Finish what can't be interrupted and exit 0. */
-#define KT_MSG_SHUTDOWN(F) F(u32, unused, 0)
+#define KT_MSG_SHUTDOWN(F, S) F(S, u32, unused, 0)
 
 /* --- keeper -> warden ----------------------------------------------------------------------------------------- */
 /* Start (or confirm) a room that was left out so far. Reply DONE after its PEER was sent. */
-#define KT_MSG_NEED(F)  F(u32, room, 0)
+#define KT_MSG_NEED(F, S) F(S, u32, room, 0)
 /* uid and gid of names; "" gives (uint32)-1. */
-#define KT_MSG_OWNER(F) F(view, user, 256) F(view, group, 256)
-#define KT_MSG_OWNED(F) F(u32, uid, 0) F(u32, gid, 0)
+#define KT_MSG_OWNER(F, S) F(S, view, user, 256) F(S, view, group, 256)
+#define KT_MSG_OWNED(F, S) F(S, u32, uid, 0) F(S, u32, gid, 0)
 /*
  * Run hook `index` of phase `phase` of a Consumer as the warden's own copy of manifest generation `generation`
- * has it. env_*: KEYTURN_… values. binds: for validate before the switch: lines "staged-dir\tlive-dir\n" to be bind-mounted in a
- * private mount namespace, or empty. delivered_at: wall ms of the switch (a process that started later needs no signal).
+ * has it. env_*: KEYTURN_… values. binds: for validate before the switch: lines "staged-dir\tlive-dir\n" to be
+ * bind-mounted in a private mount namespace, or empty. delivered_at: wall ms of the switch (a process that started
+ * later needs no signal).
  */
-#define KT_MSG_HOOK(F)                                                                                                 \
-	F(u32, generation, 0) F(view, consumer_ns, KT_NAME_MAX) F(view, consumer, KT_NAME_MAX) F(u32, phase, 0)        \
-	F(u32, index, 0) F(view, resource, 600) F(view, secret_dir, KT_PATH_MAX) F(view, step, 64)                     \
-	F(i64, not_after, 0) F(view, fingerprint, 128) F(view, serial, 128) F(view, traceparent, KT_TRACE_MAX)         \
-	F(view, binds, 32768) F(i64, delivered_at, 0)
+#define KT_MSG_HOOK(F, S)                                                                                              \
+	F(S, u32, generation, 0)                                                                                       \
+	F(S, view, consumer_ns, KT_NAME_MAX) F(S, view, consumer, KT_NAME_MAX) F(S, u32, phase, 0) F(S, u32, index, 0) \
+		F(S, view, resource, 600) F(S, view, secret_dir, KT_PATH_MAX) F(S, view, step, 64)                     \
+			F(S, i64, not_after, 0) F(S, view, fingerprint, 128) F(S, view, serial, 128)                   \
+				F(S, view, traceparent, KT_TRACE_MAX) F(S, view, binds, 32768)                         \
+					F(S, i64, delivered_at, 0)
 /* outcome 0 ok, 1 failed (exit status != 0), 2 timed out, 3 could not be run; output: at most 4 KiB, escaped. */
-#define KT_MSG_HOOKED(F)                                                                                               \
-	F(u32, outcome, 0) F(u32, status, 0) F(flag, in_namespace, 0) F(flag, skipped, 0) F(view, what, 1024)          \
-	F(view, output, 4096)
+#define KT_MSG_HOOKED(F, S)                                                                                            \
+	F(S, u32, outcome, 0)                                                                                          \
+	F(S, u32, status, 0) F(S, flag, in_namespace, 0) F(S, flag, skipped, 0) F(S, view, what, 1024)                 \
+		F(S, view, output, 4096)
 /* Start the command that prints the master key. Reply: DONE +fd (the read end of its stdout). */
-#define KT_MSG_MASTER_KEY(F) F(u32, unused, 0)
+#define KT_MSG_MASTER_KEY(F, S) F(S, u32, unused, 0)
 /* One-shot mode: the work is done; the exit status of the command. */
-#define KT_MSG_FINISHED(F)   F(u32, status, 0)
+#define KT_MSG_FINISHED(F, S) F(S, u32, status, 0)
 /* The keeper is ready (daemon: tell systemd; desk and socket may open). */
-#define KT_MSG_READY(F)      F(u32, generation, 0)
+#define KT_MSG_READY(F, S) F(S, u32, generation, 0)
+/*
+ * An administrator asked for it: read the manifests again and hand them over with MANIFESTS. exec: replace the warden
+ * by its program on disk, listeners kept. Reply: DONE when the keeper has taken them, or the error with the complaints.
+ */
+#define KT_MSG_RELOAD(F, S) F(S, flag, exec, 0)
 
 /* --- keeper -> courier ---------------------------------------------------------------------------------------- */
 /*
@@ -90,62 +101,71 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
  * email, termsOfServiceAgreed}. account_url, order_url: "" when not known yet. names: JSON [{"type":"dns","value":…}].
  * not_before/not_after: ms, 0: not asked for. The courier calls back with ACME_SIGN, ACME_SAVE, CHALLENGE.
  */
-#define KT_MSG_ACME(F)                                                                                                 \
-	F(u64, job, 0) F(view, issuer, 65536) F(view, account_url, KT_URL_MAX) F(view, order_url, KT_URL_MAX)          \
-	F(view, names, 65536) F(view, csr, 32768) F(i64, not_before, 0) F(i64, not_after, 0)                           \
-	F(view, traceparent, KT_TRACE_MAX)
-#define KT_MSG_ACME_DONE(F) F(view, chain, KT_DOC_MAX) F(view, cert_url, KT_URL_MAX)
+#define KT_MSG_ACME(F, S)                                                                                              \
+	F(S, u64, job, 0)                                                                                              \
+	F(S, view, issuer, 65536) F(S, view, account_url, KT_URL_MAX) F(S, view, order_url, KT_URL_MAX)                \
+		F(S, view, names, 65536) F(S, view, csr, 32768) F(S, i64, not_before, 0) F(S, i64, not_after, 0)       \
+			F(S, view, traceparent, KT_TRACE_MAX)
+#define KT_MSG_ACME_DONE(F, S) F(S, view, chain, KT_DOC_MAX) F(S, view, cert_url, KT_URL_MAX)
 /*
  * One token. issuer: JSON of spec.oauth2 plus caBundle; request: JSON {audiences, scopes, audienceParam}. The client
  * secret is asked for with CLIENT_SECRET, when the request is about to be sent.
  */
-#define KT_MSG_MINT(F)                                                                                                 \
-	F(u64, job, 0) F(view, issuer, 65536) F(view, request, 65536) F(view, traceparent, KT_TRACE_MAX)
+#define KT_MSG_MINT(F, S)                                                                                              \
+	F(S, u64, job, 0) F(S, view, issuer, 65536) F(S, view, request, 65536) F(S, view, traceparent, KT_TRACE_MAX)
 /* expires_in: seconds, -1 when the server did not say. date_skew: server's Date minus our clock, seconds. */
-#define KT_MSG_MINTED(F)                                                                                               \
-	F(secret, token, 65536) F(view, token_type, 64) F(i64, expires_in, 0) F(view, scope, 8192) F(i64, date_skew, 0)
+#define KT_MSG_MINTED(F, S)                                                                                            \
+	F(S, secret, token, 65536)                                                                                     \
+	F(S, view, token_type, 64) F(S, i64, expires_in, 0) F(S, view, scope, 8192) F(S, i64, date_skew, 0)
 /* TLS handshake with address ("host:port"), SNI server_name. No verification: what is served is read, not trusted. */
-#define KT_MSG_PROBE_TLS(F)                                                                                            \
-	F(view, address, 512) F(view, server_name, KT_NAME_MAX) F(u32, timeout_ms, 0) F(view, traceparent, KT_TRACE_MAX)
-#define KT_MSG_PROBED_TLS(F)                                                                                           \
-	F(view, serial, 128) F(view, sha256, 64) F(i64, not_after, 0) F(view, subject, 1024) F(view, protocol, 32)
+#define KT_MSG_PROBE_TLS(F, S)                                                                                         \
+	F(S, view, address, 512)                                                                                       \
+	F(S, view, server_name, KT_NAME_MAX) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)
+#define KT_MSG_PROBED_TLS(F, S)                                                                                        \
+	F(S, view, serial, 128)                                                                                        \
+	F(S, view, sha256, 64) F(S, i64, not_after, 0) F(S, view, subject, 1024) F(S, view, protocol, 32)
 /*
- * One HTTP exchange for notify, observed and accepted. authorization: sent as `header_name: header_prefix<token>` when not
- * empty. json_path: ".a.b[0]"; the value found comes back instead of the body. loopback http is allowed as the manifest names it.
+ * One HTTP exchange for notify, observed and accepted. authorization: sent as `header_name: header_prefix<token>` when
+ * not empty. json_path: ".a.b[0]"; the value found comes back instead of the body. loopback http is allowed as the
+ * manifest names it.
  */
-#define KT_MSG_HTTP(F)                                                                                                 \
-	F(view, method, 16) F(view, url, KT_URL_MAX) F(view, content_type, 128) F(view, body, 65536)                   \
-	F(view, ca_bundle, 65536) F(view, header_name, 128) F(view, header_prefix, 64) F(secret, token, 65536)         \
-	F(view, json_path, 512) F(u32, timeout_ms, 0) F(view, traceparent, KT_TRACE_MAX)
-#define KT_MSG_HTTP_DONE(F) F(u32, status, 0) F(view, value, 65536)
+#define KT_MSG_HTTP(F, S)                                                                                              \
+	F(S, view, method, 16)                                                                                         \
+	F(S, view, url, KT_URL_MAX) F(S, view, content_type, 128) F(S, view, body, 65536) F(S, view, ca_bundle, 65536) \
+		F(S, view, header_name, 128) F(S, view, header_prefix, 64) F(S, secret, token, 65536)                  \
+			F(S, view, json_path, 512) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)
+#define KT_MSG_HTTP_DONE(F, S) F(S, u32, status, 0) F(S, view, value, 65536)
 /* Calls an ACME or MINT job off; its reply still comes (KT_E_CANCELLED). */
-#define KT_MSG_CANCEL(F)    F(u64, job, 0)
+#define KT_MSG_CANCEL(F, S) F(S, u64, job, 0)
 
 /* --- courier -> keeper ---------------------------------------------------------------------------------------- */
 /*
  * Sign a JWS for the account of the job. The keeper builds the protected header itself: url must have the origin of the
  * issuer's directory. by_jwk: with the public key (newAccount) instead of the account URL. payload "" is POST-as-GET.
  */
-#define KT_MSG_ACME_SIGN(F)                                                                                            \
-	F(u64, job, 0) F(view, url, KT_URL_MAX) F(view, nonce, 512) F(flag, by_jwk, 0) F(view, payload, 65536)
-#define KT_MSG_ACME_SIGNED(F) F(view, jws, 131072)
+#define KT_MSG_ACME_SIGN(F, S)                                                                                         \
+	F(S, u64, job, 0)                                                                                              \
+	F(S, view, url, KT_URL_MAX) F(S, view, nonce, 512) F(S, flag, by_jwk, 0) F(S, view, payload, 65536)
+#define KT_MSG_ACME_SIGNED(F, S) F(S, view, jws, 131072)
 /* Commit a fact before going on: what is "account", "order", "finalize", "certificate"; value: the URL. Reply DONE. */
-#define KT_MSG_ACME_SAVE(F)   F(u64, job, 0) F(view, what, 32) F(view, value, KT_URL_MAX)
+#define KT_MSG_ACME_SAVE(F, S) F(S, u64, job, 0) F(S, view, what, 32) F(S, view, value, KT_URL_MAX)
 /* Serve (present) or remove the http-01 answer for token; the keeper adds the thumbprint. Reply DONE when served. */
-#define KT_MSG_CHALLENGE(F)   F(u64, job, 0) F(flag, present, 0) F(view, name, KT_NAME_MAX) F(view, token, 256)
+#define KT_MSG_CHALLENGE(F, S)                                                                                         \
+	F(S, u64, job, 0) F(S, flag, present, 0) F(S, view, name, KT_NAME_MAX) F(S, view, token, 256)
 /* The client secret for the request that is about to go out (wiped after it). */
-#define KT_MSG_CLIENT_SECRET(F)       F(u64, job, 0)
-#define KT_MSG_CLIENT_SECRET_GIVEN(F) F(secret, secret, 16384)
+#define KT_MSG_CLIENT_SECRET(F, S)       F(S, u64, job, 0)
+#define KT_MSG_CLIENT_SECRET_GIVEN(F, S) F(S, secret, secret, 16384)
 
 /* --- keeper -> desk ------------------------------------------------------------------------------------------- */
 /* Serve body at path on the listeners called `listener` ("acme", "jwks"), until SERVE with an empty content_type. */
-#define KT_MSG_SERVE(F)                                                                                                \
-	F(view, listener, 32) F(view, path, 512) F(view, content_type, 128) F(view, body, 65536) F(u32, max_age, 0)
+#define KT_MSG_SERVE(F, S)                                                                                             \
+	F(S, view, listener, 32)                                                                                       \
+	F(S, view, path, 512) F(S, view, content_type, 128) F(S, view, body, 65536) F(S, u32, max_age, 0)
 
 /* --- desk -> keeper ------------------------------------------------------------------------------------------- */
 /* The content behind /metrics, /livez, /readyz, /status.json; status is the HTTP status to answer with. */
-#define KT_MSG_PAGE(F)       F(view, path, 128)
-#define KT_MSG_PAGE_GIVEN(F) F(u32, status, 0) F(view, content_type, 128) F(view, body, KT_DOC_MAX)
+#define KT_MSG_PAGE(F, S)       F(S, view, path, 128)
+#define KT_MSG_PAGE_GIVEN(F, S) F(S, u32, status, 0) F(S, view, content_type, 128) F(S, view, body, KT_DOC_MAX)
 
 /* M(ID, name): the order is the number on the wire. */
 #define KT_MESSAGES(M)                                                                                                 \
@@ -181,28 +201,29 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	M(CLIENT_SECRET_GIVEN, client_secret_given)                                                                    \
 	M(SERVE, serve)                                                                                                \
 	M(PAGE, page)                                                                                                  \
-	M(PAGE_GIVEN, page_given)
+	M(PAGE_GIVEN, page_given)                                                                                      \
+	M(RELOAD, reload)
 
-#define KT_FIELD_u32(name)                 uint32_t name;
-#define KT_FIELD_u64(name)                 uint64_t name;
-#define KT_FIELD_i64(name)                 int64_t name;
-#define KT_FIELD_flag(name)                bool name;
-#define KT_FIELD_view(name)                struct kt_view name;
-#define KT_FIELD_secret(name)              struct kt_secret *name;
-#define KT_FIELD_IN_STRUCT(type, name, max) KT_FIELD_##type(name)
+#define KT_FIELD_u32(name)                     uint32_t name;
+#define KT_FIELD_u64(name)                     uint64_t name;
+#define KT_FIELD_i64(name)                     int64_t name;
+#define KT_FIELD_flag(name)                    bool name;
+#define KT_FIELD_view(name)                    struct kt_view name;
+#define KT_FIELD_secret(name)                  struct kt_secret *name;
+#define KT_FIELD_IN_STRUCT(S, type, name, max) KT_FIELD_##type(name)
 
 enum kt_msg_type {
 	KT_MSG_TYPE_NONE = 0,
 #define KT_MSG_ENUM(ID, name) KT_##ID,
 	KT_MESSAGES(KT_MSG_ENUM)
 #undef KT_MSG_ENUM
-	KT_MSG_TYPE_COUNT
+		KT_MSG_TYPE_COUNT
 };
 
 /* struct kt_msg_hello, struct kt_msg_done, … */
 #define KT_MSG_STRUCT(ID, name)                                                                                        \
 	struct kt_msg_##name {                                                                                         \
-		KT_MSG_##ID(KT_FIELD_IN_STRUCT)                                                                        \
+		KT_MSG_##ID(KT_FIELD_IN_STRUCT, )                                                                      \
 	};
 KT_MESSAGES(KT_MSG_STRUCT)
 #undef KT_MSG_STRUCT

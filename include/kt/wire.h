@@ -15,6 +15,10 @@ extern const char kt_build_id[];
 /* Descriptors that came with a frame, at most KT_WIRE_FDS_MAX; those not taken (set to -1) are closed after the
  * handler. */
 #define KT_WIRE_FDS_MAX 16
+/* Frames that may wait for the peer. */
+#define KT_WIRE_QUEUE_MAX 1024
+/* Requests of the peer that we take on at once; announced in hello, the peer holds back the rest. */
+#define KT_WIRE_CREDIT 128
 
 struct kt_wire;
 
