@@ -3,6 +3,7 @@
 #define KT_SANDBOX_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "kt/err.h"
 
@@ -28,7 +29,10 @@ struct kt_sandbox {
 	const struct kt_sandbox_path *paths; /* Landlock rules; what is not named is out of reach */
 	unsigned path_count;
 	int calls;
-	bool no_network; /* Landlock: deny TCP bind and connect where the kernel can (ABI 4) */
+	bool no_network; /* Landlock: deny TCP connect where the kernel can (ABI 4); bind is always denied */
+	/* Bits 1 << CAP_… that stay if the room has them: a keeper started as root keeps what chown of volumes needs.
+	 * The bounding and ambient sets are emptied in any case. */
+	uint64_t keep_caps;
 };
 
 /* Which walls stand, for `doctor` and the log. */

@@ -4,3 +4,14 @@ libkt_base_a_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS)
 libkt_base_a_SOURCES =
 noinst_HEADERS += include/kt/err.h include/kt/mem.h include/kt/buf.h include/kt/secret.h include/kt/clock.h \
 	include/kt/log.h include/kt/text.h include/kt/json.h include/kt/io.h
+
+# The walls: programs that use them link $(SECCOMP_LIBS).
+libkt_base_a_SOURCES += src/base/sandbox.c src/base/sandbox_seccomp.c
+noinst_HEADERS += include/kt/sandbox.h
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/sandbox_test
+TESTS += tests/unit/sandbox_test
+tests_unit_sandbox_test_SOURCES = tests/unit/sandbox_test.c
+tests_unit_sandbox_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_sandbox_test_LDADD = libkt_base.a $(CMOCKA_LIBS) $(SECCOMP_LIBS) $(SODIUM_LIBS) $(JANSSON_LIBS) -lpthread
+endif
