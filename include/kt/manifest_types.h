@@ -1,0 +1,606 @@
+/* The typed form of every kind of manifest: plain structs that one arena owns, decoded by the field tables. */
+#ifndef KT_MANIFEST_TYPES_H
+#define KT_MANIFEST_TYPES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kt/clock.h"
+
+/*
+ * Conventions of all structs here:
+ *  - strings are NUL-terminated UTF-8 in the arena of their resource; NULL when the field is absent and has no default;
+ *  - lists are {items, count}; absent lists have count 0;
+ *  - a pointer to a struct is NULL when the field is absent; an embedded struct is always there, filled with defaults;
+ *  - durations are kt_ms; 0 when absent without a default;
+ *  - enumerations have their default value when absent.
+ * Everything lives as long as its struct kt_resource. Nothing here is written to after decoding.
+ */
+
+enum kt_kind {
+	KT_RES_NONE = 0,
+	KT_RES_ISSUER,         /* cert-manager.io/v1 */
+	KT_RES_CLUSTER_ISSUER, /* cert-manager.io/v1, without a namespace */
+	KT_RES_CERTIFICATE,    /* cert-manager.io/v1 */
+	KT_RES_SECRET,         /* v1 */
+	KT_RES_TOKEN_ISSUER,   /* keyturn.dev/v1alpha1, as all below */
+	KT_RES_TOKEN,
+	KT_RES_CONSUMER,
+	KT_RES_AGENT, /* without a namespace */
+	KT_RES_COUNT
+};
+
+struct kt_strings {
+	const char **items;
+	uint32_t count;
+};
+
+struct kt_pair {
+	const char *key;
+	const char *value;
+};
+
+/* map[string]string, in order of the keys. */
+struct kt_pairs {
+	struct kt_pair *items;
+	uint32_t count;
+};
+
+/* Decoded base64 (fields of format byte); not NUL-terminated. ptr is NULL when absent. */
+struct kt_bytes {
+	const unsigned char *ptr;
+	uint32_t len;
+};
+
+struct kt_meta {
+	const char *ns; /* metadata.namespace, "default" when absent; "" for ClusterIssuer and Agent */
+	const char *name;
+	struct kt_pairs labels;
+	struct kt_pairs annotations;
+};
+
+/* The value of key, or NULL. */
+const char *kt_pairs_get(const struct kt_pairs *pairs, const char *key);
+
+struct kt_issuer_ref {
+	const char *name;
+	enum kt_kind kind; /* KT_RES_ISSUER (default of Certificate), KT_RES_CLUSTER_ISSUER, KT_RES_TOKEN_ISSUER */
+	const char *group; /* cert-manager.io or keyturn.dev */
+};
+
+/* One key of a Secret in the same namespace. */
+struct kt_secret_ref {
+	const char *name;
+	const char *key; /* never NULL: each use names its default (tls.key, client-secret, password …) */
+};
+
+/* --- Certificate ---------------------------------------------------------------------------------------------- */
+
+enum kt_keyalg { KT_KEYALG_RSA = 0, KT_KEYALG_ECDSA, KT_KEYALG_ED25519 };
+enum kt_keyenc { KT_KEYENC_PKCS1 = 0, KT_KEYENC_PKCS8 };
+enum kt_rotation { KT_ROTATION_ALWAYS = 0, KT_ROTATION_NEVER };
+enum kt_sigalg {
+	KT_SIGALG_DEFAULT = 0,
+	KT_SIGALG_RSA_SHA256,
+	KT_SIGALG_RSA_SHA384,
+	KT_SIGALG_RSA_SHA512,
+	KT_SIGALG_ECDSA_SHA256,
+	KT_SIGALG_ECDSA_SHA384,
+	KT_SIGALG_ECDSA_SHA512,
+	KT_SIGALG_ED25519
+};
+enum kt_renewal_policy { KT_RENEWAL_RENEW_BEFORE = 0, KT_RENEWAL_DISABLED };
+enum kt_output_format { KT_OUTPUT_COMBINED_PEM = 0, KT_OUTPUT_DER };
+enum kt_keystore_profile { KT_KEYSTORE_LEGACY_RC2 = 0, KT_KEYSTORE_LEGACY_DES, KT_KEYSTORE_MODERN2023, KT_KEYSTORE_MODERN2026 };
+
+/*
+ * spec.usages as bits, the same as KT_USAGE_... of pki.h. "signing" is another name of "digital signature" and "s/mime" of
+ * "email protection", as in cert-manager. Bits below KT_CERT_ANY are keyUsage, the rest extendedKeyUsage.
+ */
+enum kt_cert_usage {
+	KT_CERT_DIGITAL_SIGNATURE = 1 << 0,
+	KT_CERT_CONTENT_COMMITMENT = 1 << 1,
+	KT_CERT_KEY_ENCIPHERMENT = 1 << 2,
+	KT_CERT_DATA_ENCIPHERMENT = 1 << 3,
+	KT_CERT_KEY_AGREEMENT = 1 << 4,
+	KT_CERT_CERT_SIGN = 1 << 5,
+	KT_CERT_CRL_SIGN = 1 << 6,
+	KT_CERT_ENCIPHER_ONLY = 1 << 7,
+	KT_CERT_DECIPHER_ONLY = 1 << 8,
+	KT_CERT_ANY = 1 << 9,
+	KT_CERT_SERVER_AUTH = 1 << 10,
+	KT_CERT_CLIENT_AUTH = 1 << 11,
+	KT_CERT_CODE_SIGNING = 1 << 12,
+	KT_CERT_EMAIL_PROTECTION = 1 << 13,
+	KT_CERT_IPSEC_END_SYSTEM = 1 << 14,
+	KT_CERT_IPSEC_TUNNEL = 1 << 15,
+	KT_CERT_IPSEC_USER = 1 << 16,
+	KT_CERT_TIMESTAMPING = 1 << 17,
+	KT_CERT_OCSP_SIGNING = 1 << 18,
+	KT_CERT_MICROSOFT_SGC = 1 << 19,
+	KT_CERT_NETSCAPE_SGC = 1 << 20
+};
+
+struct kt_subject {
+	struct kt_strings organizations;
+	struct kt_strings countries;
+	struct kt_strings organizational_units;
+	struct kt_strings localities;
+	struct kt_strings provinces;
+	struct kt_strings street_addresses;
+	struct kt_strings postal_codes;
+	const char *serial_number;
+};
+
+struct kt_other_name {
+	const char *oid; /* dotted decimal */
+	const char *utf8_value;
+};
+
+struct kt_other_names {
+	struct kt_other_name *items;
+	uint32_t count;
+};
+
+struct kt_name_set {
+	struct kt_strings dns_domains;
+	struct kt_strings ip_ranges; /* CIDR */
+	struct kt_strings email_addresses;
+	struct kt_strings uri_domains;
+};
+
+struct kt_name_constraints {
+	bool critical;
+	struct kt_name_set permitted;
+	struct kt_name_set excluded;
+};
+
+struct kt_private_key {
+	enum kt_keyalg algorithm;
+	enum kt_keyenc encoding; /* always PKCS8 for Ed25519 */
+	enum kt_rotation rotation_policy;
+	int64_t size; /* bits, never 0 except for Ed25519: 2048 (RSA) or 256 (ECDSA) when absent */
+};
+
+struct kt_pkcs12 {
+	bool create;
+	struct kt_secret_ref *password_ref; /* one of these two is set when create is */
+	const char *password;
+	enum kt_keystore_profile profile;
+};
+
+struct kt_keystores {
+	struct kt_pkcs12 *pkcs12;
+};
+
+struct kt_output_formats {
+	struct kt_additional_output {
+		enum kt_output_format type;
+	} *items;
+	uint32_t count;
+};
+
+/* A maintenance window: opens when cron fires (5 fields, in timezone), stays open for window_duration. */
+struct kt_window {
+	const char *cron;
+	const char *timezone; /* IANA name, "UTC" when absent */
+	kt_ms window_duration;
+};
+
+struct kt_windows {
+	struct kt_window *items;
+	uint32_t count;
+};
+
+struct kt_renewal {
+	enum kt_renewal_policy policy;
+	struct kt_windows windows;
+};
+
+struct kt_secret_template {
+	struct kt_pairs annotations;
+	struct kt_pairs labels;
+};
+
+struct kt_certificate_spec {
+	const char *secret_name;
+	struct kt_secret_template secret_template;
+	struct kt_issuer_ref issuer_ref;
+	const char *common_name;
+	const char *literal_subject; /* RFC 4514; excludes common_name and subject */
+	struct kt_subject subject;
+	struct kt_strings dns_names;
+	struct kt_strings ip_addresses;
+	struct kt_strings uris;
+	struct kt_strings email_addresses;
+	struct kt_other_names other_names;
+	kt_ms duration;                  /* 90 days when absent */
+	kt_ms renew_before;              /* 0: not given (a third of the life, then) */
+	int64_t renew_before_percentage; /* 0: not given; renews with so many per cent of the life left */
+	struct kt_renewal renewal;
+	struct kt_private_key private_key;
+	enum kt_sigalg signature_algorithm; /* of the request and, for a CA issuer, never of the CA's signature */
+	uint32_t usages;                    /* enum kt_cert_usage bits; digital signature + key encipherment when absent */
+	bool encode_usages_in_request;      /* true when absent */
+	bool is_ca;
+	struct kt_name_constraints *name_constraints;
+	struct kt_keystores keystores;
+	struct kt_output_formats additional_output_formats;
+	int64_t revision_history_limit; /* 1 when absent */
+};
+
+/* --- Issuer, ClusterIssuer ------------------------------------------------------------------------------------- */
+
+struct kt_acme_solver {
+	struct kt_pairs match_labels; /* of the Certificate */
+	struct kt_strings dns_names;
+	struct kt_strings dns_zones;
+};
+
+struct kt_acme_solvers {
+	struct kt_acme_solver *items;
+	uint32_t count;
+};
+
+struct kt_acme {
+	const char *server; /* URL of the directory */
+	const char *email;
+	struct kt_secret_ref private_key_ref; /* where the account key is kept; key default tls.key */
+	bool disable_account_key_generation;
+	bool enable_duration_feature;
+	struct kt_bytes ca_bundle; /* PEM */
+	bool skip_tls_verify;      /* only with a server on loopback */
+	struct kt_acme_solvers solvers;
+	const char *webroot; /* annotation keyturn.dev/http01-webroot; NULL: our own listener answers */
+};
+
+struct kt_ca_issuer {
+	const char *secret_name; /* holds tls.crt and tls.key */
+	struct kt_strings crl_distribution_points;
+	struct kt_strings ocsp_servers;
+	struct kt_strings issuing_certificate_urls;
+};
+
+struct kt_self_signed {
+	struct kt_strings crl_distribution_points;
+};
+
+/* Exactly one of these is set. */
+struct kt_issuer_spec {
+	struct kt_acme *acme;
+	struct kt_ca_issuer *ca;
+	struct kt_self_signed *self_signed;
+};
+
+/* --- Secret (v1): for development ------------------------------------------------------------------------------- */
+
+struct kt_secret_item {
+	const char *key;
+	struct kt_bytes value; /* secret: copy it into a struct kt_secret, never into a log, error or JSON */
+};
+
+struct kt_secret_items {
+	struct kt_secret_item *items;
+	uint32_t count;
+};
+
+struct kt_secret_spec {
+	const char *type; /* "Opaque" when absent */
+	struct kt_secret_items data; /* stringData and data merged (stringData wins), in order of the keys */
+};
+
+/* --- TokenIssuer, Token ----------------------------------------------------------------------------------------- */
+
+enum kt_audience_param { KT_AUDIENCE_AUDIENCE = 0, KT_AUDIENCE_RESOURCE, KT_AUDIENCE_SCOPE, KT_AUDIENCE_NONE };
+enum kt_auth_method { KT_AUTH_SECRET_BASIC = 0, KT_AUTH_SECRET_POST };
+enum kt_token_alg { KT_TOKEN_ES256 = 0, KT_TOKEN_RS256 };
+enum kt_longer_lifetime { KT_LONGER_WARN = 0, KT_LONGER_REFUSE };
+
+struct kt_oauth2_auth {
+	enum kt_auth_method method;
+	const char *client_id;
+	struct kt_secret_ref client_secret_ref; /* key default client-secret */
+};
+
+struct kt_oauth2_issuer {
+	const char *issuer;    /* its metadata is read (RFC 8414, OIDC discovery); or */
+	const char *token_url; /* the token endpoint itself */
+	enum kt_audience_param audience_param;
+	struct kt_oauth2_auth auth;
+	struct kt_bytes ca_bundle; /* PEM */
+};
+
+struct kt_publish_volume {
+	const char *path; /* directory; jwks.json and openid-configuration are replaced in it */
+};
+
+struct kt_publish_jwks {
+	bool listener; /* serve on the Agent's listener `jwks`; true when absent */
+	struct kt_publish_volume *volume;
+};
+
+struct kt_local_issuer {
+	const char *issuer_url;
+	enum kt_token_alg algorithm;
+	kt_ms key_rotation;       /* 30 days when absent */
+	kt_ms publish_ahead;      /* a new key is published this long before it signs; 60 min when absent, may be 0 */
+	kt_ms max_token_lifetime; /* 1 h when absent */
+	struct kt_publish_jwks publish_jwks;
+};
+
+/* Exactly one of these is set. */
+struct kt_token_issuer_spec {
+	struct kt_oauth2_issuer *oauth2;
+	struct kt_local_issuer *local;
+};
+
+enum kt_token_output { KT_TOKEN_OUTPUT_RAW = 1, KT_TOKEN_OUTPUT_HEADER = 2, KT_TOKEN_OUTPUT_JSON = 4 };
+
+/* What the embedded issuer writes into a token besides iss, aud, exp, iat, jti and scope. */
+struct kt_token_claims {
+	const char *subject;   /* default: <namespace>/<name> of the Token */
+	const char *client_id; /* default: the subject */
+	struct kt_pairs extra; /* further string claims */
+};
+
+struct kt_token_spec {
+	const char *secret_name;
+	struct kt_issuer_ref issuer_ref;
+	struct kt_strings audiences;
+	struct kt_strings scopes;
+	struct kt_token_claims claims; /* local issuer only */
+	kt_ms duration;                /* local issuer only; 10 min when absent */
+	kt_ms max_lifetime;            /* cap; 0: none */
+	enum kt_longer_lifetime on_longer_lifetime;
+	kt_ms renew_before;     /* 0: not given (half of a life under 10 min, else a fifth, jittered) */
+	kt_ms default_lifetime; /* of an opaque token without expires_in; 5 min when absent */
+	uint32_t outputs;       /* enum kt_token_output bits; raw when absent */
+};
+
+/* --- Consumer ---------------------------------------------------------------------------------------------------- */
+
+#define KT_FILE_MODE_UNSET ((int64_t)-1)
+
+struct kt_consumer_volume_item {
+	const char *key;  /* file of the secret: tls.crt, token, header … */
+	const char *path; /* relative, may have folders, no ".." */
+	int64_t mode;     /* 0..0777, KT_FILE_MODE_UNSET: the volume's */
+};
+
+struct kt_consumer_volume_items {
+	struct kt_consumer_volume_item *items;
+	uint32_t count;
+};
+
+struct kt_consumer_volume_source {
+	struct kt_consumer_volume_source_secret {
+		const char *name;             /* secretName of a Certificate or Token in the Consumer's namespace */
+		struct kt_consumer_volume_items items; /* none: every file under its own name */
+	} secret;
+};
+
+struct kt_consumer_volume_sources {
+	struct kt_consumer_volume_source *items;
+	uint32_t count;
+};
+
+struct kt_consumer_volume {
+	const char *path;
+	const char *owner; /* name or number; NULL: the agent's own */
+	const char *group;
+	int64_t default_mode; /* KT_FILE_MODE_UNSET: 0600 for keys and tokens, 0644 for the rest */
+	bool allow_persistent;
+	struct kt_consumer_volume_sources sources;
+};
+
+struct kt_consumer_volumes {
+	struct kt_consumer_volume *items;
+	uint32_t count;
+};
+
+struct kt_exec {
+	struct kt_strings argv; /* argv[0] absolute; no shell */
+	const char *user;       /* NULL: the agent's own; root only when it says root */
+	const char *group;
+	kt_ms timeout; /* 30 s when absent */
+	struct kt_pairs env; /* on top of the documented fixed environment */
+};
+
+struct kt_validate {
+	struct kt_exec *exec;
+};
+
+struct kt_validates {
+	struct kt_validate *items;
+	uint32_t count;
+};
+
+/* pidfd signal to one process, found by exactly one of pid_file, systemd_unit, process. */
+struct kt_notify_signal {
+	int signo; /* SIGHUP … */
+	const char *pid_file;
+	const char *systemd_unit; /* its main pid */
+	struct kt_process_match {
+		const char *executable; /* absolute path */
+		const char *cgroup;     /* path below /sys/fs/cgroup; NULL: any */
+	} *process;
+};
+
+enum kt_systemd_action { KT_SYSTEMD_RELOAD = 0, KT_SYSTEMD_RESTART, KT_SYSTEMD_RELOAD_OR_RESTART };
+
+struct kt_notify_systemd {
+	const char *unit;
+	enum kt_systemd_action action;
+	kt_ms timeout; /* 60 s when absent */
+};
+
+struct kt_notify_touch {
+	const char *path;
+};
+
+struct kt_notify_http {
+	const char *url;
+	struct kt_bytes ca_bundle;
+	kt_ms timeout; /* 10 s when absent */
+};
+
+/* Exactly one of these is set. */
+struct kt_notify {
+	struct kt_notify_signal *signal;
+	struct kt_exec *exec;
+	struct kt_notify_systemd *systemd;
+	struct kt_notify_touch *touch;
+	struct kt_notify_http *http;
+};
+
+struct kt_notifies {
+	struct kt_notify *items;
+	uint32_t count;
+};
+
+struct kt_prove_tls {
+	const char *address;     /* host:port */
+	const char *server_name; /* SNI; NULL: the host of address */
+};
+
+struct kt_observed_http {
+	const char *url;
+	const char *json_path; /* ".a.b[0]" */
+	struct kt_bytes ca_bundle;
+};
+
+struct kt_observed_log {
+	const char *path;
+	const char *field; /* ".a.b": of a JSON line; a number: the n-th column, from 1 */
+};
+
+/* The consumer or its peer reports the fingerprint of what it uses. Exactly one is set. */
+struct kt_observed {
+	struct kt_observed_http *http;
+	struct kt_observed_log *access_log;
+};
+
+struct kt_accepted_http {
+	const char *url;
+	int64_t expect_status; /* 0 when absent: any 2xx */
+	const char *header_name;   /* "Authorization" when absent */
+	const char *header_prefix; /* "Bearer " when absent and header_name is Authorization, else "" */
+	struct kt_bytes ca_bundle;
+};
+
+struct kt_accepted {
+	struct kt_accepted_http *http;
+};
+
+/* Exactly one of tls, observed, accepted, exec is set. */
+struct kt_prove {
+	const char *secret;
+	struct kt_prove_tls *tls;
+	struct kt_observed *observed;
+	struct kt_accepted *accepted;
+	struct kt_exec *exec;
+};
+
+struct kt_proves {
+	struct kt_prove *items;
+	uint32_t count;
+};
+
+enum kt_on_failure { KT_ON_FAILURE_ROLLBACK = 0, KT_ON_FAILURE_KEEP };
+
+struct kt_rollout {
+	int64_t max_unavailable; /* 0: no limit */
+};
+
+struct kt_consumer_spec {
+	struct kt_consumer_volumes volumes;
+	struct kt_strings secrets; /* used where they lie in secretsDir, without a volume of its own */
+	struct kt_validates validate;
+	struct kt_notifies notify;
+	struct kt_proves prove;
+	kt_ms within; /* time to prove, from the notification; 30 s when absent */
+	enum kt_on_failure on_failure;
+	struct kt_rollout rollout;
+};
+
+/* --- Agent: the settings ------------------------------------------------------------------------------------------- */
+
+/* "host:port", ":port" or "unix:/path"; NULL: not listened on. */
+struct kt_listeners {
+	const char *http01;
+	const char *jwks;
+	const char *metrics;
+};
+
+/* At most one is set; none: a file "master.key" in the state directory, made on first run. */
+struct kt_master_key {
+	const char *file;
+	struct kt_strings command; /* argv; prints the key on stdout */
+	const char *credential;    /* name of a systemd credential */
+};
+
+/* Users of the rooms when started as root; NULL: keyturn-keeper and so on where they exist, else one for all. */
+struct kt_rooms {
+	const char *keeper;
+	const char *courier;
+	const char *desk;
+};
+
+struct kt_limits {
+	int64_t flights;    /* credentials in work at once; 64 when absent */
+	int64_t per_issuer; /* orders or token requests at once at one issuer; 10 when absent */
+	int64_t hooks;      /* hooks running at once; 4 when absent */
+};
+
+enum kt_audit_anchor { KT_ANCHOR_NONE = 0, KT_ANCHOR_SYSLOG, KT_ANCHOR_FILE };
+
+struct kt_audit_settings {
+	enum kt_audit_anchor anchor;
+	const char *file; /* with anchor File */
+	kt_ms retention;  /* older records may go; 0: kept for ever */
+};
+
+struct kt_control {
+	const char *socket; /* path; NULL: the --socket default */
+	const char *group;  /* its members may command, besides root and the agent's user */
+};
+
+struct kt_agent_spec {
+	const char *secrets_dir; /* NULL: the --secrets-dir default */
+	const char *state_dir;   /* NULL: the --state-dir default */
+	bool allow_persistent;   /* secretsDir may lie on a disk */
+	struct kt_listeners listeners;
+	struct kt_master_key master_key;
+	struct kt_rooms users;
+	struct kt_limits limits;
+	struct kt_audit_settings audit;
+	struct kt_control control;
+};
+
+/* --- one resource ----------------------------------------------------------------------------------------------------- */
+
+struct kt_arena;
+struct kt_node;
+
+/* Made by kt_manifest_read or kt_resource_from_json; freed with everything below it by kt_resource_destroy. */
+struct kt_resource {
+	enum kt_kind kind;
+	uint32_t line;    /* where its document starts, from 1; 0: not from a file */
+	const char *file; /* NULL: not from a file */
+	struct kt_meta meta;
+	union {
+		struct kt_issuer_spec issuer; /* Issuer and ClusterIssuer */
+		struct kt_certificate_spec certificate;
+		struct kt_secret_spec secret;
+		struct kt_token_issuer_spec token_issuer;
+		struct kt_token_spec token;
+		struct kt_consumer_spec consumer;
+		struct kt_agent_spec agent;
+	};
+	struct kt_arena *arena;     /* private */
+	const struct kt_node *tree; /* private; only during the callback of kt_manifest_read */
+};
+
+void kt_resource_destroy(struct kt_resource *resource); /* NULL is accepted */
+
+#endif
