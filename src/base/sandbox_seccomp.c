@@ -125,6 +125,16 @@ struct rules {
 	int rc; /* negative errno of the first failure */
 };
 
+static struct scmp_arg_cmp equals(unsigned arg, scmp_datum_t value)
+{
+	return (struct scmp_arg_cmp){arg, SCMP_CMP_EQ, value, 0};
+}
+
+static struct scmp_arg_cmp masked(unsigned arg, scmp_datum_t mask, scmp_datum_t value)
+{
+	return (struct scmp_arg_cmp){arg, SCMP_CMP_MASKED_EQ, mask, value};
+}
+
 #define RULE(rules, action, call, ...)                                                                                 \
 	note((rules), seccomp_rule_add_array((rules)->ctx, (action), (call),                                           \
 	                                     sizeof((struct scmp_arg_cmp[]){__VA_ARGS__}) / sizeof(struct scmp_arg_cmp), \
@@ -155,16 +165,16 @@ static void allow_filtered(struct rules *rules)
 	static const int prctls[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_GET_NO_NEW_PRIVS, PR_CAPBSET_READ};
 	const scmp_datum_t self = (scmp_datum_t)getpid();
 
-	RULE(rules, ALLOW, SCMP_SYS(kill), SCMP_A0_32(SCMP_CMP_EQ, self));
-	RULE(rules, ALLOW, SCMP_SYS(tgkill), SCMP_A0_32(SCMP_CMP_EQ, self));
+	RULE(rules, ALLOW, SCMP_SYS(kill), equals(0, self));
+	RULE(rules, ALLOW, SCMP_SYS(tgkill), equals(0, self));
 	/* Reading our own limits, not setting them and not those of others. */
-	RULE(rules, ALLOW, SCMP_SYS(prlimit64), SCMP_A0_32(SCMP_CMP_EQ, 0), SCMP_A2_64(SCMP_CMP_EQ, 0));
+	RULE(rules, ALLOW, SCMP_SYS(prlimit64), equals(0, 0), equals(2, 0));
 	for (size_t i = 0; i < COUNT(ioctls); i++)
-		RULE(rules, ALLOW, SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, ioctls[i]));
+		RULE(rules, ALLOW, SCMP_SYS(ioctl), equals(1, ioctls[i]));
 	for (size_t i = 0; i < COUNT(prctls); i++)
-		RULE(rules, ALLOW, SCMP_SYS(prctl), SCMP_A0_32(SCMP_CMP_EQ, (scmp_datum_t)prctls[i]));
+		RULE(rules, ALLOW, SCMP_SYS(prctl), equals(0, (scmp_datum_t)prctls[i]));
 	/* isatty() on a log that is a file or a terminal. */
-	RULE(rules, SCMP_ACT_ERRNO(ENOTTY), SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, 0x5401 /* TCGETS */));
+	RULE(rules, SCMP_ACT_ERRNO(ENOTTY), SCMP_SYS(ioctl), equals(1, 0x5401 /* TCGETS */));
 }
 
 /* No new code at run time; the courier's resolver may load a name-service module. */
@@ -177,8 +187,8 @@ static void allow_mappings(struct rules *rules, bool exec)
 			plain(rules, ALLOW, calls[i]);
 			continue;
 		}
-		RULE(rules, ALLOW, calls[i], SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-		RULE(rules, SCMP_ACT_ERRNO(EACCES), calls[i], SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC));
+		RULE(rules, ALLOW, calls[i], masked(2, PROT_EXEC, 0));
+		RULE(rules, SCMP_ACT_ERRNO(EACCES), calls[i], masked(2, PROT_EXEC, PROT_EXEC));
 	}
 }
 
@@ -193,15 +203,15 @@ static void allow_sockets(struct rules *rules)
 		for (size_t t = 0; t < COUNT(types); t++)
 			for (size_t p = 0; p < COUNT(protocols); p++)
 				RULE(rules, ALLOW, SCMP_SYS(socket),
-				     SCMP_A0_32(SCMP_CMP_EQ, (scmp_datum_t)domains[d]),
-				     SCMP_A1_32(SCMP_CMP_MASKED_EQ, kind, (scmp_datum_t)types[t]),
-				     SCMP_A2_32(SCMP_CMP_EQ, (scmp_datum_t)protocols[p]));
+				     equals(0, (scmp_datum_t)domains[d]),
+				     masked(1, kind, (scmp_datum_t)types[t]),
+				     equals(2, (scmp_datum_t)protocols[p]));
 	/* getaddrinfo asks which address families this host has (NETLINK_ROUTE). */
-	RULE(rules, ALLOW, SCMP_SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2_32(SCMP_CMP_EQ, 0));
+	RULE(rules, ALLOW, SCMP_SYS(socket), equals(0, AF_NETLINK), equals(2, 0));
 	/* ... and looks for nscd, which is not worth a way to other local services. */
-	RULE(rules, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
+	RULE(rules, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), equals(0, AF_UNIX));
 	/* libcurl wakes itself through a pair. */
-	RULE(rules, ALLOW, SCMP_SYS(socketpair), SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
+	RULE(rules, ALLOW, SCMP_SYS(socketpair), equals(0, AF_UNIX));
 }
 
 /* Reading only: no open that writes or creates. */
@@ -209,8 +219,8 @@ static void allow_read_only(struct rules *rules)
 {
 	const scmp_datum_t writes = O_ACCMODE | O_CREAT | O_TRUNC;
 
-	RULE(rules, ALLOW, SCMP_SYS(open), SCMP_A1_32(SCMP_CMP_MASKED_EQ, writes, O_RDONLY));
-	RULE(rules, ALLOW, SCMP_SYS(openat), SCMP_A2_32(SCMP_CMP_MASKED_EQ, writes, O_RDONLY));
+	RULE(rules, ALLOW, SCMP_SYS(open), masked(1, writes, O_RDONLY));
+	RULE(rules, ALLOW, SCMP_SYS(openat), masked(2, writes, O_RDONLY));
 	plain(rules, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2));
 }
 
@@ -231,7 +241,7 @@ static void add_rules(struct rules *rules, int calls)
 		allow_all(rules, passed_calls, COUNT(passed_calls));
 	/* send() on a connected socket where sending to an address is not for this room. */
 	if (!(calls & (KT_SANDBOX_INET | KT_SANDBOX_ACCEPT | KT_SANDBOX_PASSED)))
-		RULE(rules, ALLOW, SCMP_SYS(sendto), SCMP_A4_64(SCMP_CMP_EQ, 0));
+		RULE(rules, ALLOW, SCMP_SYS(sendto), equals(4, 0));
 	if (!(calls & KT_SANDBOX_FILES)) {
 		if (calls & KT_SANDBOX_INET)
 			allow_read_only(rules);
