@@ -1,7 +1,9 @@
 # src/base: sources, headers and tests of this folder.
 noinst_LIBRARIES += libkt_base.a
 libkt_base_a_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS)
-libkt_base_a_SOURCES =
+libkt_base_a_SOURCES = src/base/err.c src/base/escape.c src/base/mem.c src/base/buf.c src/base/secret.c src/base/clock.c \
+	src/base/clock_parse.c src/base/log.c src/base/text.c src/base/json.c src/base/io.c src/base/io_tree.c \
+	src/base/base_internal.h src/base/io_internal.h
 noinst_HEADERS += include/kt/err.h include/kt/mem.h include/kt/buf.h include/kt/secret.h include/kt/clock.h \
 	include/kt/log.h include/kt/text.h include/kt/json.h include/kt/io.h
 
