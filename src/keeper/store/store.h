@@ -16,8 +16,8 @@
  *
  * One thread, one struct kt_store. Reading works at any time. Every write must stand between kt_store_begin and
  * kt_store_commit; many credentials share one transaction (a commit costs an fsync, a row some microseconds). When
- * a write fails the transaction can't be committed any more: kt_store_commit then rolls back and returns the first
- * error.
+ * a write fails (KT_E_EXISTS and KT_E_NOTFOUND apart) the transaction can't be committed any more: kt_store_commit
+ * then rolls back and returns the first error.
  *
  * A *_get function fills a record whose texts live in one block owned by the record: call its *_finish. A walk
  * (functions with `fn`) lends the record for the length of the call; fn returns false to stop, and may use the
@@ -252,11 +252,11 @@ enum kt_code kt_store_cred_page(struct kt_store *store, const struct kt_store_pa
 
 /* Kept up to date with every put (a read-only store counts them once). Follows the transaction. */
 struct kt_store_counts {
-	uint64_t step[KT_KIND_COUNT][KT_STEP_COUNT];
-	uint64_t failing[KT_KIND_COUNT];  /* attempts > 0 or KT_CRED_FAILED */
-	uint64_t unpublished[KT_KIND_COUNT]; /* no active material */
+	uint64_t step[KT_KIND_COUNT][KT_STEP_COUNT]; /* orphans are left out here and in the next two */
+	uint64_t failing[KT_KIND_COUNT];             /* attempts > 0 or KT_CRED_FAILED */
+	uint64_t unpublished[KT_KIND_COUNT];         /* no active material */
 	uint64_t orphans;
-	uint64_t total;
+	uint64_t total; /* all of them */
 };
 enum kt_code kt_store_counts(struct kt_store *store, struct kt_store_counts *ret, struct kt_err *err);
 /* Credentials (no orphans) with 0 < expiry <= limit: for readyz and status --fail-within. */
@@ -379,7 +379,7 @@ struct kt_store_account {
 	const char *issuer; /* identity: "ClusterIssuer//letsencrypt"; the sealing name too */
 	const char *server_url;
 	const char *account_url;
-	struct kt_view sealed_key; /* sealed with table "account", name = issuer, part "key" */
+	struct kt_view sealed_key; /* see kt_store_account_seal_id */
 	const char *status;
 	const char *cookie; /* JSON of the issuer plug-in */
 	kt_ms created;
@@ -404,7 +404,7 @@ struct kt_store_secret {
 	const char *ns;
 	const char *name;
 	const char *key;
-	struct kt_view sealed; /* sealed with table "secret", ns, name, part = key */
+	struct kt_view sealed; /* see kt_store_secret_seal_id */
 	enum kt_secret_source source;
 	kt_ms updated;
 	void *mem;
@@ -438,7 +438,7 @@ struct kt_store_issuer_key {
 	const char *issuer; /* "TokenIssuer/default/local" */
 	const char *kid;
 	const char *alg;
-	struct kt_view sealed_key; /* sealed with table "issuer_key", name = issuer, part = kid */
+	struct kt_view sealed_key; /* see kt_store_issuer_key_seal_id */
 	struct kt_view public_jwk; /* JSON */
 	kt_ms created;
 	kt_ms publish_from;
@@ -471,6 +471,10 @@ struct kt_seal_id {
 /* Identity of a material's blob: resource's kind, ns, name + revision. part: "key" or "token". */
 struct kt_seal_id kt_store_material_seal_id(const struct kt_store_resource *resource, int64_t revision,
                                             const char *part);
+/* The others; the texts are borrowed. */
+struct kt_seal_id kt_store_account_seal_id(const char *issuer, const char *server_url);
+struct kt_seal_id kt_store_secret_seal_id(const char *ns, const char *name, const char *key);
+struct kt_seal_id kt_store_issuer_key_seal_id(const char *issuer, const char *kid);
 
 /* Replaces each sealed blob by what fn appends to `fresh` (reset before each). Inside the caller's transaction. */
 enum kt_code kt_store_reseal(struct kt_store *store,
