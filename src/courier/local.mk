@@ -1,1 +1,25 @@
 # src/courier: sources, headers and tests of this folder.
+COURIER_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(SSL_CFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(UV_CFLAGS) \
+	$(SODIUM_CFLAGS)
+COURIER_LIBS = libkt_courier.a libkt_wire.a libkt_loop.a libkt_pki.a libkt_base.a $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) \
+	$(JANSSON_LIBS) $(UV_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
+
+noinst_LIBRARIES += libkt_courier.a
+libkt_courier_a_CPPFLAGS = $(COURIER_CPPFLAGS)
+libkt_courier_a_SOURCES = src/courier/courier.c src/courier/url.c src/courier/resolve.c src/courier/trust.c \
+	src/courier/http_call.c src/courier/http.c \
+	src/courier/acme/problem.c src/courier/acme/directory.c src/courier/acme/server.c src/courier/acme/account.c \
+	src/courier/acme/post.c src/courier/acme/job.c src/courier/acme/order.c src/courier/acme/authz.c \
+	src/courier/acme/finalize.c \
+	src/courier/grant/table.c src/courier/grant/client_credentials.c src/courier/grant/client_secret_basic.c \
+	src/courier/grant/client_secret_post.c src/courier/grant/discovery.c src/courier/grant/answer.c \
+	src/courier/grant/grant.c \
+	src/courier/probe/json_path.c src/courier/probe/probe.c src/courier/probe/http.c src/courier/probe/tls.c
+noinst_HEADERS += src/courier/courier.h src/courier/url.h src/courier/resolve.h src/courier/http.h \
+	src/courier/http_internal.h src/courier/acme/acme.h src/courier/acme/acme_internal.h src/courier/grant/grant.h \
+	src/courier/grant/grant_internal.h src/courier/probe/probe.h src/courier/probe/probe_internal.h
+
+room_PROGRAMS += keyturn-courier
+keyturn_courier_CPPFLAGS = $(COURIER_CPPFLAGS)
+keyturn_courier_SOURCES = src/courier/main.c
+keyturn_courier_LDADD = $(COURIER_LIBS)

@@ -1,0 +1,156 @@
+/* The account (RFC 8555 section 7.3): registered once for all jobs of an issuer, and once more when the CA forgot it. */
+#include <string.h>
+
+#include "courier/acme/acme_internal.h"
+#include "kt/log.h"
+
+/* Jobs that wait for another's newAccount stand at this step with nothing under way. */
+static const char waiting[] = "account";
+static const char registering[] = "registering an account";
+
+static struct acme_job *next_waiting(struct acme_server *server, const struct acme_account *account)
+{
+	struct acme_job *job = server->flying;
+
+	while (job != NULL && (job->step != waiting || job->account != account)) {
+		job = job->next;
+	}
+	return job;
+}
+
+static void go_on(struct acme_job *job)
+{
+	job->account_known = true;
+	job->account_epoch = job->account->epoch;
+	acme_order_step(job);
+}
+
+static void wake(struct acme_server *server, struct acme_account *account, const struct kt_err *err)
+{
+	struct acme_job *job;
+
+	while ((job = next_waiting(server, account)) != NULL) {
+		if (err != NULL) {
+			acme_job_fail(job, err);
+		} else {
+			go_on(job);
+		}
+	}
+}
+
+static void on_saved(struct acme_job *job)
+{
+	struct acme_server *server = job->server;
+	struct acme_account *account = job->account;
+
+	account->state = ACME_ACCOUNT_READY;
+	account->epoch++;
+	go_on(job);
+	wake(server, account, NULL);
+}
+
+static void on_account(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer)
+{
+	struct acme_server *server = job->server;
+	const char *location, *status;
+	struct kt_err why = *err;
+
+	if (why.code == KT_OK) {
+		location = answer->http->headers[KT_HTTP_LOCATION];
+		status = kt_json_str(answer->json, "status");
+		if (status == NULL || strcmp(status, "valid") != 0) {
+			(void)kt_err_set(&why, KT_E_AUTH, "the account is '%.40s' at the CA, not valid",
+					 status != NULL ? status : "without a status");
+		} else if (!acme_server_owns(server, location)) {
+			(void)kt_err_set(&why, KT_E_PROTO, "the CA gave no account URL, or one elsewhere: '%.200s'",
+					 location != NULL ? location : "");
+		} else {
+			acme_job_save(job, "account", location, on_saved);
+			return;
+		}
+	}
+	(void)kt_err_prefix(&why, "registering an account");
+	acme_job_fail(job, &why);
+}
+
+static void register_account(struct acme_job *job)
+{
+	struct kt_buf payload, contact;
+
+	job->step = registering;
+	job->account->state = ACME_ACCOUNT_CREATING;
+	kt_buf_init(&payload, 8192);
+	kt_buf_adds(&payload, "{");
+	if (job->terms_agreed) {
+		kt_buf_adds(&payload, "\"termsOfServiceAgreed\":true");
+	}
+	if (job->email != NULL && job->email[0] != '\0') {
+		kt_buf_init(&contact, 4096);
+		kt_buf_addf(&contact, "mailto:%s", job->email);
+		kt_buf_addf(&payload, "%s\"contact\":[", job->terms_agreed ? "," : "");
+		kt_buf_add_json(&payload, kt_buf_view(&contact));
+		kt_buf_adds(&payload, "]");
+		kt_buf_finish(&contact);
+	}
+	kt_buf_adds(&payload, "}");
+	acme_post(job, job->server->new_account, kt_buf_view(&payload), ACME_POST_JWK | ACME_POST_REPEAT, on_account);
+	kt_buf_finish(&payload);
+}
+
+void acme_account_step(struct acme_job *job)
+{
+	job->step = waiting;
+	if (job->account->state == ACME_ACCOUNT_CREATING) {
+		return; /* woken by the job that registers it */
+	}
+	if (job->account_known || job->account->state == ACME_ACCOUNT_READY) {
+		go_on(job);
+		return;
+	}
+	register_account(job);
+}
+
+void acme_account_lost(struct acme_job *job, const struct kt_err *err)
+{
+	struct acme_account *account = job->account;
+
+	if (job->reregistered) {
+		acme_job_fail(job, err);
+		return;
+	}
+	if (job->account_epoch == account->epoch && account->state != ACME_ACCOUNT_CREATING) {
+		kt_log_err(KT_LOG_WARN, err, "ACME job %llu: the CA does not know the account, registering it again",
+			   (unsigned long long)job->id);
+		account->state = ACME_ACCOUNT_UNKNOWN;
+	}
+	/* What belonged to the lost account is lost with it. */
+	job->reregistered = true;
+	job->account_known = false;
+	job->resumed = false;
+	kt_free(job->order_url);
+	job->order_url = NULL;
+	acme_authzs_clear(job);
+	acme_account_step(job);
+}
+
+void acme_account_abandoned(struct acme_job *job, const struct kt_err *err)
+{
+	struct acme_account *account = job->account;
+
+	if (account == NULL || account->state != ACME_ACCOUNT_CREATING || job->step != registering) {
+		return;
+	}
+	account->state = ACME_ACCOUNT_UNKNOWN;
+	if (err != NULL && err->code == KT_E_CANCELLED) {
+		struct acme_job *other;
+
+		job->step = "cancelled";
+		other = next_waiting(job->server, account);
+		if (other != NULL) {
+			register_account(other);
+		}
+		return;
+	}
+	job->step = "failed";
+	wake(job->server, account, err);
+}

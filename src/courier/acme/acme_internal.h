@@ -1,0 +1,198 @@
+/* What the files of the ACME client share: servers, accounts and jobs. */
+#ifndef KT_COURIER_ACME_INTERNAL_H
+#define KT_COURIER_ACME_INTERNAL_H
+
+#include "courier/acme/acme.h"
+#include "kt/json.h"
+#include "kt/mem.h"
+#include "kt/pki.h"
+
+#define ACME_NONCES_MAX     32u
+#define ACME_NONCE_LEN_MAX  512u
+#define ACME_NAMES_MAX      1000u
+#define ACME_NONCE_TRIES    16u /* refused nonces in a row for one request */
+#define ACME_SERVER_TRIES   4u  /* 500s in a row for one request */
+#define ACME_JOB_TIME       (5 * KT_MINUTE)
+#define ACME_POLL_FIRST     ((kt_ms)20)
+#define ACME_POLL_MAX       ((kt_ms)2000)
+#define ACME_KEEPER_TIME    (60 * KT_SECOND)
+
+struct acme_job;
+
+/* An issuer's account at a server: at most one newAccount is under way for it. */
+struct acme_account {
+	struct acme_account *next;
+	uint8_t hash[KT_SHA256_LEN]; /* of the issuer's JSON */
+	enum { ACME_ACCOUNT_UNKNOWN, ACME_ACCOUNT_CREATING, ACME_ACCOUNT_READY } state;
+	uint32_t epoch; /* counts registrations, so that a stale complaint doesn't cause another */
+};
+
+/* A directory and what all jobs of a server share. */
+struct acme_server {
+	struct kt_acme *acme;
+	struct acme_server *next;
+	uint8_t hash[KT_SHA256_LEN]; /* of directory URL, CA bundle and skipTLSVerify */
+	char *url, *ca_bundle;
+	bool insecure;
+	char *new_nonce, *new_account, *new_order; /* NULL until the directory was read */
+	kt_ms read_at;
+	struct kt_http_call *call; /* the directory being read */
+	struct acme_job *queue, *flying; /* lists by ->next */
+	unsigned flights;
+	struct acme_account *accounts;
+	char *nonces[ACME_NONCES_MAX];
+	unsigned nonce_count;
+	struct kt_timer *idle;
+	struct kt_timer *kick; /* starts queued jobs from the loop, not from within another job's end */
+};
+
+struct acme_name {
+	char *type;
+	char *value;
+	bool seen; /* in the order */
+};
+
+struct acme_authz {
+	char *url;
+	char *identifier;
+	char *challenge_url;
+	char *token;
+	bool presented;
+	bool valid;
+};
+
+/* What the server said to a request of ours. */
+struct acme_answer {
+	const struct kt_http_reply *http;
+	json_t *json; /* NULL when the body isn't JSON; borrowed */
+};
+
+/* err->code KT_OK: a 2xx answer. */
+typedef void acme_answered_fn(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer);
+typedef void acme_step_fn(struct acme_job *job);
+
+/* The request that is under way, kept so that it can be signed again with another nonce. */
+struct acme_post {
+	char *url;
+	struct kt_buf payload;
+	bool by_jwk;
+	bool repeatable; /* may be sent again when the connection broke */
+	bool pem;        /* the answer is a chain, not JSON */
+	unsigned nonce_tries, server_tries;
+	acme_answered_fn *answered;
+};
+
+struct acme_job {
+	struct kt_acme *acme;
+	struct acme_server *server;
+	struct acme_account *account;
+	struct acme_job *next;
+	uint64_t id;
+	uint32_t reply_to;
+	bool flying;
+	kt_ms started; /* monotonic, when it left the queue */
+
+	/* what the keeper asked for */
+	char *email;
+	bool terms_agreed;
+	bool account_known;
+	struct acme_name *names;
+	size_t name_count;
+	struct kt_buf csr;
+	kt_ms not_before, not_after;
+	char traceparent[KT_TRACE_MAX + 1];
+
+	/* where it stands */
+	char *order_url, *finalize_url, *cert_url;
+	bool resumed;       /* order_url came from the keeper */
+	bool reregistered;
+	bool finalized;
+	uint32_t account_epoch;
+	struct acme_authz *authzs;
+	size_t authz_count, authz_at;
+	kt_ms poll_next;
+	int64_t poll_wait; /* seconds that the answers to our challenges asked for */
+	unsigned flips;    /* polls that went backwards */
+	json_t *new_order; /* the order just placed, while its URL is being committed */
+	struct kt_buf chain;
+
+	/* the one thing under way */
+	struct kt_http_call *call;
+	struct kt_timer *pause;
+	acme_step_fn *after_pause;
+	acme_step_fn *after_keeper;
+	struct acme_post post;
+	struct kt_timer *deadline;
+	const char *step; /* for errors: "order", "authorization", ... */
+};
+
+struct kt_acme {
+	struct kt_courier *courier;
+	struct acme_server *servers;
+	unsigned jobs;
+};
+
+/* --- job.c ------------------------------------------------------------------------------------------------------ */
+/* Both end the job: the caller returns at once and doesn't touch it again. err is copied before anything is freed. */
+void acme_job_fail(struct acme_job *job, const struct kt_err *err);
+void acme_job_failf(struct acme_job *job, enum kt_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void acme_job_done(struct acme_job *job);
+/* Calls step after delay ms. */
+void acme_job_pause(struct acme_job *job, kt_ms delay, acme_step_fn *step);
+/* Has the keeper commit a fact, then goes on with step. */
+void acme_job_save(struct acme_job *job, const char *what, const char *value, acme_step_fn *step);
+/* Presents the answer of an authorization, then goes on. */
+void acme_job_present(struct acme_job *job, struct acme_authz *authz, acme_step_fn *step);
+void acme_authzs_clear(struct acme_job *job);
+
+/* --- server.c --------------------------------------------------------------------------------------------------- */
+struct acme_server *acme_server_get(struct kt_acme *acme, const char *url, const char *ca_bundle, bool insecure,
+                                    struct kt_err *err);
+struct acme_account *acme_account_get(struct acme_server *server, struct kt_view issuer, struct kt_err *err);
+void acme_server_destroy(struct acme_server *server);
+/* Puts a job in the queue / takes it off; starts what may start. */
+void acme_server_add(struct acme_server *server, struct acme_job *job);
+void acme_server_remove(struct acme_server *server, struct acme_job *job);
+/* Has the directory read (once for all jobs), then acme_account_step for each job in flight that waits for it. */
+void acme_server_directory(struct acme_server *server, struct acme_job *job);
+/* True when text is a URL of the directory's origin. */
+bool acme_server_owns(const struct acme_server *server, const char *text);
+/* Keeps the nonce of an answer, if it has a good one. */
+void acme_server_take_nonce(struct acme_server *server, const struct kt_http_reply *reply);
+char *acme_server_nonce(struct acme_server *server); /* NULL when none is left; kt_free it */
+void acme_server_forget_nonces(struct acme_server *server);
+bool acme_nonce_ok(const char *text);
+/* Checks a directory; on success *ret_… are fresh strings. */
+enum kt_code acme_directory_parse(json_t *directory, const char *url, char **ret_nonce, char **ret_account,
+                                  char **ret_order, struct kt_err *err);
+
+/* --- account.c, order.c, authz.c, finalize.c: the steps ----------------------------------------------------------- */
+void acme_account_step(struct acme_job *job);
+/* The server does not know the account: registers anew (once a job) and starts over. */
+void acme_account_lost(struct acme_job *job, const struct kt_err *err);
+/* A job ends: if it was the one that registers the account, those that wait share its error, or (cancelled) one takes over. */
+void acme_account_abandoned(struct acme_job *job, const struct kt_err *err);
+void acme_order_step(struct acme_job *job);
+void acme_order_poll(struct acme_job *job);
+/* Judges an order object: goes on by its status. */
+void acme_order_judge(struct acme_job *job, const struct acme_answer *answer);
+void acme_authz_step(struct acme_job *job);
+/* The order failed: finds out which challenge failed and why, then fails the job. */
+void acme_authz_explain(struct acme_job *job);
+bool acme_token_ok(const char *token);
+void acme_finalize_step(struct acme_job *job);
+void acme_download_step(struct acme_job *job);
+
+/* --- post.c ------------------------------------------------------------------------------------------------------ */
+enum { ACME_POST_JWK = 1, ACME_POST_REPEAT = 2, ACME_POST_PEM = 4 };
+/* Signs (through the keeper) and sends payload ("" for POST-as-GET); nonces, 5xx and broken connections are dealt with. */
+void acme_post(struct acme_job *job, const char *url, struct kt_view payload, int flags, acme_answered_fn *answered);
+void acme_post_finish(struct acme_job *job);
+
+/* --- problem.c ----------------------------------------------------------------------------------------------------- */
+/* Turns a problem document (or its absence) and a status into an error with everything a person needs, bounded. */
+enum kt_code acme_problem(json_t *problem, long status, int64_t retry_after, struct kt_err *err);
+/* True when err is the ACME problem of this short name ("badNonce"). */
+bool acme_problem_is(const struct kt_err *err, const char *name);
+
+#endif

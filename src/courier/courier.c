@@ -1,0 +1,89 @@
+/* The courier as a whole: its parts on one loop, and the table of what the keeper may ask. */
+#include "courier/courier.h"
+
+#include <string.h>
+
+#include "courier/acme/acme.h"
+#include "courier/grant/grant.h"
+#include "courier/probe/probe.h"
+#include "kt/log.h"
+#include "kt/mem.h"
+
+static void on_cancel(struct kt_wire_in *in, void *arg)
+{
+	struct kt_courier *courier = arg;
+	const struct kt_msg_cancel *msg = in->msg;
+	struct kt_msg_done done = {0};
+
+	if (!kt_acme_cancel(courier->acme, msg->job)) {
+		(void)kt_grant_cancel(courier->grant, msg->job);
+	}
+	if (in->id != 0) {
+		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+	}
+}
+
+static const struct kt_wire_handler handlers[] = {
+	{KT_ACME, kt_acme_handle},	    {KT_MINT, kt_grant_handle}, {KT_PROBE_TLS, kt_probe_handle_tls},
+	{KT_HTTP, kt_probe_handle_http},    {KT_CANCEL, on_cancel},	{KT_MSG_TYPE_NONE, NULL},
+};
+
+static void on_closed(struct kt_wire *wire, const struct kt_err *why, void *arg)
+{
+	(void)wire;
+	kt_log_err(KT_LOG_DEBUG, why, "the keeper is gone");
+	kt_courier_drop(arg);
+}
+
+enum kt_code kt_courier_copy(struct kt_view src, char **ret, struct kt_err *err)
+{
+	if (src.len > 0 && memchr(src.ptr, '\0', src.len) != NULL) {
+		return kt_err_set(err, KT_E_INVALID, "a text of a request holds a NUL");
+	}
+	*ret = kt_strndup(src.len > 0 ? src.ptr : "", src.len);
+	return *ret != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory for a request");
+}
+
+enum kt_code kt_courier_create(struct kt_loop *loop, struct kt_courier **ret, struct kt_err *err)
+{
+	struct kt_courier *courier = kt_calloc(1, sizeof(*courier));
+	struct kt_wire_config config = {.self = KT_ROOM_COURIER,
+					.peer = KT_ROOM_KEEPER,
+					.handlers = handlers,
+					.closed = on_closed,
+					.arg = courier};
+
+	if (courier == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "out of memory for the courier");
+	}
+	courier->loop = loop;
+	if (kt_wire_create(loop, &config, &courier->keeper, err) != KT_OK ||
+	    kt_http_create(loop, &courier->http, err) != KT_OK || kt_acme_create(courier, &courier->acme, err) != KT_OK ||
+	    kt_grant_create(courier, &courier->grant, err) != KT_OK ||
+	    kt_probe_create(courier, &courier->probe, err) != KT_OK) {
+		kt_courier_destroy(courier);
+		return err != NULL ? err->code : KT_E_NOMEM;
+	}
+	*ret = courier;
+	return KT_OK;
+}
+
+void kt_courier_drop(struct kt_courier *courier)
+{
+	kt_acme_drop(courier->acme);
+	kt_grant_drop(courier->grant);
+	kt_probe_drop(courier->probe);
+}
+
+void kt_courier_destroy(struct kt_courier *courier)
+{
+	if (courier == NULL) {
+		return;
+	}
+	kt_acme_destroy(courier->acme);
+	kt_grant_destroy(courier->grant);
+	kt_probe_destroy(courier->probe);
+	kt_http_destroy(courier->http);
+	kt_wire_destroy(courier->keeper);
+	kt_free(courier);
+}

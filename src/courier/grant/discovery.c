@@ -1,0 +1,80 @@
+/* Authorization server metadata (RFC 8414, OpenID Connect Discovery 1.0): where it lies and what of it is believed. */
+#include <string.h>
+
+#include "courier/grant/grant_internal.h"
+#include "courier/url.h"
+
+/* RFC 8414 puts its well-known part between host and path, OpenID Connect puts its own after the path. */
+enum kt_code grant_well_known(const char *issuer, unsigned which, struct kt_buf *out, struct kt_err *err)
+{
+	const char *host = strstr(issuer, "://"), *path;
+	size_t len = strlen(issuer), path_len;
+
+	if (host == NULL || strchr(issuer, '?') != NULL) {
+		return kt_err_set(err, KT_E_INVALID, "'%.200s' can't be an issuer: it must be a URL without a query", issuer);
+	}
+	while (len > 0 && issuer[len - 1] == '/') {
+		len--;
+	}
+	path = strchr(host + 3, '/');
+	if (path == NULL || path > issuer + len) {
+		path = issuer + len;
+	}
+	path_len = len - (size_t)(path - issuer);
+	if (which == 0) {
+		kt_buf_add(out, issuer, (size_t)(path - issuer));
+		kt_buf_adds(out, "/.well-known/oauth-authorization-server");
+		kt_buf_add(out, path, path_len);
+	} else if (which == 1) {
+		kt_buf_add(out, issuer, len);
+		kt_buf_adds(out, "/.well-known/openid-configuration");
+	} else {
+		return kt_err_set(err, KT_E_NOTFOUND, "the issuer %.200s publishes no metadata", issuer);
+	}
+	return kt_buf_check(out, "a metadata URL", err);
+}
+
+static enum kt_code from_json(const json_t *metadata, const char *issuer, char **ret_endpoint, struct kt_err *err)
+{
+	const char *says = kt_json_str(metadata, "issuer"), *endpoint = kt_json_str(metadata, "token_endpoint");
+	struct kt_url url;
+
+	if (says == NULL || strcmp(says, issuer) != 0) {
+		return kt_err_set(err, KT_E_PROTO, "the metadata says its issuer is '%.200s', not '%.200s'",
+				  says != NULL ? says : "", issuer);
+	}
+	if (kt_url_parse(endpoint, &url, err) != KT_OK ||
+	    (!url.https && !kt_url_text_same_origin(endpoint, issuer))) {
+		return kt_err_set(err, KT_E_PROTO, "the metadata of '%.200s' has no https token_endpoint: '%.200s'", issuer,
+				  endpoint != NULL ? endpoint : "");
+	}
+	*ret_endpoint = kt_strdup(endpoint);
+	return *ret_endpoint != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory for metadata");
+}
+
+enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char *issuer, char **ret_endpoint,
+				  struct kt_err *err)
+{
+	KT_AUTOJSON json_t *metadata = NULL;
+
+	if (reply->status == 429 || reply->status >= 500) {
+		(void)kt_err_set(err, KT_E_LATER, "the metadata of '%.200s' can't be read now: HTTP %ld", issuer,
+				 reply->status);
+		err->retry_after_s = reply->retry_after;
+		return KT_E_LATER;
+	}
+	if (reply->status != 200) {
+		return kt_err_set(err, KT_E_NOTFOUND, "the issuer '%.200s' publishes no metadata: HTTP %ld", issuer,
+				  reply->status);
+	}
+	if (!kt_http_is_type(reply, "json")) {
+		const char *type = reply->headers[KT_HTTP_CONTENT_TYPE];
+
+		return kt_err_set(err, KT_E_NOTFOUND, "the issuer '%.200s' answered with '%.60s' instead of metadata", issuer,
+				  type != NULL ? type : "");
+	}
+	if (kt_json_parse(reply->body, KT_HTTP_BODY_MAX, &metadata, err) != KT_OK) {
+		return kt_err_prefix(err, "the metadata of '%.200s'", issuer);
+	}
+	return from_json(metadata, issuer, ret_endpoint, err);
+}

@@ -1,0 +1,80 @@
+/* What the files of the HTTP client share: trust sets, calls, and how a call's easy handle is set up. */
+#ifndef KT_COURIER_HTTP_INTERNAL_H
+#define KT_COURIER_HTTP_INTERNAL_H
+
+#include <curl/curl.h>
+
+#include "courier/http.h"
+#include "courier/url.h"
+#include "kt/pki.h"
+
+/* One set of trusted CAs with the connections that were made under it. */
+struct http_trust {
+	struct kt_http *http;
+	struct http_trust *next;
+	uint8_t hash[KT_SHA256_LEN];
+	bool insecure;
+	struct kt_trust *trust;   /* NULL when insecure */
+	CURLM *multi;             /* NULL between bursts */
+	struct kt_timer *timer;   /* libcurl's */
+	unsigned calls;
+	kt_ms used;               /* monotonic: end of the last call */
+};
+
+struct kt_http {
+	struct kt_loop *loop;
+	struct kt_resolver *resolver;
+	struct http_trust *trusts;
+	struct kt_http_call *calls;
+	unsigned call_count;
+	struct kt_timer *idle;
+};
+
+struct kt_http_call {
+	struct kt_http *http;
+	struct kt_http_call *next;
+	struct http_trust *trust;
+	struct kt_url url;
+	char *url_text;
+	bool allow_local;
+	kt_ms started, timeout;
+	struct kt_lookup *lookup;
+	CURL *easy;
+	bool running; /* in the multi handle */
+	struct curl_slist *headers, *pins;
+	struct kt_buf body; /* of the request: wiped with it */
+	bool has_body;
+	char method[16];
+	kt_http_fn *fn;
+	void *arg;
+
+	struct kt_buf answer;
+	unsigned header_count;
+	size_t header_bytes;
+	char *found[KT_HTTP_HEADER_COUNT];
+	int64_t content_length; /* -1: not said */
+	struct kt_err broken;   /* why a callback ended the transfer */
+	char curl_error[CURL_ERROR_SIZE];
+};
+
+/* trust.c */
+enum kt_code http_trust_get(struct kt_http *http, struct kt_view ca_bundle, bool insecure, struct http_trust **ret,
+                            struct kt_err *err);
+enum kt_code http_trust_multi(struct http_trust *trust, struct kt_err *err);
+void http_trust_destroy(struct http_trust *trust);
+/* Closes connections unused for a while and forgets trust sets unused for long; true when something is left to close. */
+bool http_trust_tidy(struct kt_http *http);
+/* Applied to each SSL_CTX that libcurl makes: our store, level 2, no renegotiation, a bound on depth. */
+CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg);
+
+/* http_call.c */
+enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err);
+enum kt_code http_call_pin(struct kt_http_call *call, const struct kt_addresses *addresses, struct kt_err *err);
+void http_call_destroy(struct kt_http_call *call);
+void http_call_reply(struct kt_http_call *call, struct kt_http_reply *ret);
+/* Maps libcurl's verdict to ours. */
+void http_call_error(struct kt_http_call *call, CURLcode result, struct kt_err *err);
+/* http.c: takes the finished ones off a multi handle and tells their owners. */
+void http_reap(struct http_trust *trust);
+
+#endif
