@@ -430,8 +430,7 @@ static int do_kill_all(void)
 
 static int do_setuid(void)
 {
-	(void)setuid(12345);
-	return WRONG;
+	return setuid(12345) ? WRONG : WRONG + 1;
 }
 
 static int do_mount(void)

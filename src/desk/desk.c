@@ -1,0 +1,206 @@
+/* The desk as a room: listeners from the warden, content and answers from the keeper. */
+#include <fcntl.h>
+#include <string.h>
+
+#include "desk/desk.h"
+#include "kt/log.h"
+#include "kt/mem.h"
+
+/* --- the wire to the keeper -------------------------------------------------------------------------------------- */
+
+static void on_serve(struct kt_wire_in *in, void *arg)
+{
+	struct kt_desk *desk = arg;
+	struct kt_msg_done done = {0};
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (kt_desk_served_put(desk->served, in->msg, &err)) {
+		if (in->id)
+			kt_wire_reply_err(in->wire, in->id, &err);
+		else
+			kt_log_err(KT_LOG_WARN, &err, "the keeper's page is not served");
+	} else if (in->id) {
+		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+	}
+}
+
+static void on_keeper_ready(struct kt_wire *wire, void *arg)
+{
+	struct kt_desk *desk = arg;
+
+	(void)wire;
+	kt_desk_served_new_keeper(desk->served);
+}
+
+static void on_keeper_gone(struct kt_wire *wire, const struct kt_err *why, void *arg)
+{
+	(void)wire;
+	(void)arg;
+	kt_log_err(KT_LOG_DEBUG, why, "the keeper is gone");
+}
+
+static const struct kt_wire_handler keeper_handlers[] = {
+	{KT_SERVE, on_serve},
+	{KT_MSG_TYPE_NONE, NULL},
+};
+
+enum kt_code kt_desk_attach(struct kt_desk *desk, int fd, struct kt_err *err)
+{
+	return kt_wire_attach(desk->keeper, fd, err);
+}
+
+/* --- listeners --------------------------------------------------------------------------------------------------- */
+
+static bool kind_from_name(struct kt_view name, enum kt_desk_kind *ret)
+{
+	static const char *const names[KT_DESK_KINDS] = {"metrics", "acme", "jwks"};
+
+	for (unsigned i = 0; i < KT_DESK_KINDS; i++) {
+		if (kt_view_eq_str(name, names[i])) {
+			*ret = (enum kt_desk_kind)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static enum kt_code listen_on(struct kt_desk *desk, struct kt_view line, int *fd, struct kt_err *err)
+{
+	const char *space = memchr(line.ptr, ' ', line.len);
+	struct kt_view name = {line.ptr, space ? (size_t)(space - line.ptr) : line.len};
+	enum kt_desk_kind kind;
+	enum kt_code code;
+	int flags;
+
+	if (!kind_from_name(name, &kind))
+		return kt_err_set(err, KT_E_UNSUPPORTED, "the desk has no listener called '%.*s'", (int)name.len,
+		                  name.ptr);
+	flags = fcntl(*fd, F_GETFL);
+	if (flags < 0 || fcntl(*fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return kt_err_sys(err, "listener %.*s", (int)line.len, line.ptr);
+	code = kt_desk_http_listen(desk->http, kind, *fd, err);
+	if (code)
+		return code;
+	*fd = -1;
+	return KT_OK;
+}
+
+enum kt_code kt_desk_listen(struct kt_desk *desk, struct kt_view lines, int *fds, unsigned fd_count,
+                            struct kt_err *err)
+{
+	unsigned i = 0;
+
+	while (lines.len > 0) {
+		const char *end = memchr(lines.ptr, '\n', lines.len);
+		size_t len = end ? (size_t)(end - lines.ptr) : lines.len;
+		enum kt_code code;
+
+		if (i >= fd_count || fds[i] < 0)
+			return kt_err_set(err, KT_E_PROTO, "more listeners are named than came: %u", fd_count);
+		code = listen_on(desk, (struct kt_view){lines.ptr, len}, &fds[i++], err);
+		if (code)
+			return code;
+		len += end != NULL;
+		lines.ptr += len;
+		lines.len -= len;
+	}
+	return i == fd_count ? KT_OK
+	                     : kt_err_set(err, KT_E_PROTO, "%u listeners are named and %u came", i, fd_count);
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+
+enum kt_code kt_desk_create(struct kt_loop *loop, struct kt_desk **ret, struct kt_err *err)
+{
+	struct kt_desk *desk = kt_calloc(1, sizeof(*desk));
+	struct kt_wire_config config = {.self = KT_ROOM_DESK,
+	                                .peer = KT_ROOM_KEEPER,
+	                                .handlers = keeper_handlers,
+	                                .ready = on_keeper_ready,
+	                                .closed = on_keeper_gone,
+	                                .arg = desk};
+	enum kt_code code;
+
+	*ret = NULL;
+	if (!desk)
+		return kt_err_set(err, KT_E_NOMEM, "no memory for the desk");
+	desk->loop = loop;
+	desk->request_ms = KT_DESK_REQUEST_MS;
+	code = kt_wire_create(loop, &config, &desk->keeper, err);
+	if (!code)
+		code = kt_desk_served_create(loop, &desk->served, err);
+	if (!code)
+		code = kt_desk_pages_create(desk, &desk->pages, err);
+	if (!code)
+		code = kt_desk_http_create(desk, &desk->http, err);
+	if (code) {
+		kt_desk_destroy(desk);
+		return code;
+	}
+	*ret = desk;
+	return KT_OK;
+}
+
+void kt_desk_destroy(struct kt_desk *desk)
+{
+	if (!desk)
+		return;
+	kt_desk_pages_finish(desk->pages);
+	kt_desk_http_destroy(desk->http);
+	kt_desk_pages_destroy(desk->pages);
+	kt_desk_served_destroy(desk->served);
+	kt_wire_destroy(desk->keeper);
+	kt_free(desk);
+}
+
+/* --- the room ---------------------------------------------------------------------------------------------------- */
+
+static enum kt_code room_start(struct kt_room_ctx *ctx, const struct kt_msg_setup *setup, int *fds, unsigned fd_count,
+                               struct kt_sandbox *box, struct kt_err *err)
+{
+	struct kt_desk *desk;
+	enum kt_code code = kt_desk_create(ctx->loop, &desk, err);
+
+	if (code)
+		return code;
+	ctx->state = desk;
+	code = kt_desk_listen(desk, setup->listeners, fds, fd_count, err);
+	if (code)
+		return code;
+	/* No path at all, no socket of its own; connections come from the listeners. */
+	box->calls = KT_SANDBOX_ACCEPT;
+	box->no_network = true;
+	return KT_OK;
+}
+
+static enum kt_code room_peer(struct kt_room_ctx *ctx, enum kt_room peer, int fd, struct kt_err *err)
+{
+	if (peer != KT_ROOM_KEEPER || !ctx->state) {
+		KT_AUTOCLOSE int unwanted = fd;
+
+		(void)unwanted;
+		return kt_err_set(err, KT_E_PROTO, "the desk talks to the keeper only");
+	}
+	return kt_desk_attach(ctx->state, fd, err);
+}
+
+static void room_shutdown(struct kt_room_ctx *ctx)
+{
+	kt_loop_stop(ctx->loop);
+}
+
+static void room_finish(struct kt_room_ctx *ctx)
+{
+	kt_desk_destroy(ctx->state);
+	ctx->state = NULL;
+}
+
+const struct kt_room_ops kt_desk_ops = {
+	.self = KT_ROOM_DESK,
+	.threads = 0,
+	.start = room_start,
+	.peer = room_peer,
+	.shutdown = room_shutdown,
+	.finish = room_finish,
+};

@@ -1,0 +1,142 @@
+/* The desk: what strangers may ask for over HTTP, within limits. Nothing here holds a key or makes a connection. */
+#ifndef KT_DESK_DESK_H
+#define KT_DESK_DESK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <microhttpd.h>
+
+#include "kt/err.h"
+#include "kt/loop.h"
+#include "kt/msg.h"
+#include "kt/room.h"
+#include "kt/wire.h"
+
+/*
+ * A request's way: http.c accepts it (libmicrohttpd on the room's loop, one daemon a listener) and keeps the limits;
+ * route.c decides who answers: page.c (the status page), pages.c (what the keeper says, fetched when somebody asks)
+ * or served.c (paths that the keeper put there before: http-01 answers, JWKS).
+ */
+
+/* What a listener may serve; the names in SETUP are "metrics", "acme" and "jwks". */
+enum kt_desk_kind { KT_DESK_METRICS = 0, KT_DESK_ACME, KT_DESK_JWKS, KT_DESK_KINDS };
+
+/* Limits on strangers. */
+enum {
+	KT_DESK_CONNECTIONS_MAX = 256,      /* of the room; one more, and the longest-waiting one is dropped */
+	KT_DESK_CONNECTIONS_HARD = 384,     /* never above, while dropped ones are still being closed */
+	KT_DESK_PER_ADDRESS = 64,           /* of an IPv4 address or an IPv6 /64 */
+	KT_DESK_HEADERS_MAX = 16 * 1024,    /* bytes of request line and headers, and of what answers them */
+	KT_DESK_PATH_MAX = 512,             /* bytes */
+	KT_DESK_REQUEST_MS = 10000,         /* from accept, or the answer before, to the end of the answer */
+	KT_DESK_SERVED_MAX = 10000,         /* paths */
+	KT_DESK_SERVED_BYTES = 16 << 20,    /* of all of them */
+	KT_DESK_SERVED_STALE_MS = 600000,   /* what a keeper that is gone left behind stays this long */
+	KT_DESK_PAGE_FRESH_MS = 1000,       /* a page of the keeper is given to everybody who asks this soon */
+	KT_DESK_PAGE_DEADLINE_MS = 5000,    /* for the keeper to produce it */
+};
+
+struct kt_desk;
+struct kt_desk_listener;
+
+/* One connection; made and freed by http.c. */
+struct kt_desk_conn {
+	struct MHD_Connection *mhd;
+	struct kt_desk_listener *listener;
+	struct kt_desk_conn *prev, *next; /* by age of the request, oldest first */
+	struct kt_desk_conn *waiting;     /* next one that waits for the same page */
+	kt_ms since;                      /* when this request's time began */
+	uint8_t address[9];               /* family and IPv4 address or IPv6 /64 */
+	bool resumed;                     /* the page that it waited for is there */
+};
+
+/* --- http.c ----------------------------------------------------------------------------------------------------- */
+
+struct kt_desk_http;
+
+enum kt_code kt_desk_http_create(struct kt_desk *desk, struct kt_desk_http **ret, struct kt_err *err);
+/* Adds a listening socket (takes fd on success). libmicrohttpd is started at the first connection. */
+enum kt_code kt_desk_http_listen(struct kt_desk_http *http, enum kt_desk_kind kind, int fd, struct kt_err *err);
+/* No connection may be suspended: kt_desk_pages_finish first. Listening sockets are closed, not shut down, because the
+ * warden keeps them for the next desk. */
+void kt_desk_http_destroy(struct kt_desk_http *http);
+/* A connection of this listener was resumed. */
+void kt_desk_http_wake(struct kt_desk_listener *listener);
+unsigned kt_desk_http_connections(const struct kt_desk_http *http);
+enum kt_desk_kind kt_desk_http_kind(const struct kt_desk_listener *listener);
+/* Bound to a loopback address or a local socket. */
+bool kt_desk_http_local(const struct kt_desk_listener *listener);
+
+/* --- route.c ---------------------------------------------------------------------------------------------------- */
+
+/* Refuses what no listener takes (methods, bodies, long paths); MHD_YES without an answer when all is well. */
+enum MHD_Result kt_desk_route_check(struct kt_desk_conn *conn, const char *method, const char *path);
+/* Answers, or suspends, one request. MHD_NO closes the connection. */
+enum MHD_Result kt_desk_route(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
+/* A response with the headers that all have; the body is copied. max_age in seconds, 0: no-store. NULL: no memory. */
+struct MHD_Response *kt_desk_response(const char *type, struct kt_view body, uint32_t max_age);
+struct MHD_Response *kt_desk_response_text(const char *text);
+
+/* --- page.c ----------------------------------------------------------------------------------------------------- */
+
+/* The status page (data/status.html) with a policy that allows its own script and style only. The caller owns it. */
+struct MHD_Response *kt_desk_status_page(void);
+
+/* --- pages.c ---------------------------------------------------------------------------------------------------- */
+
+struct kt_desk_pages;
+
+enum kt_code kt_desk_pages_create(struct kt_desk *desk, struct kt_desk_pages **ret, struct kt_err *err);
+bool kt_desk_pages_has(const char *path);
+/* Answers from what is fresh, or suspends until the keeper has spoken. */
+enum MHD_Result kt_desk_pages_answer(struct kt_desk_pages *pages, struct kt_desk_conn *conn, const char *path);
+/* Wakes everybody who waits, and asks no more. */
+void kt_desk_pages_finish(struct kt_desk_pages *pages);
+void kt_desk_pages_destroy(struct kt_desk_pages *pages);
+
+/* --- served.c --------------------------------------------------------------------------------------------------- */
+
+struct kt_desk_served;
+
+struct kt_desk_entry {
+	const char *type;
+	struct kt_view body;
+	uint32_t max_age;
+};
+
+enum kt_code kt_desk_served_create(struct kt_loop *loop, struct kt_desk_served **ret, struct kt_err *err);
+void kt_desk_served_destroy(struct kt_desk_served *served);
+/* Stores, replaces or (empty content_type) removes. KT_E_INVALID for a path that clients would spell differently, or
+ * that the listener does not serve; KT_E_LIMIT. */
+enum kt_code kt_desk_served_put(struct kt_desk_served *served, const struct kt_msg_serve *msg, struct kt_err *err);
+/* The entry of exactly this path; valid until the next put. */
+bool kt_desk_served_find(const struct kt_desk_served *served, enum kt_desk_kind kind, const char *path,
+                         struct kt_desk_entry *ret);
+/* Another keeper speaks from now on: what it does not repeat goes after KT_DESK_SERVED_STALE_MS. */
+void kt_desk_served_new_keeper(struct kt_desk_served *served);
+size_t kt_desk_served_count(const struct kt_desk_served *served);
+
+/* --- desk.c ----------------------------------------------------------------------------------------------------- */
+
+struct kt_desk {
+	struct kt_loop *loop;
+	struct kt_wire *keeper;
+	struct kt_desk_http *http;
+	struct kt_desk_pages *pages;
+	struct kt_desk_served *served;
+	kt_ms request_ms; /* KT_DESK_REQUEST_MS; tests are less patient */
+};
+
+enum kt_code kt_desk_create(struct kt_loop *loop, struct kt_desk **ret, struct kt_err *err);
+/* Takes the listeners that `lines` names ("name address\n", in the order of fds); taken fds are set to -1. */
+enum kt_code kt_desk_listen(struct kt_desk *desk, struct kt_view lines, int *fds, unsigned fd_count,
+                            struct kt_err *err);
+/* The wire to a (new) keeper; takes fd. */
+enum kt_code kt_desk_attach(struct kt_desk *desk, int fd, struct kt_err *err);
+void kt_desk_destroy(struct kt_desk *desk);
+
+extern const struct kt_room_ops kt_desk_ops;
+
+#endif
