@@ -21,6 +21,7 @@ enum { KT_LOOP_READ = 1, KT_LOOP_WRITE = 2, KT_LOOP_HANGUP = 4 };
 enum kt_code kt_loop_create(unsigned threads, struct kt_loop **ret, struct kt_err *err);
 /* Virtual time: kt_loop_run jumps from timer to timer; `fake` is moved along. No fds, no children. */
 enum kt_code kt_loop_create_fake(struct kt_clock_fake *fake, struct kt_loop **ret, struct kt_err *err);
+/* Waits for running work; done() is not called any more. Destroy timers, watches and children before. */
 void kt_loop_destroy(struct kt_loop *loop);
 /* Starts the pool's threads now: they must exist before seccomp forbids clone. */
 enum kt_code kt_loop_start_threads(struct kt_loop *loop, struct kt_err *err);
@@ -33,7 +34,8 @@ const struct kt_clock *kt_loop_clock(struct kt_loop *loop);
 /* The uv_loop_t * behind it, for the libraries that want it (NULL for the fake). */
 void *kt_loop_uv(struct kt_loop *loop);
 
-/* Calls fn when fd is ready for `events`. The fd stays the caller's. */
+/* Calls fn when fd is ready for `events` (level-triggered; an error of the fd reads as all of them and HANGUP). The fd
+ * stays the caller's, becomes non-blocking, and has one watch at most; no regular files. */
 enum kt_code kt_watch_create(struct kt_loop *loop, int fd, int events, void (*fn)(int events, void *arg), void *arg,
                              struct kt_watch **ret, struct kt_err *err);
 enum kt_code kt_watch_set(struct kt_watch *watch, int events, struct kt_err *err);
@@ -63,7 +65,13 @@ enum kt_code kt_loop_work(struct kt_loop *loop, void (*fn)(void *arg), void (*do
 enum kt_code kt_loop_signal(struct kt_loop *loop, int signum, void (*fn)(int signum, void *arg), void *arg,
                             struct kt_err *err);
 
-/* What to start. Arrays are NULL-terminated. fds[i] becomes descriptor i in the child (-1: /dev/null for 0..2). */
+enum { KT_SPAWN_FD_MAX = 32 };
+
+/*
+ * What to start. Arrays are NULL-terminated. fds[i] becomes descriptor i in the child (-1: /dev/null for 0..2, closed
+ * above). Everything else is closed. Order in the child: signals to default, session, working directory, groups and
+ * ids, parent death signal, in_child (still with the parent's descriptors), descriptors, exec.
+ */
 struct kt_spawn {
 	int exec_fd;      /* executable opened before (fexecve), or -1 */
 	const char *path; /* absolute; used when exec_fd is -1 */
@@ -84,7 +92,11 @@ struct kt_spawn {
 	void *in_child_arg;
 };
 
-/* exited(status as waitpid gives it). The child is not killed by destroy unless kill is called. */
+/*
+ * Returns after the exec; what failed before it is in err. exited(status as waitpid gives it). The child is not killed
+ * by destroy unless kill is called; one that runs on is reaped in silence. Its zombie stays until destroy, so that
+ * kt_child_kill(group) after the exit can't hit strangers.
+ */
 enum kt_code kt_child_spawn(struct kt_loop *loop, const struct kt_spawn *spawn, void (*exited)(int status, void *arg),
                             void *arg, struct kt_child **ret, struct kt_err *err);
 pid_t kt_child_pid(const struct kt_child *child);
