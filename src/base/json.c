@@ -10,11 +10,23 @@
 
 enum { DEPTH_MAX = 64 };
 
+/* jansson reports many a failed allocation as a syntax error: remember it here. */
+static _Thread_local bool ran_out;
+
+static void *json_malloc(size_t size)
+{
+	void *ptr = kt_malloc(size);
+
+	if (!ptr)
+		ran_out = true;
+	return ptr;
+}
+
 void kt_json_init(void)
 {
 	size_t seed = 0;
 
-	json_set_alloc_funcs(kt_malloc, kt_free);
+	json_set_alloc_funcs(json_malloc, kt_free);
 	/* Keys come from strangers: a seed they can't know keeps the hash tables flat. 0 would mean the clock. */
 	while (seed == 0)
 		kt_rand_bytes(&seed, sizeof(seed));
@@ -92,6 +104,7 @@ enum kt_code kt_json_parse(struct kt_view text, size_t max, json_t **ret, struct
 	if (too_deep(text))
 		return kt_err_set(err, KT_E_LIMIT, "JSON is nested deeper than %d levels", DEPTH_MAX);
 	memset(&error, 0, sizeof(error));
+	ran_out = false;
 	*ret = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (*ret)
 		return KT_OK;
@@ -99,7 +112,7 @@ enum kt_code kt_json_parse(struct kt_view text, size_t max, json_t **ret, struct
 	int line = error.line, column = error.column;
 
 	kt_wipe(&error, sizeof(error));
-	if (code == json_error_out_of_memory || code == json_error_unknown)
+	if (ran_out || code == json_error_out_of_memory || code == json_error_unknown)
 		return kt_err_set(err, KT_E_NOMEM, "JSON: out of memory");
 	return kt_err_set(err, KT_E_INVALID, "JSON: %s at line %d, column %d", reason(code), line, column);
 }

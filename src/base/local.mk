@@ -17,3 +17,10 @@ tests_unit_sandbox_test_SOURCES = tests/unit/sandbox_test.c
 tests_unit_sandbox_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_sandbox_test_LDADD = libkt_base.a $(CMOCKA_LIBS) $(SECCOMP_LIBS) $(SODIUM_LIBS) $(JANSSON_LIBS) -lpthread
 endif
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/base_test
+TESTS += tests/unit/base_test
+tests_unit_base_test_SOURCES = tests/unit/base_test.c
+tests_unit_base_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_base_test_LDADD = libkt_base.a $(CMOCKA_LIBS) $(SODIUM_LIBS) $(JANSSON_LIBS) -lpthread
+endif
