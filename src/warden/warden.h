@@ -7,6 +7,7 @@
 #include "kt/err.h"
 #include "kt/log.h"
 #include "kt/loop.h"
+#include "kt/manifest.h"
 #include "kt/msg.h"
 
 /*
@@ -23,6 +24,8 @@ struct kt_warden;
 struct kt_warden_options {
 	enum kt_run_mode mode;
 	const char *const *manifests; /* files and directories, NULL-terminated; NULL or empty: no manifests at all */
+	bool manifests_optional;      /* a path that does not exist is an empty folder (the default /etc/keyturn) */
+	struct kt_report *report;     /* gets every complaint about them at create; may be NULL */
 	/* NULL: what kind Agent says, else the default (CONTRACT.md). */
 	const char *state_dir;
 	const char *secrets_dir;
