@@ -27,6 +27,10 @@ void kt_mem_fail_after(int64_t skip, int forever);
 /* Allocations made so far in this process; for tests that walk through every one. */
 uint64_t kt_mem_count(void);
 
+/* Gives memory back to the system after a start or a burst: free heap, and pages of code that are on disk anyway.
+ * Costs some page faults afterwards; not for loops. */
+void kt_mem_trim(void);
+
 /* Frees *(T **)p: for __attribute__((cleanup(kt_cleanup_free))). */
 void kt_cleanup_free(void *p);
 /* Closes *(int *)p when it is >= 0. */

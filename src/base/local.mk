@@ -8,7 +8,7 @@ noinst_HEADERS += include/kt/err.h include/kt/mem.h include/kt/buf.h include/kt/
 	include/kt/log.h include/kt/text.h include/kt/json.h include/kt/io.h
 
 # The walls: programs that use them link $(SECCOMP_LIBS).
-libkt_base_a_SOURCES += src/base/sandbox.c src/base/sandbox_seccomp.c
+libkt_base_a_SOURCES += src/base/sandbox.c src/base/sandbox_seccomp.c src/base/trim.c
 noinst_HEADERS += include/kt/sandbox.h
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/sandbox_test
