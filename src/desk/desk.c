@@ -174,6 +174,14 @@ static enum kt_code room_start(struct kt_room_ctx *ctx, const struct kt_msg_setu
 	return KT_OK;
 }
 
+static enum kt_code room_opened(struct kt_room_ctx *ctx, struct kt_err *err)
+{
+	(void)ctx;
+	(void)err;
+	kt_mem_trim(); /* libmicrohttpd brings GnuTLS along, which is set up and then never used */
+	return KT_OK;
+}
+
 static enum kt_code room_peer(struct kt_room_ctx *ctx, enum kt_room peer, int fd, struct kt_err *err)
 {
 	if (peer != KT_ROOM_KEEPER || !ctx->state) {
@@ -200,6 +208,7 @@ const struct kt_room_ops kt_desk_ops = {
 	.self = KT_ROOM_DESK,
 	.threads = 0,
 	.start = room_start,
+	.opened = room_opened,
 	.peer = room_peer,
 	.shutdown = room_shutdown,
 	.finish = room_finish,

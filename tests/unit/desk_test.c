@@ -407,6 +407,7 @@ static void test_requests_refused(void **state)
 		{"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 0},
 		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
 	};
+	static const char nul[] = "GET /x\0/../metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 	(void)state;
 	t.desk->request_ms = 300;
@@ -421,9 +422,8 @@ static void test_requests_refused(void **state)
 			assert_int_not_equal(status, 200);
 	}
 	assert_non_null(strstr(get_host(KT_DESK_METRICS, "POST", "/", "localhost"), "Allow: GET, HEAD\r\n"));
-	/* A NUL ends nothing early. */
-	assert_int_not_equal(status_of(request_from("127.0.0.1", KT_DESK_METRICS,
-	                                            "GET /\0x HTTP/1.1\r\nHost: localhost\r\n\r\n", 36)), 200);
+	/* To libmicrohttpd a NUL ends the path; what is behind it reaches nothing. */
+	assert_int_equal(status_of(request_from("127.0.0.1", KT_DESK_METRICS, nul, sizeof(nul) - 1)), 404);
 }
 
 static void test_long_requests(void **state)
@@ -640,6 +640,7 @@ static void more_descriptors(void)
 static void test_thousand_connections(void **state)
 {
 	enum { MANY = 1000 };
+	static const char request[] = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 	static int fds[MANY];
 	unsigned open_ones = 0;
 
@@ -655,8 +656,7 @@ static void test_thousand_connections(void **state)
 	assert_int_equal(open_ones, KT_DESK_PER_ADDRESS);
 	assert_int_equal(kt_desk_http_connections(t.desk->http), KT_DESK_PER_ADDRESS);
 	/* Somebody else gets through at once. */
-	assert_int_equal(status_of(request_from("127.0.0.2", KT_DESK_ACME,
-	                                        "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 49)), 404);
+	assert_int_equal(status_of(request_from("127.0.0.2", KT_DESK_ACME, request, sizeof(request) - 1)), 404);
 	for (unsigned i = 0; i < MANY; i++)
 		close(fds[i]);
 	turn_for(100);
