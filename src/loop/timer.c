@@ -332,8 +332,11 @@ static void set_wall(struct kt_loop *loop)
 		if (left <= 0)
 			spec.it_value.tv_nsec = 1; /* long past: fires at once */
 	}
-	/* ECANCELED: the clock was set just now; the timer is armed all the same and the read will tell. */
-	timerfd_settime(loop->wall_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &spec, NULL);
+	/*
+	 * The system call itself again: faketime would shift the time once more, to one long past, and we would spin.
+	 * ECANCELED: the clock was set just now; the timer is armed all the same and the read will tell.
+	 */
+	syscall(SYS_timerfd_settime, loop->wall_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &spec, NULL);
 }
 
 static void on_prepare(uv_prepare_t *handle)
