@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -350,6 +351,8 @@ static int enter_namespace(struct kt_mounts *mounts)
 	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0) {
 		return fail(mounts, "a user namespace is refused");
 	}
+	/* An undumpable process may not write its own maps; the exec to come sets this anew. */
+	(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	if (!write_text("/proc/self/setgroups", "deny") || !write_text("/proc/self/uid_map", mounts->uid_map) ||
 	    !write_text("/proc/self/gid_map", mounts->gid_map)) {
 		return fail(mounts, "the ids of a user namespace can't be set");
