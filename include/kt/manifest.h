@@ -15,7 +15,7 @@
 #define KT_MANIFEST_TOTAL_MAX ((size_t)1 << 30)  /* bytes of one load */
 #define KT_MANIFEST_DOC_MAX   ((size_t)1 << 20)  /* bytes of one document */
 #define KT_MANIFEST_DEPTH_MAX 32u
-#define KT_MANIFEST_NODES_MAX 20000u /* nodes of one document, after aliases are followed */
+#define KT_MANIFEST_NODES_MAX 100000u /* nodes of one document (a long kind: List) */
 #define KT_MANIFEST_NAMES_MAX 1000u  /* dnsNames, uris, … of one Certificate; items of any other list: 1,000 too */
 
 /* --- kinds ------------------------------------------------------------------------------------------------------ */

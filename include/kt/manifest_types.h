@@ -231,10 +231,24 @@ struct kt_certificate_spec {
 
 /* --- Issuer, ClusterIssuer ------------------------------------------------------------------------------------- */
 
+/* In a cluster an ingress answers http-01; here our own listener (or a webroot) does, so the names are only kept. */
+struct kt_http01_ingress {
+	const char *class_name;
+	const char *ingress_class_name;
+	const char *service_type;
+};
+
+struct kt_http01_solver {
+	struct kt_http01_ingress *ingress;
+};
+
 struct kt_acme_solver {
-	struct kt_pairs match_labels; /* of the Certificate */
-	struct kt_strings dns_names;
-	struct kt_strings dns_zones;
+	struct kt_http01_solver *http01;
+	struct kt_solver_selector {
+		struct kt_pairs match_labels; /* of the Certificate */
+		struct kt_strings dns_names;
+		struct kt_strings dns_zones;
+	} selector; /* empty: every name */
 };
 
 struct kt_acme_solvers {
