@@ -236,3 +236,16 @@ bool kt_http_is_type(const struct kt_http_reply *reply, const char *type)
 	return media.len > 17 && kt_ascii_ieq((struct kt_view){media.ptr, 12}, KT_VIEW_LIT("application/")) &&
 	       kt_ascii_ieq((struct kt_view){media.ptr + media.len - 5, 5}, KT_VIEW_LIT("+json"));
 }
+
+enum kt_code kt_http_json(const struct kt_http_reply *reply, json_t **ret, struct kt_err *err)
+{
+	enum kt_code code = kt_json_parse(reply->body, KT_HTTP_BODY_MAX, ret, err);
+
+	if (code == KT_E_INVALID) {
+		code = KT_E_PROTO;
+		if (err != NULL) {
+			err->code = code;
+		}
+	}
+	return code;
+}

@@ -8,6 +8,7 @@
 #include "courier/resolve.h"
 #include "kt/buf.h"
 #include "kt/err.h"
+#include "kt/json.h"
 #include "kt/loop.h"
 
 /*
@@ -82,5 +83,7 @@ void kt_http_cancel(struct kt_http_call *call); /* NULL accepted */
 
 /* True when the media type of Content-Type is this one, or (for "json") application/json or application/<x>+json. */
 bool kt_http_is_type(const struct kt_http_reply *reply, const char *type);
+/* The body as JSON (kt_json_parse's limits); what is wrong with it is the peer's fault: KT_E_PROTO or KT_E_LIMIT. */
+enum kt_code kt_http_json(const struct kt_http_reply *reply, json_t **ret, struct kt_err *err);
 
 #endif

@@ -10,7 +10,7 @@
 #include "kt/text.h"
 
 #define LOW_SPEED_BYTES 16L /* a second */
-#define LOW_SPEED_TIME  6L  /* seconds */
+#define LOW_SPEED_TIME  10L /* seconds: a server may think for as long as a request may last */
 
 static const char *const wanted[KT_HTTP_HEADER_COUNT] = {
 	[KT_HTTP_CONTENT_TYPE] = "Content-Type",     [KT_HTTP_LOCATION] = "Location",
@@ -171,6 +171,10 @@ void http_call_error(struct kt_http_call *call, CURLcode result, struct kt_err *
 		break;
 	case CURLE_OUT_OF_MEMORY:
 		code = KT_E_NOMEM;
+		if (call->header_count > 0 && call->answer.len == 0) {
+			code = KT_E_LIMIT; /* libcurl says the same of a header line above its limit */
+			detail = "a header line is too long, or memory ran out";
+		}
 		break;
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_UNSUPPORTED_PROTOCOL:

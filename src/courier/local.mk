@@ -29,3 +29,14 @@ check_PROGRAMS += tests/peers/courier_drive
 tests_peers_courier_drive_SOURCES = tests/peers/courier_drive.c
 tests_peers_courier_drive_CPPFLAGS = $(COURIER_CPPFLAGS)
 tests_peers_courier_drive_LDADD = $(COURIER_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/courier_test tests/unit/courier_grant_test
+TESTS += tests/unit/courier_test tests/unit/courier_grant_test
+tests_unit_courier_test_SOURCES = tests/unit/courier_test.c
+tests_unit_courier_test_CPPFLAGS = $(COURIER_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_courier_test_LDADD = $(COURIER_LIBS) $(CMOCKA_LIBS)
+tests_unit_courier_grant_test_SOURCES = tests/unit/courier_grant_test.c
+tests_unit_courier_grant_test_CPPFLAGS = $(COURIER_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_courier_grant_test_LDADD = $(COURIER_LIBS) $(CMOCKA_LIBS)
+endif

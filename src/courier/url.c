@@ -141,10 +141,11 @@ static bool part(CURLU *url, CURLUPart what, unsigned flags, char **ret)
 static const char *fill(CURLU *url, const char *text, struct kt_url *ret)
 {
 	char *scheme = NULL, *host = NULL, *port = NULL, *unwanted = NULL;
-	const char *why = NULL;
+	const char *why = NULL, *slashes = strstr(text, "://");
 	uint64_t number = 0;
 
-	if (curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
+	/* libcurl forgives a slash too few or too many. */
+	if (slashes == NULL || slashes[3] == '/' || curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
 	    !part(url, CURLUPART_SCHEME, 0, &scheme) || !part(url, CURLUPART_HOST, 0, &host)) {
 		why = "is not an absolute URL";
 	} else if (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0) {

@@ -69,7 +69,6 @@ static void on_account(struct acme_job *job, struct kt_err *err, const struct ac
 			return;
 		}
 	}
-	(void)kt_err_prefix(&why, "registering an account");
 	acme_job_fail(job, &why);
 }
 
@@ -142,15 +141,12 @@ void acme_account_abandoned(struct acme_job *job, const struct kt_err *err)
 	}
 	account->state = ACME_ACCOUNT_UNKNOWN;
 	if (err != NULL && err->code == KT_E_CANCELLED) {
-		struct acme_job *other;
+		struct acme_job *other = next_waiting(job->server, account);
 
-		job->step = "cancelled";
-		other = next_waiting(job->server, account);
 		if (other != NULL) {
 			register_account(other);
 		}
 		return;
 	}
-	job->step = "failed";
 	wake(job->server, account, err);
 }

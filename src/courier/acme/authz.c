@@ -4,7 +4,7 @@
 #include "courier/acme/acme_internal.h"
 #include "kt/text.h"
 
-static const char explaining[] = "asking why the order failed";
+static const char explaining[] = "validation";
 
 bool acme_token_ok(const char *token)
 {

@@ -4,17 +4,21 @@
 #include "courier/acme/acme_internal.h"
 #include "kt/text.h"
 
+#define FINALIZE_TRIES 3u
+
 static void on_finalized(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer)
 {
 	if (err->code == KT_OK) {
 		acme_order_judge(job, answer);
 	} else if (err->code == KT_E_NET || err->code == KT_E_TIMEOUT) {
-		if (answer == NULL) {
-			acme_order_poll(job); /* it may well have arrived: the order knows */
+		if (answer != NULL || ++job->flips > FINALIZE_TRIES) {
+			acme_job_fail(job, err);
 			return;
 		}
-		acme_job_fail(job, err);
-	} else if (acme_problem_is(err, "orderNotReady") && ++job->flips <= 3) {
+		/* It may well have arrived: the order knows, and is finalized again only if it is still ready. */
+		job->finalized = false;
+		acme_job_pause(job, job->poll_next, acme_order_poll);
+	} else if (acme_problem_is(err, "orderNotReady") && ++job->flips <= FINALIZE_TRIES) {
 		job->finalized = false;
 		acme_job_pause(job, KT_SECOND, acme_order_poll);
 	} else {

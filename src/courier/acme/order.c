@@ -196,7 +196,11 @@ void acme_order_judge(struct acme_job *job, const struct acme_answer *answer)
 	}
 	if (job->finalize_url == NULL && (check_names(job, order, &err) != KT_OK ||
 					  take_url(job, order, "finalize", &job->finalize_url, &err) != KT_OK)) {
-		acme_job_fail(job, &err);
+		if (job->resumed) {
+			start_over(job, "is for other names");
+		} else {
+			acme_job_fail(job, &err);
+		}
 	} else if (strcmp(status, "pending") == 0) {
 		pending(job, order, answer->http->retry_after);
 	} else if (strcmp(status, "ready") == 0) {

@@ -6,7 +6,6 @@
 
 #define RETRY_FIRST   ((kt_ms)250)
 #define RETRY_AFTER_MAX 30 /* seconds that a request waits by itself; longer: the keeper's plan decides */
-#define BODY_MAX      (256u * 1024u)
 
 static void again(struct acme_job *job);
 
@@ -78,7 +77,7 @@ static void judge(struct acme_job *job, const struct kt_http_reply *reply)
 	kt_err_clear(&err);
 	acme_server_take_nonce(job->server, reply);
 	if (reply->body.len > 0 && is_json && !(good && job->post.pem)) {
-		(void)kt_json_parse(reply->body, BODY_MAX, &with.json, &err);
+		(void)kt_http_json(reply, &with.json, &err);
 	}
 	if (!good) {
 		refused(job, &with);

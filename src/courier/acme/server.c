@@ -127,7 +127,7 @@ static void read_directory(struct acme_server *server, const struct kt_http_repl
 
 	if (reply->status != 200) {
 		if (kt_http_is_type(reply, "json")) {
-			(void)kt_json_parse(reply->body, KT_HTTP_BODY_MAX, &json, NULL);
+			(void)kt_http_json(reply, &json, NULL);
 		}
 		(void)acme_problem(json, reply->status, reply->retry_after, err);
 		(void)kt_err_prefix(err, "reading the directory %.200s", server->url);
@@ -137,7 +137,7 @@ static void read_directory(struct acme_server *server, const struct kt_http_repl
 	} else if (!kt_http_is_type(reply, "json")) {
 		(void)kt_err_set(err, KT_E_PROTO, "%.200s answered with '%.60s' instead of a JSON directory", server->url,
 				 reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE] : "");
-	} else if (kt_json_parse(reply->body, KT_HTTP_BODY_MAX, &json, err) != KT_OK) {
+	} else if (kt_http_json(reply, &json, err) != KT_OK) {
 		(void)kt_err_prefix(err, "the directory %.200s", server->url);
 	} else if (acme_directory_parse(json, server->url, &nonce, &account, &order, err) == KT_OK) {
 		kt_free(server->new_nonce);

@@ -4,7 +4,6 @@
 #include "courier/grant/grant_internal.h"
 #include "kt/text.h"
 
-#define BODY_MAX   (192u * 1024u)
 #define DETAIL_MAX 400u
 
 /* --- errors ------------------------------------------------------------------------------------------------------ */
@@ -246,7 +245,7 @@ enum kt_code grant_answer(const struct kt_http_reply *reply, const struct grant_
 		return kt_err_set(err, KT_E_PROTO, "the token endpoint redirects (HTTP %ld), which is not followed", reply->status);
 	}
 	if (kt_http_is_type(reply, "json")) {
-		code = kt_json_parse(reply->body, BODY_MAX, &json, err);
+		code = kt_http_json(reply, &json, err);
 		if (code != KT_OK && reply->status == 200) {
 			return kt_err_set(err, code == KT_E_LIMIT ? KT_E_LIMIT : KT_E_PROTO,
 					  "the authorization server's answer is not acceptable JSON");

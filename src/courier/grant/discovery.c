@@ -73,7 +73,7 @@ enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char 
 		return kt_err_set(err, KT_E_NOTFOUND, "the issuer '%.200s' answered with '%.60s' instead of metadata", issuer,
 				  type != NULL ? type : "");
 	}
-	if (kt_json_parse(reply->body, KT_HTTP_BODY_MAX, &metadata, err) != KT_OK) {
+	if (kt_http_json(reply, &metadata, err) != KT_OK) {
 		return kt_err_prefix(err, "the metadata of '%.200s'", issuer);
 	}
 	return from_json(metadata, issuer, ret_endpoint, err);

@@ -246,6 +246,7 @@ static void discover(struct grant_job *job, const struct kt_err *last)
 		(void)kt_http_send(job->grant->courier->http, &request, on_metadata, job, &job->call, &err);
 	} else if (err.code == KT_E_NOTFOUND && last != NULL) {
 		err = *last;
+		err.code = KT_E_PROTO;
 	}
 	kt_buf_finish(&url);
 	if (err.code != KT_OK) {

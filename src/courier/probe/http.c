@@ -33,7 +33,7 @@ static enum kt_code extract(const struct http_probe *probe, const struct kt_http
 	if (reply->status < 200 || reply->status > 299) {
 		return KT_OK; /* the status says enough */
 	}
-	if (kt_json_parse(reply->body, BODY_MAX, &json, err) != KT_OK) {
+	if (kt_http_json(reply, &json, err) != KT_OK) {
 		return kt_err_prefix(err, "the answer is not JSON");
 	}
 	return kt_json_path(json, probe->json_path, out, err);
