@@ -46,10 +46,11 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
  * +fd for the keeper: the manifest bundle (a sealed memfd). For the courier: none. */
 #define KT_MSG_SETUP(F, S)                                                                                             \
 	F(S, u32, mode, 0)                                                                                             \
-	F(S, u32, log_level, 0) F(S, flag, log_json, 0) F(S, flag, sandbox, 0) F(S, u32, generation, 0)                \
-		F(S, u32, uid, 0) F(S, u32, gid, 0) F(S, view, settings, KT_DOC_MAX)                                   \
-			F(S, view, state_dir, KT_PATH_MAX) F(S, view, secrets_dir, KT_PATH_MAX)                        \
-				F(S, view, socket_path, KT_PATH_MAX) F(S, view, listeners, 4096)
+	F(S, u32, log_level, 0)                                                                                        \
+	F(S, flag, log_json, 0) F(S, flag, sandbox, 0) F(S, u32, generation, 0) F(S, u32, uid, 0) F(S, u32, gid, 0)    \
+		F(S, view, settings, KT_DOC_MAX) F(S, view, state_dir, KT_PATH_MAX)                                    \
+			F(S, view, secrets_dir, KT_PATH_MAX) F(S, view, socket_path, KT_PATH_MAX)                      \
+				F(S, view, listeners, 4096)
 /* A fresh end of the wire to another room. +fd */
 #define KT_MSG_PEER(F, S) F(S, u32, room, 0)
 /* A new set of manifests for the keeper. +fd (sealed memfd). Reply: DONE, or the error with every complaint. */
@@ -73,16 +74,16 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
  */
 #define KT_MSG_HOOK(F, S)                                                                                              \
 	F(S, u32, generation, 0)                                                                                       \
-	F(S, view, consumer_ns, KT_NAME_MAX) F(S, view, consumer, KT_NAME_MAX) F(S, u32, phase, 0) F(S, u32, index, 0) \
-		F(S, view, resource, 600) F(S, view, secret_dir, KT_PATH_MAX) F(S, view, step, 64)                     \
-			F(S, i64, not_after, 0) F(S, view, fingerprint, 128) F(S, view, serial, 128)                   \
-				F(S, view, traceparent, KT_TRACE_MAX) F(S, view, binds, 32768)                         \
-					F(S, i64, delivered_at, 0)
+	F(S, view, consumer_ns, KT_NAME_MAX)                                                                           \
+	F(S, view, consumer, KT_NAME_MAX) F(S, u32, phase, 0) F(S, u32, index, 0) F(S, view, resource, 600)            \
+		F(S, view, secret_dir, KT_PATH_MAX) F(S, view, step, 64) F(S, i64, not_after, 0)                       \
+			F(S, view, fingerprint, 128) F(S, view, serial, 128) F(S, view, traceparent, KT_TRACE_MAX)     \
+				F(S, view, binds, 32768) F(S, i64, delivered_at, 0)
 /* outcome 0 ok, 1 failed (exit status != 0), 2 timed out, 3 could not be run; output: at most 4 KiB, escaped. */
 #define KT_MSG_HOOKED(F, S)                                                                                            \
 	F(S, u32, outcome, 0)                                                                                          \
-	F(S, u32, status, 0) F(S, flag, in_namespace, 0) F(S, flag, skipped, 0) F(S, view, what, 1024)                 \
-		F(S, view, output, 4096)
+	F(S, u32, status, 0)                                                                                           \
+	F(S, flag, in_namespace, 0) F(S, flag, skipped, 0) F(S, view, what, 1024) F(S, view, output, 4096)
 /* Start the command that prints the master key. Reply: DONE +fd (the read end of its stdout). */
 #define KT_MSG_MASTER_KEY(F, S) F(S, u32, unused, 0)
 /* One-shot mode: the work is done; the exit status of the command. */
@@ -103,8 +104,9 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
  */
 #define KT_MSG_ACME(F, S)                                                                                              \
 	F(S, u64, job, 0)                                                                                              \
-	F(S, view, issuer, 65536) F(S, view, account_url, KT_URL_MAX) F(S, view, order_url, KT_URL_MAX)                \
-		F(S, view, names, 65536) F(S, view, csr, 32768) F(S, i64, not_before, 0) F(S, i64, not_after, 0)       \
+	F(S, view, issuer, 65536)                                                                                      \
+	F(S, view, account_url, KT_URL_MAX) F(S, view, order_url, KT_URL_MAX) F(S, view, names, 65536)                 \
+		F(S, view, csr, 32768) F(S, i64, not_before, 0) F(S, i64, not_after, 0)                                \
 			F(S, view, traceparent, KT_TRACE_MAX)
 #define KT_MSG_ACME_DONE(F, S) F(S, view, chain, KT_DOC_MAX) F(S, view, cert_url, KT_URL_MAX)
 /*
@@ -131,7 +133,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
  */
 #define KT_MSG_HTTP(F, S)                                                                                              \
 	F(S, view, method, 16)                                                                                         \
-	F(S, view, url, KT_URL_MAX) F(S, view, content_type, 128) F(S, view, body, 65536) F(S, view, ca_bundle, 65536) \
+	F(S, view, url, KT_URL_MAX)                                                                                    \
+	F(S, view, content_type, 128) F(S, view, body, 65536) F(S, view, ca_bundle, 65536)                             \
 		F(S, view, header_name, 128) F(S, view, header_prefix, 64) F(S, secret, token, 65536)                  \
 			F(S, view, json_path, 512) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)
 #define KT_MSG_HTTP_DONE(F, S) F(S, u32, status, 0) F(S, view, value, 65536)

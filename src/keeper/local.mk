@@ -1,4 +1,21 @@
-# src/keeper: sources, headers and tests of this folder.
+# src/keeper: the room of store, keys, plan, delivery and audit; rotate.c and steps.c are its pipeline.
 include $(top_srcdir)/src/keeper/deliver/local.mk
 include $(top_srcdir)/src/keeper/plan/local.mk
 include $(top_srcdir)/src/keeper/store/local.mk
+
+noinst_LIBRARIES += libkt_keeper.a
+libkt_keeper_a_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(SODIUM_CFLAGS) $(SQLITE_CFLAGS) \
+	-DPACKAGE_VERSION='"$(PACKAGE_VERSION)"'
+libkt_keeper_a_SOURCES = src/keeper/keeper.c src/keeper/load.c src/keeper/spec.c src/keeper/rotate.c \
+	src/keeper/steps.c src/keeper/validate.c src/keeper/publish.c src/keeper/issuers.c src/keeper/issuer_ca.c \
+	src/keeper/issuer_acme.c src/keeper/issuer_token.c src/keeper/jwks.c src/keeper/tasks.c src/keeper/prove.c \
+	src/keeper/sweep.c src/keeper/pages.c src/keeper/admin.c src/keeper/admin_show.c src/keeper/admin_renew.c \
+	src/keeper/admin_state.c src/keeper/rehearse.c
+noinst_HEADERS += src/keeper/keeper.h src/keeper/flight.h src/keeper/prove.h src/keeper/admin.h
+
+room_PROGRAMS += keyturn-keeper
+keyturn_keeper_SOURCES = src/keeper/main.c
+keyturn_keeper_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS)
+keyturn_keeper_LDADD = libkt_keeper.a libkt_deliver.a libkt_plan.a libkt_store.a libkt_manifest.a libkt_pki.a \
+	libkt_wire.a libkt_loop.a libkt_base.a $(CRYPTO_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(YAML_LIBS) $(UV_LIBS) \
+	$(SODIUM_LIBS) $(SECCOMP_LIBS) -lm

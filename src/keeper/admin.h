@@ -1,0 +1,81 @@
+/* The admin protocol: what admin.c (sessions) and the commands share. */
+#ifndef KEEPER_ADMIN_H
+#define KEEPER_ADMIN_H
+
+#include "kt/json.h"
+#include "keeper/keeper.h"
+
+/*
+ * JSON lines over a stream socket. The command sends one object {"command": NAME, …arguments}; the keeper answers with
+ * any number of {"row": …} and {"event": …} lines and ends with {"status": exit status, "result": …} or
+ * {"status": …, "error": {"code": …, "what": …}}. docs/internals/admin.md lists commands and arguments.
+ */
+
+#define KT_ADMIN_REQUEST_MAX (1024u * 1024u)
+#define KT_ADMIN_OUT_MAX     (4u * 1024u * 1024u)
+#define KT_ADMIN_OUT_FULL    (64u * 1024u) /* rows wait until what is queued is below this */
+
+struct kt_session {
+	struct kt_session *next;
+	struct kt_keeper *keeper;
+	int fd;
+	struct kt_watch *watch;
+	struct kt_buf in;
+	struct kt_buf out;
+	size_t sent; /* of out */
+	uint32_t uid, gid, pid;
+	bool ended;  /* the last line is queued */
+	bool broken; /* the other end is gone */
+	int status;
+	json_t *request;
+	/* Set by a command that has more to say: called when there is room; clears itself when done. */
+	void (*more)(struct kt_session *session);
+	/* renew: called after every round. */
+	void (*progress)(struct kt_session *session);
+	bool follow; /* wants {"event": …} lines */
+	bool seeded;
+
+	/* paging */
+	char after_ns[256], after_name[256], after_kind[32];
+	int64_t after_id;
+	uint64_t rows;
+
+	/* renew */
+	int64_t *ids;
+	size_t id_count;
+	kt_ms started, deadline;
+	uint64_t good, failed;
+	int worst;
+	struct kt_timer *timer;
+};
+
+/* Adds a line made of `value` (its reference is taken). */
+void kt_session_line(struct kt_session *session, json_t *value);
+/* {"row": value}; takes the reference. */
+void kt_session_row(struct kt_session *session, json_t *value);
+/* The last line. result may be NULL; its reference is taken. */
+void kt_session_end(struct kt_session *session, int status, json_t *result);
+void kt_session_fail(struct kt_session *session, const struct kt_err *err);
+/* True while rows may be added. */
+bool kt_session_room(const struct kt_session *session);
+const char *kt_session_arg(const struct kt_session *session, const char *name);
+
+/* Exit status of a failure (CONTRACT.md): 1 for good, 2 usage, 4 policy, 75 later. */
+int kt_admin_status(enum kt_code code);
+/* The worse of two exit statuses: 4, 1, 5, 75, others. */
+int kt_admin_worse(int a, int b);
+
+typedef void kt_command_fn(struct kt_session *session);
+kt_command_fn kt_command_status, kt_command_plan, kt_command_why, kt_command_renew, kt_command_token,
+        kt_command_secret_set, kt_command_secret_list, kt_command_secret_rm, kt_command_audit, kt_command_audit_verify,
+        kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload;
+
+/* Finds "name", "ns/name" or "Kind/ns/name" among credentials. */
+enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt_store_resource *ret,
+                           struct kt_err *err);
+/* One credential as JSON, with its chain from issuer to proof when `deep`. */
+json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                            const struct kt_store_cred *cred, bool deep);
+json_t *kt_admin_time(kt_ms at); /* "2026-…Z" or null */
+
+#endif

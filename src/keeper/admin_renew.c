@@ -1,0 +1,347 @@
+/* The command renew: does what is due (or what is named), follows along, and says what came of it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kt/mem.h"
+#include "keeper/admin.h"
+
+#define NAMES_MAX  10000u
+#define QUICK_WAIT (2500) /* ms: an open task that is tried again so soon is waited for */
+#define PAGE       64u
+
+/* Makes one due now. */
+static enum kt_code make_due(struct kt_session *session, const char *name, bool force, struct kt_err *err)
+{
+	struct kt_keeper *keeper = session->keeper;
+	struct kt_store_resource resource;
+	struct kt_store_cred cred;
+	enum kt_code code = kt_admin_find(keeper, name, &resource, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	code = kt_store_cred_get(keeper->store, resource.id, &cred, err);
+	if (code == KT_OK) {
+		session->ids[session->id_count++] = cred.id;
+		cred.due_at = kt_keeper_now(keeper);
+		cred.next_try = 0;
+		cred.flags |= force ? KT_CRED_FORCED : 0u;
+		cred.flags &= ~(unsigned)KT_CRED_FAILED;
+		if (kt_rotate_find(keeper, cred.id) == NULL) {
+			code = kt_store_cred_put(keeper->store, &cred, err);
+		}
+		kt_store_cred_finish(&cred);
+	}
+	kt_store_resource_finish(&resource);
+	return code;
+}
+
+struct force_all {
+	struct kt_keeper *keeper;
+	kt_ms now;
+	enum kt_code code;
+	struct kt_err *err;
+};
+
+static bool force_one(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
+{
+	struct force_all *all = arg;
+
+	if (!resource->gone && cred->kind != KT_KIND_JWKS) {
+		all->code = kt_store_cred_wake(all->keeper->store, cred->id, all->now, KT_CRED_FORCED, all->err);
+	}
+	return all->code == KT_OK;
+}
+
+static enum kt_code begin(struct kt_session *session, struct kt_err *err)
+{
+	struct kt_keeper *keeper = session->keeper;
+	bool force = kt_json_bool(session->request, "force", false);
+	json_t *names = json_object_get(session->request, "names");
+	struct force_all all = {keeper, kt_keeper_now(keeper), KT_OK, err};
+	struct kt_store_page page = {.limit = 10000000};
+	enum kt_code code = kt_store_begin(keeper->store, err);
+	size_t i;
+
+	if (code != KT_OK) {
+		return code;
+	}
+	session->ids = kt_calloc(json_array_size(names) + 1, sizeof(*session->ids));
+	if (session->ids == NULL || json_array_size(names) > NAMES_MAX) {
+		code = kt_err_set(err, KT_E_LIMIT, "renew takes at most %u names", NAMES_MAX);
+	}
+	for (i = 0; i < json_array_size(names) && code == KT_OK; i++) {
+		const char *name = json_string_value(json_array_get(names, i));
+
+		code = name != NULL ? make_due(session, name, force, err)
+		                    : kt_err_set(err, KT_E_INVALID, "names must be texts");
+	}
+	if (code == KT_OK && json_array_size(names) == 0 && force) {
+		code = kt_store_cred_page(keeper->store, &page, force_one, &all, err);
+		code = code == KT_OK ? all.code : code;
+	}
+	if (code != KT_OK) {
+		kt_store_rollback(keeper->store);
+		return code;
+	}
+	return kt_store_commit(keeper->store, err);
+}
+
+/* --- what came of it ------------------------------------------------------------------------------------------------ */
+
+static const char *mend(const struct kt_store_cred *cred)
+{
+	switch (cred->error) {
+	case KT_E_AUTH:
+		return "set the right secret with 'keyturn secret set', then run renew again";
+	case KT_E_NET:
+	case KT_E_TIMEOUT:
+		return "look whether the server can be reached; it is tried again by itself";
+	case KT_E_LATER:
+		return "nothing to do: it is tried again by itself";
+	case KT_E_SYS:
+		return "make room or mend permissions on this machine; it goes on where it stopped";
+	default:
+		return "'keyturn why' and 'keyturn trace' say more";
+	}
+}
+
+/* Exit status for one credential; 0 when all is well with it. */
+static int judge(const struct kt_store_cred *cred, bool *ret_failed)
+{
+	const struct kt_plan_retry *row;
+
+	*ret_failed = true;
+	if (cred->attempts > 0 && cred->error != KT_OK) {
+		if (cred->step == KT_STEP_ROLLED_BACK || cred->error == KT_E_MISMATCH) {
+			return 5;
+		}
+		row = kt_plan_retry_find(cred->error, NULL);
+		if (cred->error == KT_E_POLICY) {
+			return 4;
+		}
+		return row->needs_change ? 1 : 75;
+	}
+	if (cred->active == 0) {
+		return 75;
+	}
+	*ret_failed = cred->proof == KT_PROOF_FAILED || cred->proof == KT_PROOF_WAITING;
+	return *ret_failed ? 5 : 0;
+}
+
+static void report(struct kt_session *session, const struct kt_store_resource *resource,
+                   const struct kt_store_cred *cred)
+{
+	bool failed;
+	int status = judge(cred, &failed);
+	json_t *row;
+
+	if (cred->kind == KT_KIND_JWKS || resource->gone) {
+		return;
+	}
+	session->good += !failed;
+	session->failed += failed;
+	session->worst = kt_admin_worse(session->worst, status);
+	if (!failed || session->failed > 1000) {
+		return;
+	}
+	row = kt_admin_credential(session->keeper, resource, cred, true);
+	if (row != NULL) {
+		(void)json_object_set_new(row, "exitStatus", json_integer(status));
+		(void)json_object_set_new(row, "mend", json_string(mend(cred)));
+	}
+	kt_session_row(session, row);
+}
+
+static bool report_row(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
+{
+	struct kt_session *session = arg;
+
+	(void)snprintf(session->after_ns, sizeof(session->after_ns), "%s", resource->ns);
+	(void)snprintf(session->after_name, sizeof(session->after_name), "%s", resource->name);
+	(void)snprintf(session->after_kind, sizeof(session->after_kind), "%s", resource->kind);
+	session->seeded = true;
+	session->after_id++;
+	report(session, resource, cred);
+	return true;
+}
+
+static void end(struct kt_session *session)
+{
+	kt_session_end(session, session->worst,
+	               json_pack("{s:I,s:I,s:b}", "ok", (json_int_t)session->good, "failed", (json_int_t)session->failed,
+	                         "timedOut", session->rows == UINT64_MAX));
+}
+
+/* Walks all credentials, page by page. */
+static void more_report(struct kt_session *session)
+{
+	struct kt_store_page page = {.limit = PAGE};
+	struct kt_err err;
+	int64_t before;
+
+	kt_err_clear(&err);
+	do {
+		before = session->after_id;
+		page.after_ns = session->seeded ? session->after_ns : NULL;
+		page.after_name = session->seeded ? session->after_name : NULL;
+		page.after_kind = session->seeded ? session->after_kind : NULL;
+		if (kt_store_cred_page(session->keeper->store, &page, report_row, session, &err) != KT_OK) {
+			kt_session_fail(session, &err);
+			return;
+		}
+	} while (session->after_id - before == PAGE && kt_session_room(session));
+	if (session->after_id - before < PAGE) {
+		end(session);
+	}
+}
+
+static void report_named(struct kt_session *session)
+{
+	size_t i;
+
+	for (i = 0; i < session->id_count; i++) {
+		struct kt_store_resource resource;
+		struct kt_store_cred cred;
+
+		if (kt_store_resource_get(session->keeper->store, session->ids[i], &resource, NULL) != KT_OK) {
+			continue;
+		}
+		if (kt_store_cred_get(session->keeper->store, session->ids[i], &cred, NULL) == KT_OK) {
+			report(session, &resource, &cred);
+			kt_store_cred_finish(&cred);
+		}
+		kt_store_resource_finish(&resource);
+	}
+	end(session);
+}
+
+static void conclude(struct kt_session *session)
+{
+	session->progress = NULL;
+	session->follow = false;
+	if (session->id_count > 0) {
+		report_named(session);
+		return;
+	}
+	session->more = more_report;
+	more_report(session);
+}
+
+/* Open tasks of a credential that are tried again soon. */
+struct soon {
+	kt_ms before;
+	bool found;
+};
+
+static bool task_soon(const struct kt_store_task *task, void *arg)
+{
+	struct soon *soon = arg;
+
+	soon->found = soon->found || (task->next_try != 0 && task->next_try <= soon->before);
+	return !soon->found;
+}
+
+static bool named_busy(struct kt_session *session, kt_ms now)
+{
+	struct kt_keeper *keeper = session->keeper;
+	size_t i;
+
+	for (i = 0; i < session->id_count; i++) {
+		struct soon soon = {now + QUICK_WAIT, false};
+		struct kt_store_cred cred;
+		bool busy = kt_rotate_find(keeper, session->ids[i]) != NULL;
+
+		if (!busy && kt_store_cred_get(keeper->store, session->ids[i], &cred, NULL) == KT_OK) {
+			busy = cred.due_at != 0 && cred.due_at <= now;
+			if (!busy && cred.active != 0) {
+				(void)kt_store_task_each(keeper->store, cred.active, 1000, task_soon, &soon, NULL);
+				busy = soon.found;
+			}
+			kt_store_cred_finish(&cred);
+		}
+		if (busy) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* True while anything that this command waits for is under way. */
+static bool busy(struct kt_session *session)
+{
+	struct kt_keeper *keeper = session->keeper;
+	kt_ms now = kt_keeper_now(keeper);
+	int64_t id;
+	size_t one = 1;
+	kt_ms next = 0;
+
+	if (session->id_count > 0) {
+		return named_busy(session, now);
+	}
+	if (!keeper->swept || keeper->flight_count > 0 || keeper->task_count > 0) {
+		return true;
+	}
+	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) == KT_OK && one > 0 && keeper->commit_delay == 0) {
+		return true;
+	}
+	return kt_store_task_next_due(keeper->store, 0, &next, NULL) == KT_OK && next != 0 && next <= now + QUICK_WAIT;
+}
+
+static void progress(struct kt_session *session)
+{
+	kt_ms now = kt_clock_mono(session->keeper->clock);
+
+	if (session->keeper->commit_failures > 2 && session->keeper->commit_delay > 0) {
+		struct kt_err err;
+
+		kt_err_clear(&err);
+		(void)kt_err_set(&err, KT_E_SYS,
+		                 "the state in %s can't be written: make room or mend permissions, then run renew again",
+		                 session->keeper->state_dir);
+		kt_session_fail(session, &err);
+		return;
+	}
+	if (session->deadline != 0 && now >= session->deadline) {
+		conclude(session);
+		return;
+	}
+	if (!busy(session)) {
+		conclude(session);
+	}
+}
+
+static void on_timer(void *arg)
+{
+	struct kt_session *session = arg;
+
+	if (session->progress != NULL) {
+		kt_rotate_kick(session->keeper);
+		kt_timer_start(session->timer, 250);
+		progress(session);
+	}
+}
+
+void kt_command_renew(struct kt_session *session)
+{
+	struct kt_keeper *keeper = session->keeper;
+	int64_t timeout = kt_json_int(session->request, "timeout", 0); /* ms; 0: none */
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	session->started = kt_keeper_now(keeper);
+	session->deadline = timeout > 0 ? kt_clock_mono(keeper->clock) + timeout : 0;
+	if (begin(session, &err) != KT_OK ||
+	    kt_timer_create(keeper->loop, on_timer, session, &session->timer, &err) != KT_OK) {
+		kt_session_fail(session, &err);
+		return;
+	}
+	kt_rotate_kick(keeper);
+	if (!kt_json_bool(session->request, "wait", true) && keeper->mode == KT_MODE_DAEMON) {
+		kt_session_end(session, 0, NULL);
+		return;
+	}
+	session->follow = true;
+	session->progress = progress;
+	kt_timer_start(session->timer, 250);
+}

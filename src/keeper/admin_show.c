@@ -1,0 +1,375 @@
+/* Commands that show: status, plan, why. They read the store and touch nothing. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kt/mem.h"
+#include "keeper/admin.h"
+
+#define PAGE 64u
+
+json_t *kt_admin_time(kt_ms at)
+{
+	char text[32];
+
+	return at <= 0 || at == KT_TIME_MAX ? json_null() : json_string(kt_time_format(at, text));
+}
+
+static const char *proof_name(enum kt_store_proof proof)
+{
+	static const char *const names[] = {"delivered", "waiting", "proved", "not proved"};
+
+	return (unsigned)proof < 4 ? names[proof] : "unknown";
+}
+
+static const char *task_name(enum kt_task_state state)
+{
+	static const char *const names[] = {"pending", "notified", "proved", "failed", "superseded", "delivered"};
+
+	return (unsigned)state < 6 ? names[state] : "unknown";
+}
+
+static bool add_task(const struct kt_store_task *task, void *arg)
+{
+	(void)json_array_append_new(
+	        arg, json_pack("{s:s,s:s,s:i,s:s*,s:s*,s:s*,s:o}", "name", task->consumer_name, "state",
+	                       task_name(task->state), "attempts", (int)task->attempts, "lastError",
+	                       task->error_text[0] != '\0' ? task->error_text : NULL, "seen",
+	                       task->seen[0] != '\0' ? task->seen : NULL, "expected",
+	                       task->expected[0] != '\0' ? task->expected : NULL, "nextTry", kt_admin_time(task->next_try)));
+	return true;
+}
+
+/* What a person calls the state: ready, renewing, failing ... */
+static const char *state_name(const struct kt_store_cred *cred, kt_ms now)
+{
+	if (cred->active == 0) {
+		return cred->attempts > 0 ? "failing" : "issuing";
+	}
+	if (cred->expiry != 0 && cred->expiry <= now) {
+		return "expired";
+	}
+	if (cred->step == KT_STEP_ROLLED_BACK) {
+		return "rolled back";
+	}
+	if (cred->attempts > 0) {
+		return "failing";
+	}
+	return proof_name(cred->proof);
+}
+
+static void add_material(struct kt_keeper *keeper, const struct kt_store_cred *cred, json_t *out, bool token)
+{
+	struct kt_store_material material;
+
+	if (cred->active == 0 || kt_store_material_get(keeper->store, cred->active, &material, NULL) != KT_OK) {
+		return;
+	}
+	(void)json_object_set_new(out, token ? "tokenId" : "serial", json_string(material.serial));
+	(void)json_object_set_new(out, "sha256", json_string(material.sha256));
+	(void)json_object_set_new(out, "notBefore", kt_admin_time(material.not_before));
+	(void)json_object_set_new(out, "notAfter", kt_admin_time(material.not_after));
+	(void)json_object_set_new(out, "revision", json_integer(material.revision));
+	(void)json_object_set_new(out, "generation", json_string(material.dir));
+	(void)json_object_set_new(out, "issued", kt_admin_time(material.issued));
+	(void)json_object_set_new(out, "orderURL", material.order_url[0] != '\0' ? json_string(material.order_url) : json_null());
+	kt_store_material_finish(&material);
+}
+
+static void add_issuer(const struct kt_resource *spec, json_t *out)
+{
+	const struct kt_issuer_ref *ref = NULL;
+
+	if (spec->kind == KT_RES_CERTIFICATE) {
+		ref = &spec->certificate.issuer_ref;
+	} else if (spec->kind == KT_RES_TOKEN) {
+		ref = &spec->token.issuer_ref;
+	}
+	if (ref != NULL) {
+		char text[300];
+
+		(void)snprintf(text, sizeof(text), "%s/%s", kt_kind_name(ref->kind), ref->name);
+		(void)json_object_set_new(out, "issuer", json_string(text));
+	}
+}
+
+json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                            const struct kt_store_cred *cred, bool deep)
+{
+	kt_ms now = kt_keeper_now(keeper);
+	bool failing = cred->attempts > 0 && cred->error != KT_OK;
+	struct kt_resource *spec = NULL;
+	json_t *out = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:i,s:b,s:s,s:I}", "namespace", resource->ns, "name",
+	                        resource->name, "kind", resource->kind, "secretName", cred->secret_name, "state",
+	                        state_name(cred, now), "step", kt_step_name(cred->step), "proof", proof_name(cred->proof),
+	                        "due", kt_admin_time(cred->due_at), "provedAt", kt_admin_time(cred->proved_at), "attempts",
+	                        (int)cred->attempts, "proved", cred->proof == KT_PROOF_PROVED, "traceId", cred->trace_id,
+	                        "rotations", (json_int_t)cred->revision);
+
+	if (out == NULL) {
+		return NULL;
+	}
+	(void)json_object_set_new(out, "lastError", failing ? json_string(cred->error_text) : json_null());
+	(void)json_object_set_new(out, "errorCode", failing ? json_string(kt_code_name(cred->error)) : json_null());
+	(void)json_object_set_new(out, "nextTry", failing ? kt_admin_time(cred->next_try) : json_null());
+	add_material(keeper, cred, out, cred->kind == KT_KIND_TOKEN);
+	if (kt_load_spec(resource, &spec, NULL) == KT_OK) {
+		add_issuer(spec, out);
+		kt_resource_destroy(spec);
+	}
+	if (cred->active != 0) {
+		json_t *consumers = json_array();
+
+		(void)kt_store_task_each(keeper->store, cred->active, deep ? 1000 : 8, add_task, consumers, NULL);
+		(void)json_object_set_new(out, "consumers", consumers);
+	}
+	if (deep) {
+		char path[4096];
+
+		kt_publish_path(keeper, resource->ns, cred->secret_name, path, sizeof(path));
+		(void)json_object_set_new(out, "volume", json_string(path));
+		(void)json_object_set_new(out, "manifest",
+		                          json_pack("{s:s,s:I}", "file", resource->file, "line", (json_int_t)resource->line));
+		(void)json_object_set_new(out, "deliveredAt", kt_admin_time(cred->delivered_at));
+	}
+	return out;
+}
+
+struct find {
+	const char *kind, *ns, *name;
+	struct kt_keeper *keeper;
+	int64_t id;
+	unsigned hits;
+};
+
+static bool match(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
+{
+	struct find *find = arg;
+
+	if (strcmp(resource->name, find->name) == 0 && (find->ns == NULL || strcmp(resource->ns, find->ns) == 0) &&
+	    (find->kind == NULL || strcmp(resource->kind, find->kind) == 0) && cred->kind != KT_KIND_JWKS) {
+		find->id = resource->id;
+		find->hits++;
+	}
+	return find->hits < 2;
+}
+
+/* Exact look-ups for what names a namespace; "default" is tried before all namespaces are searched. */
+static bool find_exact(struct find *find)
+{
+	static const char *const kinds[] = {"Certificate", "Token"};
+	size_t i;
+
+	for (i = 0; i < 2; i++) {
+		struct kt_store_resource row;
+
+		if ((find->kind == NULL || strcmp(find->kind, kinds[i]) == 0) &&
+		    kt_store_resource_find(find->keeper->store, kinds[i], find->ns != NULL ? find->ns : "default", find->name,
+		                           &row, NULL) == KT_OK) {
+			find->id = row.id;
+			find->hits += !row.gone;
+			kt_store_resource_finish(&row);
+		}
+	}
+	return find->hits > 0;
+}
+
+enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt_store_resource *ret,
+                           struct kt_err *err)
+{
+	struct kt_store_page page = {.limit = 1000000};
+	char *copy KT_AUTOFREE = kt_strdup(name);
+	struct find find = {.keeper = keeper};
+	char *slash = copy != NULL ? strchr(copy, '/') : NULL;
+
+	if (copy == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for a name");
+	}
+	find.name = copy;
+	if (slash != NULL) {
+		char *second = strchr(slash + 1, '/');
+
+		*slash = '\0';
+		find.ns = copy;
+		find.name = slash + 1;
+		if (second != NULL) {
+			*second = '\0';
+			find.kind = copy;
+			find.ns = slash + 1;
+			find.name = second + 1;
+		}
+	}
+	if (!find_exact(&find) && find.ns == NULL) {
+		enum kt_code code = kt_store_cred_page(keeper->store, &page, match, &find, err);
+
+		if (code != KT_OK) {
+			return code;
+		}
+	}
+	if (find.hits == 0) {
+		return kt_err_set(err, KT_E_NOTFOUND, "there is no Certificate or Token %s: 'keyturn status' lists all", name);
+	}
+	if (find.hits > 1) {
+		return kt_err_set(err, KT_E_INVALID, "%s is not unique: say Kind/namespace/name", name);
+	}
+	return kt_store_resource_get(keeper->store, find.id, ret, err);
+}
+
+/* --- status and plan: rows, page by page --------------------------------------------------------------------------------- */
+
+struct rows {
+	struct kt_session *session;
+	bool plan;
+	unsigned taken;
+};
+
+static json_t *plan_row(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                        const struct kt_store_cred *cred)
+{
+	struct kt_resource *spec = NULL;
+	struct kt_plan plan;
+	json_t *row = NULL;
+
+	if (kt_load_spec(resource, &spec, NULL) != KT_OK) {
+		return NULL;
+	}
+	if (kt_rotate_plan(keeper, resource, cred, spec, false, &plan, NULL) == KT_OK) {
+		row = json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:s,s:b}", "namespace", resource->ns, "name", resource->name,
+		                "kind", resource->kind, "action", kt_plan_action_name(plan.action), "reason",
+		                kt_plan_reason_name(plan.reason), "at", kt_admin_time(plan.due_at), "renewAt",
+		                kt_admin_time(plan.renew_at), "notAfter", kt_admin_time(cred->expiry), "text", plan.text, "alarm",
+		                plan.alarm);
+	}
+	kt_resource_destroy(spec);
+	return row;
+}
+
+static bool add_row(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
+{
+	struct rows *rows = arg;
+	struct kt_session *session = rows->session;
+
+	rows->taken++;
+	(void)snprintf(session->after_ns, sizeof(session->after_ns), "%s", resource->ns);
+	(void)snprintf(session->after_name, sizeof(session->after_name), "%s", resource->name);
+	(void)snprintf(session->after_kind, sizeof(session->after_kind), "%s", resource->kind);
+	session->seeded = true;
+	if (cred->kind != KT_KIND_JWKS && !resource->gone) {
+		kt_session_row(session, rows->plan ? plan_row(session->keeper, resource, cred)
+		                                   : kt_admin_credential(session->keeper, resource, cred, false));
+	}
+	return true;
+}
+
+static json_t *summary(struct kt_session *session)
+{
+	struct kt_store_counts counts;
+	uint64_t expiring = 0;
+	kt_ms within = (kt_ms)kt_json_int(session->request, "within", 0);
+	json_t *result;
+
+	if (kt_store_counts(session->keeper->store, &counts, NULL) != KT_OK) {
+		return NULL;
+	}
+	if (within > 0) {
+		(void)kt_store_cred_expiring(session->keeper->store, kt_keeper_now(session->keeper) + within, &expiring, NULL);
+	}
+	result = json_pack("{s:I,s:I,s:I,s:I,s:s,s:o}", "total", (json_int_t)counts.total, "failing",
+	                   (json_int_t)(counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN]), "unpublished",
+	                   (json_int_t)(counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN]), "expiring",
+	                   (json_int_t)expiring, "mode", session->keeper->mode == KT_MODE_DAEMON ? "agent" : "command", "time",
+	                   kt_admin_time(kt_keeper_now(session->keeper)));
+	return result;
+}
+
+static void more_rows(struct kt_session *session, bool plan)
+{
+	struct rows rows = {session, plan, 0};
+	struct kt_store_page page = {.limit = PAGE};
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	do {
+		rows.taken = 0;
+		page.after_ns = session->seeded ? session->after_ns : NULL;
+		page.after_name = session->seeded ? session->after_name : NULL;
+		page.after_kind = session->seeded ? session->after_kind : NULL;
+		if (kt_store_cred_page(session->keeper->store, &page, add_row, &rows, &err) != KT_OK) {
+			kt_session_fail(session, &err);
+			return;
+		}
+	} while (rows.taken == PAGE && kt_session_room(session));
+	if (rows.taken < PAGE) {
+		json_t *result = summary(session);
+		bool soon = kt_json_int(result, "expiring", 0) > 0;
+
+		kt_session_end(session, soon ? 1 : 0, result);
+	}
+}
+
+static void more_status(struct kt_session *session)
+{
+	more_rows(session, false);
+}
+
+static void more_plan(struct kt_session *session)
+{
+	more_rows(session, true);
+}
+
+/* A single one, with everything around it. */
+static void show_one(struct kt_session *session, const char *name, bool why)
+{
+	struct kt_keeper *keeper = session->keeper;
+	struct kt_store_resource resource = {0};
+	struct kt_store_cred cred = {0};
+	struct kt_err err;
+	json_t *result = NULL;
+
+	kt_err_clear(&err);
+	if (kt_admin_find(keeper, name, &resource, &err) == KT_OK &&
+	    kt_store_cred_get(keeper->store, resource.id, &cred, &err) == KT_OK) {
+		result = kt_admin_credential(keeper, &resource, &cred, true);
+		if (why && result != NULL) {
+			(void)json_object_set_new(result, "plan", plan_row(keeper, &resource, &cred));
+		}
+	}
+	kt_store_cred_finish(&cred);
+	kt_store_resource_finish(&resource);
+	if (err.code != KT_OK) {
+		kt_session_fail(session, &err);
+	} else {
+		kt_session_end(session, 0, result);
+	}
+}
+
+void kt_command_status(struct kt_session *session)
+{
+	const char *name = kt_session_arg(session, "name");
+
+	if (name != NULL) {
+		show_one(session, name, false);
+		return;
+	}
+	session->more = more_status;
+	more_status(session);
+}
+
+void kt_command_plan(struct kt_session *session)
+{
+	session->more = more_plan;
+	more_plan(session);
+}
+
+void kt_command_why(struct kt_session *session)
+{
+	struct kt_err err;
+	const char *name = kt_session_arg(session, "name");
+
+	if (name == NULL) {
+		kt_err_clear(&err);
+		(void)kt_err_set(&err, KT_E_INVALID, "why needs the name of a credential");
+		kt_session_fail(session, &err);
+		return;
+	}
+	show_one(session, name, true);
+}

@@ -1,0 +1,414 @@
+/*
+ * Signing keys of embedded token issuers.
+ *
+ * A key is made, published, and only signs `publishAhead` later, when every JWKS cache has had time to see it. It stays
+ * published until the last token that it signed has ended and the caches have forgotten: next key's first use + longest
+ * token + publishAhead. Only the very first key of an issuer signs at once: nobody can have cached a set before.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kt/io.h"
+#include "kt/jose.h"
+#include "kt/log.h"
+#include "kt/mem.h"
+#include "kt/text.h"
+#include "keeper/keeper.h"
+
+#define JWKS_MAX  65536u
+#define KEYS_KEPT 16u
+
+struct key_row {
+	char kid[64];
+	kt_ms publish_from;
+	kt_ms sign_from;
+	kt_ms retire_at;
+};
+
+struct key_list {
+	struct key_row at[KEYS_KEPT];
+	size_t count;
+	struct kt_buf *jwks; /* public halves, comma separated; NULL: not wanted */
+	kt_ms now;
+};
+
+static bool collect(const struct kt_store_issuer_key *key, void *arg)
+{
+	struct key_list *list = arg;
+
+	if (list->count < KEYS_KEPT) {
+		struct key_row *row = &list->at[list->count++];
+
+		(void)snprintf(row->kid, sizeof(row->kid), "%s", key->kid);
+		row->publish_from = key->publish_from;
+		row->sign_from = key->sign_from;
+		row->retire_at = key->retire_at;
+	}
+	if (list->jwks != NULL && (key->retire_at == 0 || key->retire_at > list->now)) {
+		kt_buf_adds(list->jwks, list->jwks->len > 0 ? "," : "");
+		kt_buf_addv(list->jwks, key->public_jwk);
+	}
+	return true;
+}
+
+static struct kt_seal_id seal_id(const struct kt_issuer_entry *entry, const char *kid)
+{
+	return (struct kt_seal_id){
+	        .table = "issuer_key", .kind = "", .ns = "", .name = entry->ref, .part = kid};
+}
+
+/* Makes and stores one more key. */
+static enum kt_code add_key(struct kt_keeper *keeper, struct kt_issuer_entry *entry, kt_ms now, kt_ms sign_from,
+                            struct kt_err *err)
+{
+	bool rsa = entry->spec->token_issuer.local->algorithm == KT_TOKEN_RS256;
+	struct kt_key *key KT_AUTOKEY = NULL;
+	struct kt_secret *der KT_AUTOSECRET = NULL;
+	struct kt_buf sealed KT_AUTOBUF;
+	struct kt_buf jwk KT_AUTOBUF;
+	char kid[KT_JOSE_THUMBPRINT];
+	struct kt_store_issuer_key row = {.issuer = entry->ref,
+	                                  .kid = kid,
+	                                  .alg = rsa ? "RS256" : "ES256",
+	                                  .created = now,
+	                                  .publish_from = now,
+	                                  .sign_from = sign_from};
+	char trace[33];
+	struct kt_audit_event event = {.trace_id = kt_audit_trace_id(now, trace),
+	                               .actor = "agent",
+	                               .kind = "TokenIssuer",
+	                               .ns = entry->spec->meta.ns,
+	                               .name = entry->spec->meta.name,
+	                               .step = "issuer-key.published",
+	                               .outcome = "ok",
+	                               .token_id = kid};
+	struct kt_seal_id id;
+	enum kt_code code;
+
+	kt_buf_init(&sealed, 16384);
+	kt_buf_init(&jwk, 8192);
+	code = kt_pki_key_generate(rsa ? KT_KEY_RSA : KT_KEY_ECDSA, 0, &key, err);
+	if (code == KT_OK) {
+		code = kt_jose_thumbprint(key, kid, err);
+	}
+	if (code == KT_OK) {
+		code = kt_jose_jwk_published(key, KT_JOSE_NONE, kid, &jwk, err);
+	}
+	if (code == KT_OK) {
+		code = kt_pki_key_to_der(key, KT_KEY_PKCS8, &der, err);
+	}
+	if (code != KT_OK) {
+		return code;
+	}
+	id = seal_id(entry, kid);
+	code = kt_keys_seal(keeper->keys, &id, kt_secret_view(der), &sealed, err);
+	row.sealed_key = kt_buf_view(&sealed);
+	row.public_jwk = kt_buf_view(&jwk);
+	if (code == KT_OK) {
+		code = kt_store_issuer_key_put(keeper->store, &row, err);
+	}
+	return code == KT_OK ? kt_keeper_audit(keeper, &event, err) : code;
+}
+
+/* Row of the key that signs at `now`: the newest whose time has come. */
+static const struct key_row *signing(const struct key_list *list)
+{
+	const struct key_row *best = NULL;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		if (list->at[i].sign_from <= list->now && (best == NULL || list->at[i].sign_from > best->sign_from)) {
+			best = &list->at[i];
+		}
+	}
+	return best;
+}
+
+static bool has_successor(const struct key_list *list)
+{
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		if (list->at[i].sign_from > list->now) {
+			return true;
+		}
+	}
+	return false;
+}
+
+struct find_key {
+	const char *kid;
+	struct kt_keeper *keeper;
+	struct kt_issuer_entry *entry;
+	enum kt_code code;
+	struct kt_err *err;
+};
+
+static bool open_key(const struct kt_store_issuer_key *row, void *arg)
+{
+	struct find_key *find = arg;
+	struct kt_secret *der KT_AUTOSECRET = NULL;
+	struct kt_seal_id id = seal_id(find->entry, row->kid);
+
+	if (strcmp(row->kid, find->kid) != 0) {
+		return true;
+	}
+	find->code = kt_keys_unseal(find->keeper->keys, &id, row->sealed_key, &der, find->err);
+	if (find->code == KT_OK) {
+		kt_pki_key_destroy(find->entry->signing_key);
+		find->entry->signing_key = NULL;
+		find->code = kt_pki_key_from_der(kt_secret_view(der), &find->entry->signing_key, find->err);
+	}
+	return false;
+}
+
+/* Retires what is over and gives an end to what was superseded. */
+static enum kt_code tidy(struct kt_keeper *keeper, struct kt_issuer_entry *entry, const struct key_list *list,
+                         const struct key_row *now_signs, struct kt_err *err)
+{
+	const struct kt_local_issuer *local = entry->spec->token_issuer.local;
+	size_t i;
+	enum kt_code code = KT_OK;
+
+	for (i = 0; i < list->count && code == KT_OK; i++) {
+		const struct key_row *row = &list->at[i];
+		kt_ms end = now_signs->sign_from + local->max_token_lifetime + local->publish_ahead;
+
+		if (row->sign_from < now_signs->sign_from && end <= list->now) {
+			code = kt_store_issuer_key_delete(keeper->store, entry->ref, row->kid, err);
+		}
+	}
+	return code;
+}
+
+/* When to come again: the successor's making, its first use, an old key's end. */
+static kt_ms next_turn(const struct kt_local_issuer *local, const struct key_list *list, const struct key_row *signs)
+{
+	kt_ms next = signs->sign_from + local->key_rotation - local->publish_ahead;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		kt_ms end = signs->sign_from + local->max_token_lifetime + local->publish_ahead;
+
+		if (list->at[i].sign_from > list->now && (next <= list->now || list->at[i].sign_from < next)) {
+			next = list->at[i].sign_from;
+		} else if (list->at[i].sign_from < signs->sign_from && end > list->now && end < next) {
+			next = end;
+		}
+	}
+	return next > list->now ? next : list->now + KT_SECOND;
+}
+
+static enum kt_code turn(struct kt_keeper *keeper, struct kt_issuer_entry *entry, struct key_list *list,
+                         bool *ret_changed, struct kt_err *err)
+{
+	const struct kt_local_issuer *local = entry->spec->token_issuer.local;
+	const struct key_row *signs = signing(list);
+	size_t before = list->count;
+	enum kt_code code = KT_OK;
+
+	if (signs == NULL) {
+		code = add_key(keeper, entry, list->now, list->now, err);
+	} else if (!has_successor(list) &&
+	           list->now >= signs->sign_from + local->key_rotation - local->publish_ahead) {
+		code = add_key(keeper, entry, list->now, list->now + local->publish_ahead, err);
+	}
+	if (code == KT_OK && signs != NULL) {
+		code = tidy(keeper, entry, list, signs, err);
+	}
+	if (code == KT_OK) {
+		list->count = 0;
+		code = kt_store_issuer_key_each(keeper->store, entry->ref, collect, list, err);
+	}
+	*ret_changed = list->count != before;
+	return code;
+}
+
+enum kt_code kt_jwks_ensure(struct kt_keeper *keeper, struct kt_issuer_entry *entry, kt_ms *ret_next,
+                            struct kt_err *err)
+{
+	struct key_list list = {.now = kt_keeper_now(keeper)};
+	const struct key_row *signs;
+	struct find_key find = {.keeper = keeper, .entry = entry, .err = err, .code = KT_OK};
+	bool changed = false;
+	bool own = !kt_store_in_transaction(keeper->store);
+	enum kt_code code;
+
+	*ret_next = entry->signing_until;
+	if (entry->signing_key != NULL && list.now < entry->signing_until) {
+		return KT_OK;
+	}
+	code = kt_store_issuer_key_each(keeper->store, entry->ref, collect, &list, err);
+	if (code == KT_OK && own) {
+		code = kt_store_begin(keeper->store, err);
+	}
+	if (code != KT_OK) {
+		return code;
+	}
+	code = turn(keeper, entry, &list, &changed, err);
+	if (own) {
+		if (code == KT_OK) {
+			code = kt_store_commit(keeper->store, err);
+		} else {
+			kt_store_rollback(keeper->store);
+		}
+	}
+	signs = signing(&list);
+	if (code != KT_OK || signs == NULL) {
+		return code != KT_OK ? code : kt_err_set(err, KT_E_CORRUPT, "%s has no signing key", entry->ref);
+	}
+	if (entry->signing_key == NULL || strcmp(entry->kid, signs->kid) != 0) {
+		find.kid = signs->kid;
+		find.code = KT_E_NOTFOUND;
+		code = kt_store_issuer_key_each(keeper->store, entry->ref, open_key, &find, err);
+		code = code == KT_OK ? find.code : code;
+		(void)snprintf(entry->kid, sizeof(entry->kid), "%s", signs->kid);
+		changed = true;
+	}
+	entry->signing_until = *ret_next = next_turn(entry->spec->token_issuer.local, &list, signs);
+	return code == KT_OK && changed ? kt_jwks_publish(keeper, entry, err) : code;
+}
+
+/* --- publishing ----------------------------------------------------------------------------------------------------- */
+
+/* The path of a URL without a trailing slash; "" for none. */
+static void url_path(const char *url, char *out, size_t size)
+{
+	const char *host = strstr(url, "://");
+	const char *path = host != NULL ? strchr(host + 3, '/') : NULL;
+	size_t len;
+
+	(void)snprintf(out, size, "%s", path != NULL ? path : "");
+	len = strlen(out);
+	while (len > 0 && out[len - 1] == '/') {
+		out[--len] = '\0';
+	}
+}
+
+static void metadata(const struct kt_local_issuer *local, struct kt_buf *out)
+{
+	size_t len = strlen(local->issuer_url);
+	struct kt_buf uri KT_AUTOBUF;
+
+	kt_buf_init(&uri, 4096);
+	kt_buf_add(&uri, local->issuer_url, len > 0 && local->issuer_url[len - 1] == '/' ? len - 1 : len);
+	kt_buf_adds(&uri, "/jwks.json");
+	kt_buf_adds(out, "{\"issuer\":");
+	kt_buf_add_json(out, kt_view_str(local->issuer_url));
+	kt_buf_adds(out, ",\"jwks_uri\":");
+	kt_buf_add_json(out, kt_buf_view(&uri));
+	kt_buf_addf(out,
+	            ",\"response_types_supported\":[\"token\"],\"grant_types_supported\":[],"
+	            "\"subject_types_supported\":[\"public\"],\"id_token_signing_alg_values_supported\":[\"%s\"]}",
+	            kt_token_alg_name(local->algorithm));
+}
+
+static void on_served(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+{
+	(void)type;
+	(void)msg;
+	(void)fds;
+	(void)fd_count;
+	(void)arg;
+	if (why->code != KT_OK && why->code != KT_E_CLOSED) {
+		kt_log_err(KT_LOG_WARN, why, "the key set can't be served");
+	}
+}
+
+static enum kt_code serve(struct kt_keeper *keeper, const char *base, const char *suffix, const char *tail,
+                          struct kt_view body, kt_ms max_age, struct kt_err *err)
+{
+	char path[512];
+	struct kt_msg_serve msg = {.listener = KT_VIEW_LIT("jwks"), .content_type = KT_VIEW_LIT("application/json")};
+
+	(void)snprintf(path, sizeof(path), "%s%s%s", base, suffix, tail);
+	msg.path = kt_view_str(path);
+	msg.body = body;
+	msg.max_age = (uint32_t)(max_age / 1000);
+	return kt_wire_call(kt_keeper_desk(keeper), KT_SERVE, &msg, NULL, 0, 10 * KT_SECOND, on_served, NULL, err);
+}
+
+static enum kt_code to_volume(const char *path, struct kt_view jwks, struct kt_view meta, struct kt_err *err)
+{
+	int fd KT_AUTOCLOSE = kt_io_open_dir_create(path, 0755, err);
+	bool durable;
+	enum kt_code code;
+
+	if (fd < 0) {
+		return err != NULL ? err->code : KT_E_SYS;
+	}
+	durable = !kt_io_is_memory_backed(fd);
+	code = kt_io_replace_file(fd, "jwks.json", jwks.ptr, jwks.len, 0644, (uid_t)-1, (gid_t)-1, durable, err);
+	if (code == KT_OK) {
+		code = kt_io_replace_file(fd, "openid-configuration", meta.ptr, meta.len, 0644, (uid_t)-1, (gid_t)-1,
+		                          durable, err);
+	}
+	return code;
+}
+
+enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *entry, struct kt_err *err)
+{
+	const struct kt_local_issuer *local = entry->spec->token_issuer.local;
+	const struct kt_publish_jwks *publish = &local->publish_jwks;
+	struct kt_buf keys KT_AUTOBUF;
+	struct kt_buf jwks KT_AUTOBUF;
+	struct kt_buf meta KT_AUTOBUF;
+	struct key_list list = {.now = kt_keeper_now(keeper), .jwks = &keys};
+	char base[256];
+	enum kt_code code;
+
+	kt_buf_init(&keys, JWKS_MAX);
+	kt_buf_init(&jwks, JWKS_MAX);
+	kt_buf_init(&meta, 8192);
+	code = kt_store_issuer_key_each(keeper->store, entry->ref, collect, &list, err);
+	if (code != KT_OK) {
+		return code;
+	}
+	kt_buf_adds(&jwks, "{\"keys\":[");
+	kt_buf_addv(&jwks, kt_buf_view(&keys));
+	kt_buf_adds(&jwks, "]}");
+	metadata(local, &meta);
+	url_path(local->issuer_url, base, sizeof(base));
+	code = kt_buf_check(&jwks, "key set", err);
+	if (code == KT_OK && publish->volume != NULL) {
+		code = to_volume(publish->volume->path, kt_buf_view(&jwks), kt_buf_view(&meta), err);
+	}
+	if (code != KT_OK || !publish->listener || keeper->agent == NULL || keeper->agent->agent.listeners.jwks == NULL) {
+		return code;
+	}
+	code = serve(keeper, base, "/jwks.json", "", kt_buf_view(&jwks), local->publish_ahead, err);
+	if (code == KT_OK) {
+		code = serve(keeper, base, "/.well-known/openid-configuration", "", kt_buf_view(&meta), KT_HOUR, err);
+	}
+	if (code == KT_OK) { /* RFC 8414 section 3.1: the well-known part goes before the path */
+		code = serve(keeper, "", "/.well-known/oauth-authorization-server", base, kt_buf_view(&meta), KT_HOUR, err);
+	}
+	return code;
+}
+
+struct publish_all {
+	struct kt_keeper *keeper;
+};
+
+static bool publish_one(const struct kt_store_resource *row, void *arg)
+{
+	struct publish_all *all = arg;
+	struct kt_issuer_entry *entry;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (kt_issuers_entry(all->keeper, row->kind, row->ns, row->name, &entry, &err) == KT_OK &&
+	    entry->ops == &kt_issuer_local && kt_jwks_publish(all->keeper, entry, &err) != KT_OK) {
+		kt_log_err(KT_LOG_WARN, &err, "%s: the key set is not published", entry->ref);
+	}
+	return true;
+}
+
+void kt_jwks_publish_all(struct kt_keeper *keeper)
+{
+	struct publish_all all = {keeper};
+
+	(void)kt_store_resource_each(keeper->store, "TokenIssuer", 0, 1000, publish_one, &all, NULL);
+}

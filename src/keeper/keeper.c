@@ -1,0 +1,484 @@
+/* The keeper's life: settings, store, keys and manifests at start; wires to the other rooms; the sandbox; the end. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kt/io.h"
+#include "kt/json.h"
+#include "kt/log.h"
+#include "kt/mem.h"
+#include "keeper/keeper.h"
+
+#define PATHS_MAX 512u
+
+kt_ms kt_keeper_now(const struct kt_keeper *keeper)
+{
+	return kt_clock_wall(keeper->clock);
+}
+
+char *kt_keeper_traceparent(const char *trace_id, char out[56])
+{
+	char span[17];
+
+	(void)snprintf(out, 56, "00-%.32s-%s-01", trace_id, kt_audit_span_id(span));
+	return out;
+}
+
+enum kt_code kt_keeper_audit(struct kt_keeper *keeper, struct kt_audit_event *event, struct kt_err *err)
+{
+	enum kt_code code = kt_audit_append(keeper->store, event, err);
+
+	if (code == KT_OK && keeper->sessions != NULL) {
+		kt_admin_event(keeper, event);
+	}
+	return code;
+}
+
+/* --- other rooms -------------------------------------------------------------------------------------------------------- */
+
+static const struct kt_wire_handler courier_handlers[] = {
+        {KT_ACME_SIGN, kt_acme_on_sign},
+        {KT_ACME_SAVE, kt_acme_on_save},
+        {KT_CHALLENGE, kt_acme_on_challenge},
+        {KT_CLIENT_SECRET, kt_oauth_on_client_secret},
+        {KT_MSG_TYPE_NONE, NULL},
+};
+static const struct kt_wire_handler desk_handlers[] = {
+        {KT_PAGE, kt_pages_serve},
+        {KT_MSG_TYPE_NONE, NULL},
+};
+
+static void on_needed(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+{
+	(void)type;
+	(void)msg;
+	(void)fds;
+	(void)fd_count;
+	if (why->code != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, why, "the %s can't be started", (const char *)arg);
+	}
+}
+
+static void need(struct kt_keeper *keeper, enum kt_room room, const char *name)
+{
+	struct kt_msg_need msg = {(uint32_t)room};
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (kt_wire_call(keeper->ctx->warden, KT_NEED, &msg, NULL, 0, 30 * KT_SECOND, on_needed, (void *)(uintptr_t)name,
+	                 &err) != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, &err, "the %s can't be asked for", name);
+	}
+}
+
+struct kt_wire *kt_keeper_courier(struct kt_keeper *keeper)
+{
+	if (!keeper->courier_asked && !kt_wire_attached(keeper->courier)) {
+		keeper->courier_asked = true;
+		need(keeper, KT_ROOM_COURIER, "courier");
+	}
+	return keeper->courier;
+}
+
+struct kt_wire *kt_keeper_desk(struct kt_keeper *keeper)
+{
+	if (!keeper->desk_asked && !kt_wire_attached(keeper->desk)) {
+		keeper->desk_asked = true;
+		need(keeper, KT_ROOM_DESK, "desk");
+	}
+	return keeper->desk;
+}
+
+/* The warden brings a dead room back and passes a fresh end: requests wait until then. */
+static void on_courier_gone(struct kt_wire *wire, const struct kt_err *why, void *arg)
+{
+	(void)wire;
+	(void)arg;
+	kt_log_err(KT_LOG_WARN, why, "the courier is gone");
+}
+
+static void on_desk_gone(struct kt_wire *wire, const struct kt_err *why, void *arg)
+{
+	(void)wire;
+	(void)arg;
+	kt_log_err(KT_LOG_WARN, why, "the desk is gone");
+}
+
+static enum kt_code make_wires(struct kt_keeper *keeper, struct kt_err *err)
+{
+	struct kt_wire_config config = {.self = KT_ROOM_KEEPER,
+	                                .peer = KT_ROOM_COURIER,
+	                                .handlers = courier_handlers,
+	                                .closed = on_courier_gone,
+	                                .arg = keeper};
+	enum kt_code code = kt_wire_create(keeper->loop, &config, &keeper->courier, err);
+
+	config.peer = KT_ROOM_DESK;
+	config.handlers = desk_handlers;
+	config.closed = on_desk_gone;
+	return code == KT_OK ? kt_wire_create(keeper->loop, &config, &keeper->desk, err) : code;
+}
+
+static enum kt_code peer(struct kt_room_ctx *ctx, enum kt_room room, int fd, struct kt_err *err)
+{
+	struct kt_keeper *keeper = ctx->state;
+	enum kt_code code;
+
+	if (room != KT_ROOM_COURIER && room != KT_ROOM_DESK) {
+		close(fd);
+		return kt_err_set(err, KT_E_PROTO, "the keeper has no wire to room %d", (int)room);
+	}
+	code = kt_wire_attach(room == KT_ROOM_COURIER ? keeper->courier : keeper->desk, fd, err);
+	if (code == KT_OK && room == KT_ROOM_DESK && keeper->store != NULL) {
+		keeper->desk_asked = true;
+		kt_jwks_publish_all(keeper);
+	}
+	return code;
+}
+
+/* --- start ---------------------------------------------------------------------------------------------------------------- */
+
+static enum kt_code take_settings(struct kt_keeper *keeper, const struct kt_msg_setup *setup, struct kt_err *err)
+{
+	keeper->mode = (enum kt_run_mode)setup->mode;
+	keeper->generation = setup->generation;
+	keeper->state_dir = kt_strndup(setup->state_dir.ptr, setup->state_dir.len);
+	keeper->secrets_dir = kt_strndup(setup->secrets_dir.ptr, setup->secrets_dir.len);
+	keeper->socket_path = kt_strndup(setup->socket_path.ptr, setup->socket_path.len);
+	if (keeper->state_dir == NULL || keeper->secrets_dir == NULL || keeper->socket_path == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for settings");
+	}
+	if (setup->settings.len > 0) {
+		return kt_resource_from_json(KT_RES_AGENT, setup->settings, &keeper->agent, err);
+	}
+	return kt_resource_default(KT_RES_AGENT, "", "default", &keeper->agent, err);
+}
+
+static enum kt_code open_store(struct kt_keeper *keeper, struct kt_err *err)
+{
+	struct kt_store_open options = {.dir = keeper->state_dir,
+	                                .read_only = keeper->mode == KT_MODE_READONLY,
+	                                .pid = getppid(),
+	                                .socket_path = keeper->mode == KT_MODE_DAEMON ? keeper->socket_path : NULL,
+	                                .clock = keeper->clock};
+	enum kt_code code = kt_store_open(&options, &keeper->store, err);
+	unsigned notes;
+
+	if (code == KT_E_NOTFOUND && options.read_only) {
+		kt_err_clear(err);
+		return KT_OK; /* nothing was ever done: commands say so */
+	}
+	if (code != KT_OK) {
+		return code;
+	}
+	notes = kt_store_notes(keeper->store);
+	if ((notes & KT_STORE_WAS_UNCLEAN) != 0) {
+		kt_log(KT_LOG_INFO, "the state was not closed in order the last time; it is sound");
+	}
+	if ((notes & KT_STORE_NO_ANCHOR) != 0) {
+		kt_log(KT_LOG_WARN, "%s/anchor is missing: nobody can say whether this is the newest copy of the state",
+		       keeper->state_dir);
+	}
+	return KT_OK;
+}
+
+static enum kt_code open_keys(struct kt_keeper *keeper, struct kt_err *err)
+{
+	struct kt_secret *master KT_AUTOSECRET = NULL;
+	const struct kt_master_key *settings = &keeper->agent->agent.master_key;
+	bool created = false;
+	enum kt_code code = KT_E_NOTFOUND;
+
+	if (settings->file == NULL && settings->command.count == 0) {
+		code = kt_keys_from_systemd(&master, err);
+		keeper->master_given = code == KT_OK;
+	}
+	if (code == KT_E_NOTFOUND && settings->command.count > 0) {
+		return kt_err_set(err, KT_E_UNSUPPORTED, "spec.masterKey.command is asked for later");
+	}
+	if (code == KT_E_NOTFOUND) {
+		kt_err_clear(err);
+		code = kt_keys_from_file(keeper->store, settings->file, true, &master, &created, err);
+	}
+	if (code == KT_OK && created) {
+		kt_log(KT_LOG_WARN,
+		       "a master key was made in %s%s: keep it apart from backups of the state, or use a systemd credential",
+		       settings->file != NULL ? settings->file : keeper->state_dir,
+		       settings->file != NULL ? "" : "/master-key");
+	}
+	return code == KT_OK ? kt_keys_open(keeper->store, master, &keeper->keys, err) : code;
+}
+
+static enum kt_code open_secrets(struct kt_keeper *keeper, struct kt_err *err)
+{
+	keeper->volume_policy = KT_VOLUME_POLICY_DEFAULT;
+	keeper->volume_policy.allow_persistent = keeper->agent->agent.allow_persistent;
+	return kt_volume_root_create(keeper->secrets_dir, &keeper->volume_policy, &keeper->root, err);
+}
+
+/* --- what stays open behind Landlock --------------------------------------------------------------------------------------- */
+
+struct paths {
+	struct kt_sandbox_path *at;
+	unsigned count;
+	bool failed;
+};
+
+static void add_path(struct paths *paths, const char *path, int access)
+{
+	char *copy = kt_strdup(path);
+
+	if (copy == NULL || paths->count == PATHS_MAX) {
+		kt_free(copy);
+		paths->failed = true;
+		return;
+	}
+	paths->at[paths->count++] = (struct kt_sandbox_path){copy, access};
+}
+
+/* Landlock needs what exists: a volume's directory is made now, where that is possible. */
+static void add_dir(struct paths *paths, const char *path)
+{
+	int fd = kt_io_open_dir_create(path, 0755, NULL);
+
+	if (fd >= 0) {
+		close(fd);
+		add_path(paths, path, KT_SANDBOX_READ | KT_SANDBOX_WRITE);
+	}
+}
+
+static bool resource_paths(const struct kt_store_resource *row, void *arg)
+{
+	struct paths *paths = arg;
+	struct kt_resource *spec = NULL;
+	uint32_t i;
+
+	if (kt_load_spec(row, &spec, NULL) != KT_OK) {
+		return true;
+	}
+	switch (spec->kind) {
+	case KT_RES_CONSUMER:
+		for (i = 0; i < spec->consumer.volumes.count; i++) {
+			add_dir(paths, spec->consumer.volumes.items[i].path);
+		}
+		for (i = 0; i < spec->consumer.prove.count; i++) {
+			const struct kt_observed *observed = spec->consumer.prove.items[i].observed;
+
+			if (observed != NULL && observed->access_log != NULL) {
+				char *copy KT_AUTOFREE = kt_strdup(observed->access_log->path);
+				char *slash = copy != NULL ? strrchr(copy, '/') : NULL;
+
+				if (slash != NULL && slash != copy) { /* logs are rotated: the folder, not the file */
+					*slash = '\0';
+					add_path(paths, copy, KT_SANDBOX_READ);
+				}
+			}
+		}
+		break;
+	case KT_RES_ISSUER:
+	case KT_RES_CLUSTER_ISSUER:
+		if (spec->issuer.acme != NULL && spec->issuer.acme->webroot != NULL) {
+			add_path(paths, spec->issuer.acme->webroot, KT_SANDBOX_READ | KT_SANDBOX_WRITE);
+		}
+		break;
+	case KT_RES_TOKEN_ISSUER:
+		if (spec->token_issuer.local != NULL && spec->token_issuer.local->publish_jwks.volume != NULL) {
+			add_dir(paths, spec->token_issuer.local->publish_jwks.volume->path);
+		}
+		break;
+	default:
+		break;
+	}
+	kt_resource_destroy(spec);
+	return !paths->failed;
+}
+
+static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *box, struct kt_err *err)
+{
+	static const char *const kinds[] = {"Consumer", "Issuer", "ClusterIssuer", "TokenIssuer"};
+	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+	struct paths paths = {0};
+	size_t i;
+
+	paths.at = kt_calloc(PATHS_MAX, sizeof(*paths.at));
+	if (paths.at == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for the sandbox");
+	}
+	add_path(&paths, keeper->state_dir, KT_SANDBOX_READ | KT_SANDBOX_WRITE);
+	add_path(&paths, keeper->secrets_dir, KT_SANDBOX_READ | KT_SANDBOX_WRITE);
+	add_path(&paths, "/usr/share/zoneinfo", KT_SANDBOX_READ);
+	if (credentials != NULL) {
+		add_path(&paths, credentials, KT_SANDBOX_READ);
+	}
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && keeper->store != NULL; i++) {
+		enum kt_code code =
+		        kt_store_resource_each(keeper->store, kinds[i], 0, 100000, resource_paths, &paths, err);
+
+		if (code != KT_OK) {
+			return code;
+		}
+	}
+	if (paths.failed) {
+		return kt_err_set(err, KT_E_LIMIT, "more than %u paths are named by Consumers and issuers", PATHS_MAX);
+	}
+	box->paths = paths.at;
+	box->path_count = paths.count;
+	box->calls = KT_SANDBOX_FILES | KT_SANDBOX_PASSED;
+	box->no_network = true;
+	keeper->box_paths = paths.at;
+	keeper->box_path_count = paths.count;
+	return KT_OK;
+}
+
+static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *setup, int *fds, unsigned fd_count,
+                          struct kt_sandbox *box, struct kt_err *err)
+{
+	struct kt_keeper *keeper = kt_calloc(1, sizeof(*keeper));
+	enum kt_code code;
+
+	if (keeper == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for the keeper");
+	}
+	ctx->state = keeper;
+	keeper->ctx = ctx;
+	keeper->loop = ctx->loop;
+	keeper->clock = kt_loop_clock(ctx->loop);
+	keeper->started_at = kt_keeper_now(keeper);
+	keeper->bundle_fd = -1;
+	code = kt_pki_init(err);
+	if (code == KT_OK) {
+		code = take_settings(keeper, setup, err);
+	}
+	if (code == KT_OK) {
+		code = make_wires(keeper, err);
+	}
+	if (code == KT_OK) {
+		code = open_store(keeper, err);
+	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		code = open_keys(keeper, err);
+	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		code = open_secrets(keeper, err);
+	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY && fd_count > 0) {
+		code = kt_load_bundle(keeper, fds[0], err);
+	}
+	return code == KT_OK ? describe_box(keeper, box, err) : code;
+}
+
+static enum kt_code opened(struct kt_room_ctx *ctx, struct kt_err *err)
+{
+	struct kt_keeper *keeper = ctx->state;
+	struct kt_msg_ready ready = {keeper->generation};
+	enum kt_code code = KT_OK;
+
+	kt_log(KT_LOG_DEBUG, "walls: no_new_privs %d, seccomp %d, Landlock ABI %d", ctx->walls.no_new_privs,
+	       ctx->walls.seccomp, ctx->walls.landlock_abi);
+	if (keeper->mode != KT_MODE_READONLY) {
+		code = kt_rotate_start(keeper, err);
+	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		code = kt_sweep_start(keeper, err);
+	}
+	return code == KT_OK ? kt_wire_notice(ctx->warden, KT_READY, &ready, NULL, 0, err) : code;
+}
+
+/* --- the warden's requests ---------------------------------------------------------------------------------------------------- */
+
+static void on_admin(struct kt_wire_in *in, void *arg)
+{
+	struct kt_room_ctx *ctx = arg;
+	struct kt_keeper *keeper = ctx->state;
+	const struct kt_msg_admin *msg = in->msg;
+	struct kt_err err;
+	int fd;
+
+	kt_err_clear(&err);
+	if (in->fd_count != 1 || keeper == NULL) {
+		return;
+	}
+	fd = in->fds[0];
+	in->fds[0] = -1;
+	if (kt_admin_accept(keeper, fd, msg->uid, msg->gid, msg->pid, &err) != KT_OK) {
+		kt_log_err(KT_LOG_WARN, &err, "a command is turned away");
+	}
+}
+
+static void on_manifests(struct kt_wire_in *in, void *arg)
+{
+	struct kt_room_ctx *ctx = arg;
+	struct kt_keeper *keeper = ctx->state;
+	const struct kt_msg_manifests *msg = in->msg;
+	struct kt_msg_done done = {0};
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (in->fd_count != 1 || keeper == NULL || keeper->mode == KT_MODE_READONLY) {
+		(void)kt_err_set(&err, KT_E_PROTO, "no manifests can be taken now");
+	} else if (kt_load_bundle(keeper, in->fds[0], &err) == KT_OK) {
+		keeper->generation = msg->generation;
+		kt_issuers_drop(keeper, true);
+		kt_rotate_kick(keeper);
+		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+		return;
+	}
+	kt_wire_reply_err(in->wire, in->id, &err);
+}
+
+static void end(struct kt_room_ctx *ctx)
+{
+	struct kt_keeper *keeper = ctx->state;
+
+	if (keeper != NULL) {
+		keeper->ending = true;
+	}
+	kt_loop_stop(ctx->loop);
+}
+
+static void finish(struct kt_room_ctx *ctx)
+{
+	struct kt_keeper *keeper = ctx->state;
+	unsigned i;
+
+	if (keeper == NULL) {
+		return;
+	}
+	kt_tasks_finish(keeper);
+	kt_rotate_finish(keeper);
+	kt_sweep_finish(keeper);
+	kt_admin_finish(keeper);
+	kt_issuers_drop(keeper, true);
+	kt_publish_finish(keeper);
+	kt_wire_destroy(keeper->courier);
+	kt_wire_destroy(keeper->desk);
+	kt_keys_destroy(keeper->keys);
+	kt_volume_root_destroy(keeper->root);
+	kt_store_close(keeper->store);
+	kt_resource_destroy(keeper->agent);
+	for (i = 0; i < keeper->box_path_count; i++) {
+		kt_free((void *)(uintptr_t)keeper->box_paths[i].path);
+	}
+	kt_free(keeper->box_paths);
+	kt_free(keeper->state_dir);
+	kt_free(keeper->secrets_dir);
+	kt_free(keeper->socket_path);
+	kt_free(keeper);
+}
+
+static const struct kt_wire_handler warden_handlers[] = {
+        {KT_ADMIN, on_admin},
+        {KT_MANIFESTS, on_manifests},
+        {KT_MSG_TYPE_NONE, NULL},
+};
+
+const struct kt_room_ops kt_keeper_ops = {.self = KT_ROOM_KEEPER,
+                                          .threads = 2,
+                                          .warden_handlers = warden_handlers,
+                                          .start = start,
+                                          .opened = opened,
+                                          .peer = peer,
+                                          .shutdown = end,
+                                          .finish = finish};

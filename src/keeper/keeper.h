@@ -1,0 +1,361 @@
+/* The keeper's own surface: what its files share. Store, plan, keys, deliver and audit have headers of their own. */
+#ifndef KEEPER_KEEPER_H
+#define KEEPER_KEEPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kt/loop.h"
+#include "kt/manifest.h"
+#include "kt/pki.h"
+#include "kt/room.h"
+#include "kt/wire.h"
+#include "keeper/audit/audit.h"
+#include "keeper/deliver/deliver.h"
+#include "keeper/keys/keys.h"
+#include "keeper/plan/plan.h"
+#include "keeper/store/store.h"
+
+/*
+ * A walk through the keeper.
+ *
+ * Everything durable is a row in the store; nothing that grows with the number of credentials stays in memory. A
+ * timer waits for the earliest due_at. When it fires, a *round* (rotate.c) loads up to FLIGHTS_MAX due credentials as
+ * *flights* and drives them: in one transaction every flight that is ready takes its database steps until it comes
+ * to an effect outside; after the commit the effects run: a key made in the pool, files written, a question to the
+ * courier or the warden. An effect that ends at once makes the flight ready for the next round, which follows
+ * immediately; one that waits for another room makes it ready when the answer comes. A kill -9 at any point leaves
+ * rows from which the same flight begins again at its last committed step.
+ *
+ * What differs between a certificate and a token stands behind struct kt_issuer_ops (issuers.c). A flight ends with
+ * the switch of its volumes; what consumers still have to do is in the task queue (tasks.c): notify, prove, roll back.
+ */
+
+#define KT_FLIGHTS_MAX 256u
+
+/* A flag of ours among KT_CRED_*: formats, owners or Consumers changed, the material is to be delivered again. */
+#define KT_CRED_REDELIVER 0x100u
+/* The material in place was refused by a consumer: the previous one is to be put back. */
+#define KT_CRED_ROLL_BACK 0x200u
+
+struct kt_keeper;
+struct kt_flight;
+
+/* How far an effect got. */
+enum kt_effect { KT_EFFECT_DONE, KT_EFFECT_PENDING, KT_EFFECT_FAILED };
+
+/* An issuer resource, decoded and with what is costly to make; kept in a small cache (issuers.c). */
+struct kt_issuer_entry {
+	struct kt_issuer_entry *next;
+	int64_t id;         /* resource id */
+	int64_t generation; /* of the resource when it was loaded */
+	struct kt_resource *spec;
+	const struct kt_issuer_ops *ops;
+	char ref[600];              /* "Issuer/ns/name" */
+	struct kt_issuer *ca;       /* ca issuer, prepared; NULL until needed */
+	struct kt_key *signing_key; /* local token issuer: the key that signs now; acme: the account's */
+	char kid[64];
+	kt_ms signing_until;        /* local token issuer: look for another key then */
+	char account_url[2048];     /* acme; "" until registered */
+	char *ca_pem;               /* what goes into ca.crt */
+	char *chain_pem;            /* the CA's own certificate and intermediates */
+	kt_ms used_at;
+	unsigned in_flight;         /* flights that wait for the courier on this issuer's behalf */
+};
+
+/* One kind of issuer: a row of the table in issuers.c. */
+struct kt_issuer_ops {
+	const char *name;  /* for people and the audit: "ca", "acme" */
+	bool makes_tokens;
+	bool remote;       /* asks the courier: the flight's key and step are committed before obtain */
+	/*
+	 * Gets the certificate or token for a flight whose key (if any) is there. DONE: flight->got is filled. PENDING: the
+	 * flight is made ready by kt_rotate_wake. FAILED: err says why.
+	 */
+	enum kt_effect (*obtain)(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err);
+};
+
+/* What an issuer gave; owned by the flight. */
+struct kt_obtained {
+	char *chain_pem; /* leaf and intermediates */
+	char *ca_pem;    /* NULL: none */
+	struct kt_secret *token;
+	char token_type[32];
+	char scope[1024];
+	char serial[128]; /* or the token's id */
+	char sha256[72];
+	kt_ms not_before;
+	kt_ms not_after;
+};
+
+/* Where a flight goes next, when it is ready. */
+enum kt_flight_stage {
+	KT_FLIGHT_BEGIN,    /* decide by the plan */
+	KT_FLIGHT_KEY,      /* effect: make the key (and, where nobody else is asked, the certificate) */
+	KT_FLIGHT_KEYED,    /* commit it */
+	KT_FLIGHT_OBTAIN,   /* effect: ask the issuer */
+	KT_FLIGHT_OBTAINED, /* commit what came */
+	KT_FLIGHT_STAGE,    /* effect: write the generations */
+	KT_FLIGHT_STAGED,
+	KT_FLIGHT_VALIDATE, /* effect: consumers look at the candidate */
+	KT_FLIGHT_VALIDATED,
+	KT_FLIGHT_SWITCH,   /* effect: one rename a volume */
+	KT_FLIGHT_SWITCHED,
+	KT_FLIGHT_RECHECK,  /* effect: validation after the switch, where it could not be had before */
+	KT_FLIGHT_RECHECKED,
+	KT_FLIGHT_RETIRE,   /* effect: remove what nobody needs any more */
+	KT_FLIGHT_RETIRED,
+	KT_FLIGHT_END
+};
+
+struct kt_flight {
+	struct kt_flight *next;
+	struct kt_keeper *keeper;
+	int64_t id;   /* of resource and credential */
+	uint64_t job; /* names the flight to the courier; 0: none */
+	enum kt_flight_stage stage;
+	bool waiting;   /* an effect is pending */
+	bool again;     /* ... and is to be called again when it has ended, not taken as done */
+	bool failed;    /* err is to be committed */
+	bool fresh_row; /* material not inserted yet */
+	bool redelivery; /* material is the active one: no new revision */
+	bool rollback;   /* material is the previous one */
+	bool retrial;    /* material was rolled back before: failures go on counting */
+	bool validated;
+	bool recheck;
+	bool withdraw; /* retire: take the whole secret off the disk (expired token) */
+	struct kt_err err;
+
+	struct kt_store_resource resource;
+	struct kt_store_cred cred;
+	struct kt_store_material material; /* the candidate; texts owned by mem or by `got` */
+	struct kt_resource *spec;
+	struct kt_issuer_entry *issuer;
+	struct kt_plan plan;
+	char trace_id[33];
+	char error_text[768];
+	char secret_name[256];
+
+	struct kt_key *key;
+	struct kt_obtained got;
+	struct kt_buf sealed_key, sealed_token;
+	char dir[KT_GENERATION_MAX];
+	char previous_dir[KT_GENERATION_MAX];
+	char order_url[2048];
+	char cert_url[2048];
+
+	int64_t consumers[64]; /* resource ids of the Consumers of this secret */
+	size_t consumer_count;
+	size_t next_hook_consumer;
+	size_t next_hook;
+	char waiting_for[520]; /* "ns/secretName" of a CA that has to come first */
+};
+
+/* A stream to a command (admin.c). */
+struct kt_session;
+
+struct kt_keeper {
+	struct kt_room_ctx *ctx;
+	struct kt_loop *loop;
+	const struct kt_clock *clock;
+	enum kt_run_mode mode;
+	uint32_t generation; /* the warden's number of the manifest set */
+	char *state_dir;
+	char *secrets_dir;
+	char *socket_path;
+	struct kt_resource *agent; /* kind Agent, decoded; NULL: defaults */
+	int bundle_fd;
+
+	struct kt_store *store;
+	struct kt_keys *keys;
+	bool master_given; /* the master key came from systemd or a command: not ours to replace */
+	struct kt_volume_root *root;
+	struct kt_volume_policy volume_policy;
+
+	struct kt_wire *courier;
+	struct kt_wire *desk;
+	bool courier_asked, desk_asked;
+
+	/* rotate.c */
+	struct kt_flight *flights;
+	unsigned flight_count;
+	struct kt_timer *round_timer;
+	struct kt_wall_timer *due_timer;
+	bool round_planned;
+	bool ending;
+	unsigned commit_failures;
+	kt_ms commit_delay;
+	struct kt_issuer_entry *issuers;
+	uint64_t next_job;
+
+	/* tasks.c */
+	struct kt_task_run *tasks;
+	unsigned task_count;
+
+	/* sweep.c */
+	struct kt_timer *sweep_timer;
+	int64_t sweep_after;
+	bool swept; /* every volume was looked at since the start */
+
+	struct kt_sandbox_path *box_paths;
+	unsigned box_path_count;
+
+	struct kt_owner *owners; /* publish.c: names that the warden has looked up */
+	struct kt_session *sessions;
+	uint64_t rotations; /* since the start, for metrics */
+	uint64_t failures;
+	kt_ms started_at;
+	struct kt_timer *trim_timer;
+};
+
+/* What the keeper's main runs. */
+extern const struct kt_room_ops kt_keeper_ops;
+
+/* --- keeper.c: life ---------------------------------------------------------------------------------------------- */
+
+kt_ms kt_keeper_now(const struct kt_keeper *keeper);
+/* The wire to a room; asks the warden to start it when it is not there yet. Requests wait in the wire meanwhile. */
+struct kt_wire *kt_keeper_courier(struct kt_keeper *keeper);
+struct kt_wire *kt_keeper_desk(struct kt_keeper *keeper);
+/* "00-<trace id>-<fresh span id>-01" into out (56 bytes). */
+char *kt_keeper_traceparent(const char *trace_id, char out[56]);
+
+/* --- load.c: manifests into the store ---------------------------------------------------------------------------- */
+
+/* Reads a bundle into the store as the new set, in one transaction; refused whole with every complaint in err->what (the
+ * first) and in *report. */
+enum kt_code kt_load_bundle(struct kt_keeper *keeper, int fd, struct kt_err *err);
+/* Decodes a stored resource. *ret: kt_resource_destroy. */
+enum kt_code kt_load_spec(const struct kt_store_resource *row, struct kt_resource **ret, struct kt_err *err);
+
+/* --- spec.c: manifests as pki, plan and deliver want them --------------------------------------------------------- */
+
+/* A kt_cert_request with the arrays it borrows. */
+struct kt_spec_request {
+	struct kt_cert_request request;
+	struct kt_cert_attr *attrs;
+	struct kt_cert_other_name *others;
+};
+/* Dates and URLs are the issuer's to fill in. Borrows from spec. */
+enum kt_code kt_spec_request_init(const struct kt_certificate_spec *spec, struct kt_spec_request *ret,
+                                  struct kt_err *err);
+void kt_spec_request_finish(struct kt_spec_request *request);
+/* Windows are parsed into memory of the policy: kt_spec_policy_finish. */
+struct kt_spec_policy {
+	struct kt_plan_policy plan;
+	struct kt_plan_window *windows;
+	struct kt_plan_zone **zones;
+	size_t count;
+};
+enum kt_code kt_spec_policy_init(const struct kt_resource *spec, struct kt_spec_policy *ret, struct kt_err *err);
+void kt_spec_policy_finish(struct kt_spec_policy *policy);
+/* Hex SHA-256 of what makes a new issue necessary. out: 65 bytes. Empty for other kinds. */
+enum kt_code kt_spec_request_key(const struct kt_resource *spec, char out[65], struct kt_err *err);
+const char *kt_spec_secret_name(const struct kt_resource *spec);
+kt_ms kt_spec_duration(const struct kt_resource *spec);
+
+/* --- rotate.c: the pipeline ---------------------------------------------------------------------------------------- */
+
+enum kt_code kt_rotate_start(struct kt_keeper *keeper, struct kt_err *err);
+void kt_rotate_finish(struct kt_keeper *keeper);
+/* Something may be due: a round follows at once. */
+void kt_rotate_kick(struct kt_keeper *keeper);
+/* A pending effect of the flight has ended: code KT_OK, or failed with *err. */
+void kt_rotate_wake(struct kt_flight *flight, const struct kt_err *err);
+struct kt_flight *kt_rotate_find(struct kt_keeper *keeper, int64_t id);
+/* Adds an audit record with the flight's resource, trace and revision filled in. In a transaction. */
+enum kt_code kt_flight_audit(struct kt_flight *flight, struct kt_audit_event *event, struct kt_err *err);
+/* The plan of a credential as it stands, without doing anything. policy and spec as decoded. */
+enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                            const struct kt_store_cred *cred, const struct kt_resource *spec, bool quick,
+                            struct kt_plan *ret, struct kt_err *err);
+/* Puts the previous material of a credential back in place (a consumer gave a wrong answer). In a transaction. */
+enum kt_code kt_rotate_roll_back(struct kt_keeper *keeper, int64_t credential, const char *reason,
+                                 struct kt_err *err);
+
+/* --- publish.c: flights' volumes ---------------------------------------------------------------------------------- */
+
+/* PENDING while the warden looks up an owner; the flight is woken and asks again. */
+enum kt_effect kt_publish_stage(struct kt_flight *flight, struct kt_err *err);
+enum kt_code kt_publish_switch(struct kt_flight *flight, struct kt_err *err);
+enum kt_code kt_publish_retire(struct kt_flight *flight, struct kt_err *err);
+/* Lines "staged\tlive\n" for a Consumer's validation. */
+enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource *consumer, struct kt_buf *out,
+                              struct kt_err *err);
+/* Looks whether what is served is as it should be (stat only), for the sweep. */
+enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_drifted, struct kt_err *err);
+/* "<secretsDir>/<ns>/<secretName>" of a credential into out. */
+void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char *secret_name, char *out, size_t size);
+void kt_publish_finish(struct kt_keeper *keeper);
+
+/* --- issuers.c ---------------------------------------------------------------------------------------------------- */
+
+extern const struct kt_issuer_ops kt_issuer_self_signed, kt_issuer_ca, kt_issuer_acme, kt_issuer_oauth2, kt_issuer_local;
+
+/* The issuer that a Certificate or Token refers to; cached. KT_E_NOTFOUND names what is missing. */
+enum kt_code kt_issuers_get(struct kt_keeper *keeper, const struct kt_resource *spec, struct kt_issuer_entry **ret,
+                            struct kt_err *err);
+void kt_issuers_drop(struct kt_keeper *keeper, bool all); /* not used for 60 s, or all */
+/* Reads a key of a Secret: store, then secret volume of a credential, then mounted directory, then systemd credential. */
+enum kt_code kt_issuers_secret(struct kt_keeper *keeper, const char *ns, const char *name, const char *key,
+                               struct kt_secret **ret, struct kt_err *err);
+
+/* What an issuer does with a chain in PEM: fills flight->got (chain, ca, serial, dates). */
+enum kt_code kt_issuers_take_chain(struct kt_flight *flight, struct kt_view chain_pem, struct kt_view ca_pem,
+                                   struct kt_err *err);
+/* Handlers of the courier's questions; arg: the keeper. */
+void kt_acme_on_sign(struct kt_wire_in *in, void *arg);
+void kt_acme_on_save(struct kt_wire_in *in, void *arg);
+void kt_acme_on_challenge(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg);
+/* The flight that a job names, or NULL. */
+struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job);
+
+/* --- jwks.c: keys of embedded token issuers ------------------------------------------------------------------------ */
+
+/*
+ * Makes sure that a key signs now and that the next one is published in time; entry->signing_key and kid are set.
+ * In a transaction of its own. *ret_next: when to come again (wall ms).
+ */
+enum kt_code kt_jwks_ensure(struct kt_keeper *keeper, struct kt_issuer_entry *entry, kt_ms *ret_next,
+                            struct kt_err *err);
+/* Serves key set and metadata on the desk, and writes them where a volume is named. */
+enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *entry, struct kt_err *err);
+/* All of them again: the desk was started anew. */
+void kt_jwks_publish_all(struct kt_keeper *keeper);
+/* The entry of an issuer resource itself (not by reference). */
+enum kt_code kt_issuers_entry(struct kt_keeper *keeper, const char *kind, const char *ns, const char *name,
+                              struct kt_issuer_entry **ret, struct kt_err *err);
+
+/* --- tasks.c: consumers ------------------------------------------------------------------------------------------- */
+
+void kt_tasks_run(struct kt_keeper *keeper); /* starts what is due */
+/* Inserts a task per consumer of a switched material, supersedes older ones; in the caller's transaction. */
+enum kt_code kt_tasks_add(struct kt_flight *flight, size_t *ret_count, struct kt_err *err);
+void kt_tasks_finish(struct kt_keeper *keeper);
+
+/* --- sweep.c: drift ------------------------------------------------------------------------------------------------ */
+
+enum kt_code kt_sweep_start(struct kt_keeper *keeper, struct kt_err *err);
+void kt_sweep_finish(struct kt_keeper *keeper);
+
+/* --- admin.c: commands -------------------------------------------------------------------------------------------- */
+
+enum kt_code kt_admin_accept(struct kt_keeper *keeper, int fd, uint32_t uid, uint32_t gid, uint32_t pid,
+                             struct kt_err *err);
+/* Tells sessions that follow along about a step, and lets waiting ones see whether their work is done. */
+void kt_admin_event(struct kt_keeper *keeper, const struct kt_audit_event *event);
+void kt_admin_progress(struct kt_keeper *keeper);
+void kt_admin_finish(struct kt_keeper *keeper);
+
+/* --- pages.c ------------------------------------------------------------------------------------------------------- */
+
+void kt_pages_serve(struct kt_wire_in *in, void *arg); /* handler of KT_PAGE; arg: the keeper */
+enum kt_code kt_pages_status_json(struct kt_keeper *keeper, struct kt_buf *out, struct kt_err *err);
+
+/* --- audit helper --------------------------------------------------------------------------------------------------- */
+
+/* Appends the event with the flight's names filled in, and tells the sessions. In a transaction. */
+enum kt_code kt_keeper_audit(struct kt_keeper *keeper, struct kt_audit_event *event, struct kt_err *err);
+
+#endif

@@ -1,0 +1,447 @@
+/* Single acts towards a consumer: one notification, one look at what it uses. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kt/json.h"
+#include "kt/mem.h"
+#include "kt/text.h"
+#include "keeper/prove.h"
+
+#define HOOK_TIMEOUT  (10 * KT_MINUTE) /* the warden keeps the hook's own limit; this is the net below */
+#define PROBE_TIMEOUT (5 * KT_SECOND)
+#define HTTP_TIMEOUT  (10 * KT_SECOND)
+#define LOG_TAIL      65536
+
+int kt_prove_next(const struct kt_task_run *run, int from)
+{
+	const struct kt_proves *proves = &run->consumer->consumer.prove;
+	uint32_t i;
+
+	for (i = (uint32_t)from; i < proves->count; i++) {
+		if (strcmp(proves->items[i].secret, run->secret_name) == 0) {
+			return (int)i;
+		}
+	}
+	return -1;
+}
+
+/* --- hooks ------------------------------------------------------------------------------------------------------------ */
+
+static void on_hooked(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+{
+	struct kt_task_run *run = arg;
+	const struct kt_msg_hooked *hooked = msg;
+	struct kt_err err;
+
+	(void)fds;
+	(void)fd_count;
+	kt_err_clear(&err);
+	if (why->code != KT_OK) {
+		err = *why;
+	} else if (type != KT_HOOKED) {
+		(void)kt_err_set(&err, KT_E_PROTO, "the warden gave a wrong answer");
+	} else if (hooked->outcome != 0) {
+		(void)kt_err_set(&err, KT_E_MISMATCH, "%.*s%s%.*s", (int)hooked->what.len, hooked->what.ptr,
+		                 hooked->output.len > 0 ? ": " : "",
+		                 (int)(hooked->output.len < 400 ? hooked->output.len : 400), hooked->output.ptr);
+	}
+	/* A proof by exec that says no has seen a wrong answer. */
+	kt_task_done(run, &err,
+	             why->code == KT_OK && run->task.state == KT_TASK_NOTIFIED && hooked != NULL && hooked->outcome == 1);
+}
+
+static enum kt_code run_hook(struct kt_task_run *run, enum kt_hook_phase phase, uint32_t index, struct kt_err *err)
+{
+	struct kt_keeper *keeper = run->keeper;
+	char resource[600];
+	char secret_dir[4096];
+	char traceparent[56];
+	struct kt_msg_hook msg = {.generation = keeper->generation,
+	                          .consumer_ns = kt_view_str(run->consumer->meta.ns),
+	                          .consumer = kt_view_str(run->consumer->meta.name),
+	                          .phase = (uint32_t)phase,
+	                          .index = index,
+	                          .step = phase == KT_HOOK_NOTIFY ? KT_VIEW_LIT("notify") : KT_VIEW_LIT("prove"),
+	                          .not_after = run->material.not_after,
+	                          .fingerprint = kt_view_str(run->material.sha256),
+	                          .serial = kt_view_str(run->material.serial),
+	                          .delivered_at = run->delivered_at};
+
+	(void)snprintf(resource, sizeof(resource), "%s/%s/%s", run->resource.kind, run->resource.ns, run->resource.name);
+	kt_publish_path(keeper, run->resource.ns, run->secret_name, secret_dir, sizeof(secret_dir));
+	msg.resource = kt_view_str(resource);
+	msg.secret_dir = kt_view_str(secret_dir);
+	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->task.trace_id, traceparent));
+	return kt_wire_call(keeper->ctx->warden, KT_HOOK, &msg, NULL, 0, HOOK_TIMEOUT, on_hooked, run, err);
+}
+
+/* --- http ------------------------------------------------------------------------------------------------------------- */
+
+static struct kt_view bundle_view(const struct kt_bytes *bytes)
+{
+	return (struct kt_view){(const char *)bytes->ptr, bytes->len};
+}
+
+static void on_notified(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
+                        void *arg)
+{
+	const struct kt_msg_http_done *done = msg;
+	struct kt_err err = *why;
+
+	(void)fds;
+	(void)fd_count;
+	if (err.code == KT_OK && (type != KT_HTTP_DONE || done->status < 200 || done->status > 299)) {
+		(void)kt_err_set(&err, KT_E_PROTO, "the notified URL answered with status %u",
+		                 type == KT_HTTP_DONE ? done->status : 0);
+	}
+	kt_task_done(arg, &err, false);
+}
+
+static enum kt_code notify_http(struct kt_task_run *run, const struct kt_notify_http *http, struct kt_err *err)
+{
+	struct kt_buf body KT_AUTOBUF;
+	char traceparent[56];
+	char when[32];
+	struct kt_msg_http msg = {.method = KT_VIEW_LIT("POST"),
+	                          .url = kt_view_str(http->url),
+	                          .content_type = KT_VIEW_LIT("application/json"),
+	                          .ca_bundle = bundle_view(&http->ca_bundle),
+	                          .timeout_ms = (uint32_t)http->timeout};
+	enum kt_code code;
+
+	kt_buf_init(&body, 4096);
+	kt_buf_addf(&body, "{\"resource\":\"%s/%s/%s\",\"secretName\":\"%s\",\"serial\":\"%s\",\"sha256\":\"%s\","
+	                   "\"notAfter\":\"%s\"}",
+	            run->resource.kind, run->resource.ns, run->resource.name, run->secret_name, run->material.serial,
+	            run->material.sha256, kt_time_format(run->material.not_after, when));
+	code = kt_buf_check(&body, "notification", err);
+	msg.body = kt_buf_view(&body);
+	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->task.trace_id, traceparent));
+	return code == KT_OK ? kt_wire_call(kt_keeper_courier(run->keeper), KT_HTTP, &msg, NULL, 0,
+	                                    http->timeout + KT_SECOND, on_notified, run, err)
+	                     : code;
+}
+
+enum kt_code kt_prove_notify(struct kt_task_run *run, struct kt_err *err)
+{
+	uint32_t index = (uint32_t)run->task.step;
+	const struct kt_notify *notify = &run->consumer->consumer.notify.items[index];
+
+	return notify->http != NULL ? notify_http(run, notify->http, err) : run_hook(run, KT_HOOK_NOTIFY, index, err);
+}
+
+/* --- comparing ---------------------------------------------------------------------------------------------------------- */
+
+/* Hex without case and without colons or spaces, as people and servers write fingerprints. */
+static bool same_hex(struct kt_view seen, const char *wanted)
+{
+	size_t i;
+
+	for (i = 0; i < seen.len; i++) {
+		char c = seen.ptr[i];
+
+		if (c == ':' || c == ' ') {
+			continue;
+		}
+		c = (char)(c >= 'A' && c <= 'F' ? c + 32 : c);
+		if (*wanted == '\0' || c != *wanted) {
+			return false;
+		}
+		wanted++;
+	}
+	return *wanted == '\0';
+}
+
+struct known {
+	struct kt_view seen;
+	bool ours;
+};
+
+static bool is_known(const struct kt_store_material *material, void *arg)
+{
+	struct known *known = arg;
+
+	known->ours = known->ours || (material->sha256[0] != '\0' && same_hex(known->seen, material->sha256)) ||
+	              (material->serial[0] != '\0' && same_hex(known->seen, material->serial));
+	return !known->ours;
+}
+
+/* Whether a fingerprint or serial belongs to any material of the credential, older or newer. */
+static bool ever_ours(struct kt_task_run *run, struct kt_view seen)
+{
+	struct known known = {seen, false};
+
+	(void)kt_store_material_each(run->keeper->store, run->task.credential, 64, is_known, &known, NULL);
+	return known.ours;
+}
+
+/* Ends the look: what was seen against what was delivered. */
+static void compare(struct kt_task_run *run, struct kt_view seen, const char *text)
+{
+	struct kt_view plain = seen;
+	struct kt_err err;
+	bool same;
+
+	kt_err_clear(&err);
+	while (plain.len > 1 && plain.ptr[0] == '0' && plain.len % 2 != 0) { /* serials without leading zeros */
+		plain.ptr++;
+		plain.len--;
+	}
+	same = same_hex(seen, run->material.sha256) || same_hex(plain, run->material.serial) ||
+	       kt_view_eq_str(seen, run->material.serial);
+	(void)snprintf(run->seen, sizeof(run->seen), "%s", text);
+	(void)snprintf(run->expected, sizeof(run->expected), "serial %s, sha256 %s", run->material.serial,
+	               run->material.sha256);
+	run->task.seen = run->seen;
+	run->task.expected = run->expected;
+	run->wrong_answer = !same && !ever_ours(run, seen);
+	if (!same) {
+		(void)kt_err_set(&err, KT_E_MISMATCH, "%s %s, expected serial %s",
+		                 run->wrong_answer ? "something that was never ours is used:" : "an older set is still used:",
+		                 text, run->material.serial);
+	}
+	kt_task_done(run, &err, run->wrong_answer);
+}
+
+/* --- looks ----------------------------------------------------------------------------------------------------------------- */
+
+static void on_probed(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+{
+	struct kt_task_run *run = arg;
+	const struct kt_msg_probed_tls *probed = msg;
+	char text[256];
+	char when[32];
+
+	(void)fds;
+	(void)fd_count;
+	if (why->code != KT_OK || type != KT_PROBED_TLS) {
+		kt_task_done(run, why, false);
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "serial %.*s (not after %s) is served", (int)probed->serial.len,
+	               probed->serial.ptr, kt_time_format(probed->not_after, when));
+	compare(run, probed->sha256, text);
+}
+
+static enum kt_code look_tls(struct kt_task_run *run, const struct kt_prove_tls *tls, struct kt_err *err)
+{
+	char host[256];
+	char traceparent[56];
+	const char *colon = strrchr(tls->address, ':');
+	struct kt_msg_probe_tls msg = {.address = kt_view_str(tls->address), .timeout_ms = PROBE_TIMEOUT};
+
+	(void)snprintf(host, sizeof(host), "%.*s", colon != NULL ? (int)(colon - tls->address) : 255, tls->address);
+	msg.server_name = kt_view_str(tls->server_name != NULL ? tls->server_name : host);
+	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->task.trace_id, traceparent));
+	return kt_wire_call(kt_keeper_courier(run->keeper), KT_PROBE_TLS, &msg, NULL, 0, PROBE_TIMEOUT + KT_SECOND,
+	                    on_probed, run, err);
+}
+
+static void on_observed(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
+                        void *arg)
+{
+	struct kt_task_run *run = arg;
+	const struct kt_msg_http_done *done = msg;
+	struct kt_err err = *why;
+	char text[256];
+
+	(void)fds;
+	(void)fd_count;
+	if (err.code == KT_OK && (type != KT_HTTP_DONE || done->status != 200)) {
+		(void)kt_err_set(&err, KT_E_PROTO, "the consumer's report has status %u",
+		                 type == KT_HTTP_DONE ? done->status : 0);
+	}
+	if (err.code != KT_OK) {
+		kt_task_done(run, &err, false);
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "the consumer reports %.*s",
+	               (int)(done->value.len < 130 ? done->value.len : 130), done->value.ptr);
+	compare(run, done->value, text);
+}
+
+static enum kt_code look_report(struct kt_task_run *run, const struct kt_observed_http *http, struct kt_err *err)
+{
+	char traceparent[56];
+	struct kt_msg_http msg = {.method = KT_VIEW_LIT("GET"),
+	                          .url = kt_view_str(http->url),
+	                          .ca_bundle = bundle_view(&http->ca_bundle),
+	                          .json_path = kt_view_str(http->json_path),
+	                          .timeout_ms = HTTP_TIMEOUT};
+
+	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->task.trace_id, traceparent));
+	return kt_wire_call(kt_keeper_courier(run->keeper), KT_HTTP, &msg, NULL, 0, HTTP_TIMEOUT + KT_SECOND, on_observed,
+	                    run, err);
+}
+
+static void on_accepted(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
+                        void *arg)
+{
+	struct kt_task_run *run = arg;
+	const struct kt_msg_http_done *done = msg;
+	const struct kt_proves *proves = &run->consumer->consumer.prove;
+	int64_t wanted = proves->items[run->task.step].accepted->http->expect_status;
+	struct kt_err err = *why;
+	bool good;
+	bool refused = false;
+
+	(void)fds;
+	(void)fd_count;
+	if (err.code == KT_OK && type != KT_HTTP_DONE) {
+		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
+	}
+	if (err.code == KT_OK) {
+		good = wanted != 0 ? done->status == (uint32_t)wanted : done->status >= 200 && done->status <= 299;
+		refused = done->status == 401 || done->status == 403;
+		if (!good) {
+			(void)kt_err_set(&err, KT_E_MISMATCH, "the new credential is not accepted: status %u, expected %s",
+			                 done->status, wanted != 0 ? "another" : "2xx");
+		}
+	}
+	run->wrong_answer = refused;
+	kt_task_done(run, &err, refused);
+}
+
+static enum kt_code look_accepted(struct kt_task_run *run, const struct kt_accepted_http *http, struct kt_err *err)
+{
+	struct kt_seal_id id = kt_store_material_seal_id(&run->resource, run->material.revision, "token");
+	struct kt_secret *token KT_AUTOSECRET = NULL;
+	char traceparent[56];
+	struct kt_msg_http msg = {.method = KT_VIEW_LIT("GET"),
+	                          .url = kt_view_str(http->url),
+	                          .ca_bundle = bundle_view(&http->ca_bundle),
+	                          .header_name = kt_view_str(http->header_name),
+	                          .header_prefix = kt_view_str(http->header_prefix),
+	                          .timeout_ms = HTTP_TIMEOUT};
+	enum kt_code code;
+
+	if (run->material.sealed_token.len == 0) {
+		return kt_err_set(err, KT_E_INVALID, "'accepted' proves tokens only: %s is a certificate", run->secret_name);
+	}
+	code = kt_keys_unseal(run->keeper->keys, &id, run->material.sealed_token, &token, err);
+	if (code != KT_OK) {
+		return code;
+	}
+	msg.token = token;
+	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->task.trace_id, traceparent));
+	return kt_wire_call(kt_keeper_courier(run->keeper), KT_HTTP, &msg, NULL, 0, HTTP_TIMEOUT + KT_SECOND, on_accepted,
+	                    run, err);
+}
+
+/* --- access log --------------------------------------------------------------------------------------------------------------- */
+
+/* The n-th column (from 1) of a line. */
+static struct kt_view column(struct kt_view line, uint64_t n)
+{
+	size_t at = 0;
+
+	while (at < line.len) {
+		size_t start;
+
+		while (at < line.len && line.ptr[at] == ' ') {
+			at++;
+		}
+		start = at;
+		while (at < line.len && line.ptr[at] != ' ') {
+			at++;
+		}
+		if (--n == 0) {
+			return (struct kt_view){line.ptr + start, at - start};
+		}
+	}
+	return (struct kt_view){NULL, 0};
+}
+
+/* A string member by a path ".a.b" of a JSON line; the text lives in `out`. */
+static struct kt_view member(struct kt_view line, const char *path, char *out, size_t size)
+{
+	json_t *root KT_AUTOJSON = NULL;
+	const json_t *at;
+	char name[128];
+
+	if (kt_json_parse(line, LOG_TAIL, &root, NULL) != KT_OK) {
+		return (struct kt_view){NULL, 0};
+	}
+	for (at = root; at != NULL && path[0] == '.';) {
+		size_t len = strcspn(path + 1, ".");
+
+		(void)snprintf(name, sizeof(name), "%.*s", (int)len, path + 1);
+		at = json_object_get(at, name);
+		path += len + 1;
+	}
+	if (!json_is_string(at)) {
+		return (struct kt_view){NULL, 0};
+	}
+	(void)snprintf(out, size, "%s", json_string_value(at));
+	return kt_view_str(out);
+}
+
+static enum kt_code look_log(struct kt_task_run *run, const struct kt_observed_log *log, struct kt_err *err)
+{
+	char *tail KT_AUTOFREE = kt_malloc(LOG_TAIL);
+	int fd KT_AUTOCLOSE = open(log->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	struct stat info;
+	uint64_t n = 0;
+	bool numbered = kt_parse_u64(kt_view_str(log->field), 1000, &n, NULL) == KT_OK;
+	char value[512];
+	ssize_t got;
+	size_t end;
+
+	if (tail == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for a log");
+	}
+	if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+		return kt_err_sys(err, "the access log %s can't be read", log->path);
+	}
+	got = pread(fd, tail, LOG_TAIL, info.st_size > LOG_TAIL ? info.st_size - LOG_TAIL : 0);
+	for (end = got > 0 ? (size_t)got : 0; end > 0;) {
+		size_t begin = end;
+		struct kt_view line;
+		struct kt_view seen;
+
+		while (begin > 0 && tail[begin - 1] != '\n') {
+			begin--;
+		}
+		line = (struct kt_view){tail + begin, end - begin};
+		seen = numbered ? column(line, n) : member(line, log->field, value, sizeof(value));
+		end = begin > 0 ? begin - 1 : 0;
+		if (seen.len > 1) {
+			char text[256];
+
+			(void)snprintf(text, sizeof(text), "%s shows %.*s", log->path, (int)(seen.len < 100 ? seen.len : 100),
+			               seen.ptr);
+			compare(run, seen, text);
+			return KT_OK;
+		}
+	}
+	return kt_err_set(err, KT_E_LATER, "%s has no line with field %s yet", log->path, log->field);
+}
+
+enum kt_code kt_prove_look(struct kt_task_run *run, struct kt_err *err)
+{
+	int index = kt_prove_next(run, run->task.step);
+	const struct kt_prove *prove;
+
+	if (index < 0) {
+		kt_task_done(run, NULL, false);
+		return KT_OK;
+	}
+	run->task.step = index;
+	prove = &run->consumer->consumer.prove.items[index];
+	if (prove->tls != NULL) {
+		return look_tls(run, prove->tls, err);
+	}
+	if (prove->observed != NULL && prove->observed->http != NULL) {
+		return look_report(run, prove->observed->http, err);
+	}
+	if (prove->observed != NULL && prove->observed->access_log != NULL) {
+		return look_log(run, prove->observed->access_log, err);
+	}
+	if (prove->accepted != NULL) {
+		return look_accepted(run, prove->accepted->http, err);
+	}
+	return run_hook(run, KT_HOOK_PROVE, (uint32_t)index, err);
+}

@@ -1,0 +1,33 @@
+/* Notifying and proving: what tasks.c (the queue) and prove.c (the single acts) share. */
+#ifndef KEEPER_PROVE_H
+#define KEEPER_PROVE_H
+
+#include "keeper/keeper.h"
+
+/* A task that is being worked on. */
+struct kt_task_run {
+	struct kt_task_run *next;
+	struct kt_keeper *keeper;
+	struct kt_store_task task;
+	struct kt_store_material material;
+	struct kt_store_resource resource; /* of the credential */
+	struct kt_resource *consumer;
+	kt_ms delivered_at;
+	bool roll_back;
+	bool wrong_answer;
+	int64_t retry_after_s;
+	char secret_name[256];
+	char error_text[768];
+	char seen[256];
+	char expected[256];
+};
+
+/* Index of the first proof of the run's secret at or after `from`, or -1. */
+int kt_prove_next(const struct kt_task_run *run, int from);
+/* Starts the notifier / the proof that task.step names. The end comes by kt_task_done, unless an error is returned. */
+enum kt_code kt_prove_notify(struct kt_task_run *run, struct kt_err *err);
+enum kt_code kt_prove_look(struct kt_task_run *run, struct kt_err *err);
+/* The act has ended. wrong_answer: the consumer showed something that was never ours. */
+void kt_task_done(struct kt_task_run *run, const struct kt_err *why, bool wrong_answer);
+
+#endif

@@ -1,0 +1,618 @@
+/*
+ * From a flight's material to volumes: the secret's own under secretsDir, and those of the Consumers that take it.
+ *
+ * A Consumer's volume is projected: it may hold files of several secrets, and all of them change by one rename. For the
+ * secret in flight the candidate is taken, for the others what is in force. A volume whose other secrets are not all
+ * there yet is left out; the flight of the last one writes it.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kt/log.h"
+#include "kt/mem.h"
+#include "kt/text.h"
+#include "keeper/keeper.h"
+
+struct kt_owner {
+	struct kt_owner *next;
+	bool known;
+	uid_t uid;
+	gid_t gid;
+	char user[256];
+	char group[256];
+};
+
+/* A material with everything open that its files need. */
+struct rendered {
+	struct kt_fileset files;
+	struct kt_secret *key_pem;
+	struct kt_secret *token;
+	struct kt_secret *password;
+	struct kt_store_material row;
+	struct kt_store_resource resource;
+	struct kt_resource *spec;
+};
+
+static void rendered_finish(struct rendered *out)
+{
+	kt_fileset_finish(&out->files);
+	kt_secret_destroy(out->key_pem);
+	kt_secret_destroy(out->token);
+	kt_secret_destroy(out->password);
+	kt_store_material_finish(&out->row);
+	kt_store_resource_finish(&out->resource);
+	kt_resource_destroy(out->spec);
+}
+
+/* --- owners --------------------------------------------------------------------------------------------------------- */
+
+struct owner_call {
+	struct kt_keeper *keeper;
+	struct kt_owner *owner;
+	int64_t flight;
+};
+
+static void on_owner(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+{
+	struct owner_call *call = arg;
+	struct kt_flight *flight = kt_rotate_find(call->keeper, call->flight);
+	const struct kt_msg_owned *owned = msg;
+
+	(void)fds;
+	(void)fd_count;
+	if (why->code == KT_OK && type == KT_OWNED) {
+		call->owner->uid = owned->uid;
+		call->owner->gid = owned->gid;
+		call->owner->known = true;
+	}
+	if (flight != NULL && flight->waiting) {
+		kt_rotate_wake(flight, why);
+	}
+	kt_free(call);
+}
+
+static enum kt_code ask_owner(struct kt_flight *flight, struct kt_owner *owner, struct kt_err *err)
+{
+	struct kt_msg_owner msg = {kt_view_str(owner->user), kt_view_str(owner->group)};
+	struct owner_call *call = kt_calloc(1, sizeof(*call));
+	enum kt_code code;
+
+	if (call == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for an owner");
+	}
+	*call = (struct owner_call){flight->keeper, owner, flight->id};
+	code = kt_wire_call(flight->keeper->ctx->warden, KT_OWNER, &msg, NULL, 0, 10 * KT_SECOND, on_owner, call, err);
+	if (code != KT_OK) {
+		kt_free(call);
+	}
+	return code == KT_OK ? KT_E_BUSY : code;
+}
+
+/* uid and gid of names. KT_E_BUSY: the warden has been asked, come again when the flight is woken. */
+static enum kt_code find_owner(struct kt_flight *flight, const char *user, const char *group, uid_t *uid, gid_t *gid,
+                               struct kt_err *err)
+{
+	struct kt_keeper *keeper = flight->keeper;
+	struct kt_owner *owner;
+
+	*uid = KT_OWNER_KEEP;
+	*gid = (gid_t)KT_OWNER_KEEP;
+	if (user == NULL && group == NULL) {
+		return KT_OK;
+	}
+	user = user != NULL ? user : "";
+	group = group != NULL ? group : "";
+	for (owner = keeper->owners; owner != NULL; owner = owner->next) {
+		if (strcmp(owner->user, user) == 0 && strcmp(owner->group, group) == 0) {
+			break;
+		}
+	}
+	if (owner == NULL) {
+		owner = kt_calloc(1, sizeof(*owner));
+		if (owner == NULL) {
+			return kt_err_set(err, KT_E_NOMEM, "no memory for an owner");
+		}
+		(void)snprintf(owner->user, sizeof(owner->user), "%s", user);
+		(void)snprintf(owner->group, sizeof(owner->group), "%s", group);
+		owner->next = keeper->owners;
+		keeper->owners = owner;
+	}
+	if (!owner->known) {
+		return ask_owner(flight, owner, err);
+	}
+	*uid = owner->uid;
+	*gid = owner->gid;
+	return KT_OK;
+}
+
+void kt_publish_finish(struct kt_keeper *keeper)
+{
+	while (keeper->owners != NULL) {
+		struct kt_owner *owner = keeper->owners;
+
+		keeper->owners = owner->next;
+		kt_free(owner);
+	}
+}
+
+/* --- rendering ------------------------------------------------------------------------------------------------------ */
+
+static enum kt_code pkcs12_password(struct kt_keeper *keeper, const struct kt_resource *spec,
+                                    const struct kt_pkcs12 *pkcs12, struct kt_secret **ret, struct kt_err *err)
+{
+	if (pkcs12->password_ref != NULL) {
+		return kt_issuers_secret(keeper, spec->meta.ns, pkcs12->password_ref->name, pkcs12->password_ref->key, ret,
+		                         err);
+	}
+	return kt_secret_create(pkcs12->password, strlen(pkcs12->password), ret, err);
+}
+
+static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt_resource *spec,
+                                       const struct kt_key *key, struct kt_view chain, struct kt_view ca,
+                                       struct rendered *out, struct kt_err *err)
+{
+	static const enum kt_p12_profile profiles[] = {KT_P12_LEGACY_RC2, KT_P12_LEGACY_DES, KT_P12_MODERN_2023,
+	                                               KT_P12_MODERN_2026};
+	const struct kt_certificate_spec *cert = &spec->certificate;
+	const struct kt_pkcs12 *pkcs12 = cert->keystores.pkcs12;
+	struct kt_render_options options = KT_RENDER_DEFAULT;
+	struct kt_material_view view = {.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = chain, .ca_pem = ca};
+	const char *names[8];
+	size_t count = 0;
+	uint32_t i;
+	enum kt_code code;
+
+	code = kt_pki_key_to_pem(key, cert->private_key.encoding == KT_KEYENC_PKCS1 ? KT_KEY_PKCS1 : KT_KEY_PKCS8,
+	                         &out->key_pem, err);
+	if (code != KT_OK) {
+		return code;
+	}
+	view.key_pem = out->key_pem;
+	for (i = 0; i < cert->additional_output_formats.count && count < 4; i++) {
+		names[count++] = cert->additional_output_formats.items[i].type == KT_OUTPUT_DER ? "key.der"
+		                                                                                : "tls-combined.pem";
+	}
+	if (pkcs12 != NULL && pkcs12->create) {
+		code = pkcs12_password(keeper, spec, pkcs12, &out->password, err);
+		if (code != KT_OK) {
+			return code;
+		}
+		view.pkcs12_password = out->password;
+		view.pkcs12_profile = (int)profiles[pkcs12->profile];
+		names[count++] = "keystore.p12";
+		if (ca.len > 0) {
+			names[count++] = "truststore.p12";
+		}
+	}
+	return kt_format_render_set(&view, names, count, &options, &out->files, err);
+}
+
+static enum kt_code render_token(const struct kt_resource *spec, const struct kt_secret *token, const char *type,
+                                 const char *scope, kt_ms from, kt_ms to, struct rendered *out, struct kt_err *err)
+{
+	const struct kt_token_spec *wanted = &spec->token;
+	struct kt_render_options options = KT_RENDER_DEFAULT;
+	struct kt_material_view view = {.kind = KT_MATERIAL_TOKEN,
+	                                .token = token,
+	                                .token_type = type,
+	                                .issued_at = from,
+	                                .expires_at = to,
+	                                .scope = scope,
+	                                .audiences = (const char *const *)wanted->audiences.items,
+	                                .audience_count = wanted->audiences.count};
+	const char *names[4];
+	size_t count = 0;
+
+	if ((wanted->outputs & KT_TOKEN_OUTPUT_RAW) != 0) {
+		names[count++] = "raw";
+	}
+	if ((wanted->outputs & KT_TOKEN_OUTPUT_HEADER) != 0) {
+		names[count++] = "header";
+	}
+	if ((wanted->outputs & KT_TOKEN_OUTPUT_JSON) != 0) {
+		names[count++] = "json";
+	}
+	return kt_format_render_set(&view, names, count, &options, &out->files, err);
+}
+
+/* The set of a flight: from what it holds in memory. */
+static enum kt_code render_flight(struct kt_flight *flight, struct rendered *out, struct kt_err *err)
+{
+	const struct kt_obtained *got = &flight->got;
+
+	kt_fileset_init(&out->files);
+	if (flight->spec->kind == KT_RES_TOKEN) {
+		return render_token(flight->spec, got->token, got->token_type, got->scope, got->not_before, got->not_after,
+		                    out, err);
+	}
+	return render_certificate(flight->keeper, flight->spec, flight->key, kt_view_str(got->chain_pem),
+	                          kt_view_str(got->ca_pem), out, err);
+}
+
+/* The set that is in force for a secret, from the store. KT_E_NOTFOUND: there is none yet. */
+static enum kt_code render_current(struct kt_keeper *keeper, const char *ns, const char *name, struct rendered *out,
+                                   struct kt_err *err)
+{
+	struct kt_store_cred cred;
+	struct kt_secret *secret KT_AUTOSECRET = NULL;
+	struct kt_key *key KT_AUTOKEY = NULL;
+	struct kt_seal_id id;
+	bool token;
+	enum kt_code code = kt_store_cred_find_secret(keeper->store, ns, name, &cred, err);
+
+	kt_fileset_init(&out->files);
+	if (code != KT_OK) {
+		return code;
+	}
+	code = cred.active != 0 ? kt_store_material_get(keeper->store, cred.active, &out->row, err)
+	                        : kt_err_set(err, KT_E_NOTFOUND, "secret %s is not issued yet", name);
+	if (code == KT_OK) {
+		code = kt_store_resource_get(keeper->store, cred.id, &out->resource, err);
+	}
+	if (code == KT_OK) {
+		code = kt_load_spec(&out->resource, &out->spec, err);
+	}
+	token = code == KT_OK && out->spec->kind == KT_RES_TOKEN;
+	kt_store_cred_finish(&cred);
+	if (code != KT_OK) {
+		return code;
+	}
+	id = kt_store_material_seal_id(&out->resource, out->row.revision, token ? "token" : "key");
+	code = kt_keys_unseal(keeper->keys, &id, token ? out->row.sealed_token : out->row.sealed_key, &secret, err);
+	if (code != KT_OK) {
+		return code;
+	}
+	if (token) {
+		out->token = secret;
+		secret = NULL;
+		return render_token(out->spec, out->token, "Bearer", out->row.cookie, out->row.not_before,
+		                    out->row.not_after, out, err);
+	}
+	code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
+	return code == KT_OK ? render_certificate(keeper, out->spec, key, out->row.chain, out->row.ca, out, err) : code;
+}
+
+/* --- projected volumes ------------------------------------------------------------------------------------------------ */
+
+static enum kt_code project(const struct kt_fileset *from, const struct kt_consumer_volume *volume,
+                            const struct kt_consumer_volume_items *items, uid_t uid, gid_t gid,
+                            struct kt_fileset *into, struct kt_err *err)
+{
+	mode_t mode = volume->default_mode != KT_FILE_MODE_UNSET ? (mode_t)volume->default_mode : 0;
+	enum kt_code code = KT_OK;
+	size_t i;
+
+	for (i = 0; items->count == 0 && i < from->count && code == KT_OK; i++) {
+		const struct kt_volume_file *file = &from->files[i];
+
+		code = kt_fileset_add(into, file->path, file->bytes, mode != 0 ? mode : file->mode, uid, gid, err);
+	}
+	for (i = 0; i < items->count && code == KT_OK; i++) {
+		const struct kt_consumer_volume_item *item = &items->items[i];
+		const struct kt_volume_file *file = kt_fileset_find(from, item->key);
+
+		if (file == NULL) {
+			return kt_err_set(err, KT_E_INVALID, "volume %s: the secret has no file %s", volume->path, item->key);
+		}
+		code = kt_fileset_add(into, item->path, file->bytes,
+		                      item->mode != KT_FILE_MODE_UNSET ? (mode_t)item->mode : mode != 0 ? mode : file->mode,
+		                      uid, gid, err);
+	}
+	return code;
+}
+
+static bool volume_takes(const struct kt_consumer_volume *volume, const char *secret)
+{
+	uint32_t i;
+
+	for (i = 0; i < volume->sources.count; i++) {
+		if (strcmp(volume->sources.items[i].secret.name, secret) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static struct kt_volume_policy consumer_policy(const struct kt_consumer_volume *volume, uid_t uid, gid_t gid)
+{
+	struct kt_volume_policy policy = KT_VOLUME_POLICY_DEFAULT;
+
+	policy.allow_persistent = volume->allow_persistent;
+	policy.uid = uid;
+	policy.gid = gid;
+	policy.generation_mode = 0750;
+	return policy;
+}
+
+/* Collects the files of all sources; the flight's own secret gives the candidate. KT_E_NOTFOUND: one isn't there yet. */
+static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consumer_volume *volume,
+                                 const struct rendered *own, uid_t uid, gid_t gid, struct kt_err *err)
+{
+	struct rendered others[16];
+	struct kt_fileset files KT_AUTOFILESET;
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	struct kt_volume_policy policy = consumer_policy(volume, uid, gid);
+	size_t used = 0;
+	enum kt_code code = KT_OK;
+	uint32_t i;
+
+	kt_fileset_init(&files);
+	for (i = 0; i < volume->sources.count && code == KT_OK; i++) {
+		const struct kt_consumer_volume_source *source = &volume->sources.items[i];
+		const struct rendered *from = own;
+
+		if (strcmp(source->secret.name, flight->secret_name) != 0) {
+			if (used == sizeof(others) / sizeof(others[0])) {
+				code = kt_err_set(err, KT_E_LIMIT, "volume %s has more than 16 other secrets", volume->path);
+				break;
+			}
+			memset(&others[used], 0, sizeof(others[used]));
+			code = render_current(flight->keeper, flight->resource.ns, source->secret.name, &others[used], err);
+			from = &others[used++];
+		}
+		if (code == KT_OK) {
+			code = project(&from->files, volume, &source->secret.items, uid, gid, &files, err);
+		}
+	}
+	if (code == KT_OK) {
+		code = kt_volume_open_path(volume->path, &policy, &vol, err);
+	}
+	if (code == KT_OK) {
+		code = kt_volume_stage(&vol, flight->dir, files.files, files.count, err);
+	}
+	while (used > 0) {
+		rendered_finish(&others[--used]);
+	}
+	return code;
+}
+
+/* Calls fn for each volume of each Consumer that takes the flight's secret. */
+static enum kt_code each_volume(struct kt_flight *flight,
+                                enum kt_code (*fn)(struct kt_flight *flight, const struct kt_consumer_volume *volume,
+                                                   void *arg, struct kt_err *err),
+                                void *arg, struct kt_err *err)
+{
+	enum kt_code code = KT_OK;
+	size_t i;
+
+	for (i = 0; i < flight->consumer_count && code == KT_OK; i++) {
+		struct kt_store_resource row;
+		struct kt_resource *consumer = NULL;
+		uint32_t k;
+
+		code = kt_store_resource_get(flight->keeper->store, flight->consumers[i], &row, err);
+		if (code != KT_OK) {
+			return code;
+		}
+		code = kt_load_spec(&row, &consumer, err);
+		for (k = 0; code == KT_OK && k < consumer->consumer.volumes.count; k++) {
+			const struct kt_consumer_volume *volume = &consumer->consumer.volumes.items[k];
+
+			if (volume_takes(volume, flight->secret_name)) {
+				code = fn(flight, volume, arg, err);
+			}
+		}
+		if (code != KT_OK && code != KT_E_BUSY) {
+			(void)kt_err_prefix(err, "Consumer %s", row.name);
+		}
+		kt_resource_destroy(consumer);
+		kt_store_resource_finish(&row);
+	}
+	return code;
+}
+
+static enum kt_code resolve_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
+                                struct kt_err *err)
+{
+	uid_t uid;
+	gid_t gid;
+
+	(void)arg;
+	return find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+}
+
+static enum kt_code stage_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
+                              struct kt_err *err)
+{
+	uid_t uid;
+	gid_t gid;
+	enum kt_code code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+
+	if (code == KT_OK) {
+		code = stage_volume(flight, volume, arg, uid, gid, err);
+		if (code == KT_E_NOTFOUND) { /* another secret comes later and brings this one along */
+			kt_err_clear(err);
+			code = KT_OK;
+		}
+	}
+	return code;
+}
+
+static enum kt_code open_own(struct kt_flight *flight, struct kt_volume *vol, struct kt_err *err)
+{
+	return kt_volume_open(flight->keeper->root, flight->resource.ns, flight->secret_name, NULL, vol, err);
+}
+
+enum kt_effect kt_publish_stage(struct kt_flight *flight, struct kt_err *err)
+{
+	struct rendered own = {0};
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	enum kt_code code = each_volume(flight, resolve_one, NULL, err);
+
+	if (code == KT_E_BUSY) {
+		kt_err_clear(err);
+		return KT_EFFECT_PENDING;
+	}
+	if (code == KT_OK) {
+		code = render_flight(flight, &own, err);
+	}
+	if (code == KT_OK) {
+		code = open_own(flight, &vol, err);
+	}
+	if (code == KT_OK) {
+		code = kt_volume_stage(&vol, flight->dir, own.files.files, own.files.count, err);
+	}
+	if (code == KT_OK) {
+		code = each_volume(flight, stage_one, &own, err);
+	}
+	rendered_finish(&own);
+	return code == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
+}
+
+/* --- switching and retiring -------------------------------------------------------------------------------------------- */
+
+static enum kt_code open_consumer(struct kt_flight *flight, const struct kt_consumer_volume *volume,
+                                  struct kt_volume *vol, struct kt_err *err)
+{
+	struct kt_volume_policy policy;
+	uid_t uid;
+	gid_t gid;
+	enum kt_code code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	policy = consumer_policy(volume, uid, gid);
+	return kt_volume_open_path(volume->path, &policy, vol, err);
+}
+
+static enum kt_code switch_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
+                               struct kt_err *err)
+{
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	char previous[KT_GENERATION_MAX];
+	enum kt_code code = open_consumer(flight, volume, &vol, err);
+
+	(void)arg;
+	if (code == KT_OK && kt_volume_has(&vol, flight->dir)) {
+		code = kt_volume_switch(&vol, flight->dir, NULL, 0, previous, err);
+	}
+	return code;
+}
+
+enum kt_code kt_publish_switch(struct kt_flight *flight, struct kt_err *err)
+{
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	enum kt_code code = open_own(flight, &vol, err);
+
+	if (code == KT_OK) {
+		code = kt_volume_switch(&vol, flight->dir, NULL, 0, flight->previous_dir, err);
+	}
+	return code == KT_OK ? each_volume(flight, switch_one, NULL, err) : code;
+}
+
+static enum kt_code retire_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
+                               struct kt_err *err)
+{
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	enum kt_code code = open_consumer(flight, volume, &vol, err);
+
+	(void)arg;
+	if (code == KT_OK && flight->withdraw) {
+		return kt_volume_withdraw(&vol, err);
+	}
+	return code == KT_OK ? kt_volume_cleanup(&vol, NULL, 0, NULL, err) : code;
+}
+
+enum kt_code kt_publish_retire(struct kt_flight *flight, struct kt_err *err)
+{
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	enum kt_code code = open_own(flight, &vol, err);
+
+	if (code == KT_OK) {
+		code = flight->withdraw ? kt_volume_withdraw(&vol, err) : kt_volume_cleanup(&vol, NULL, 0, NULL, err);
+	}
+	return code == KT_OK ? each_volume(flight, retire_one, NULL, err) : code;
+}
+
+/* --- looking ------------------------------------------------------------------------------------------------------------- */
+
+void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char *secret_name, char *out, size_t size)
+{
+	bool plain = ns[0] == '\0' || strcmp(ns, "default") == 0;
+
+	(void)snprintf(out, size, "%s/%s%s%s", keeper->secrets_dir, plain ? "" : ns, plain ? "" : "/", secret_name);
+}
+
+static enum kt_code add_bind(struct kt_flight *flight, const char *path, struct kt_volume *vol, struct kt_buf *out,
+                             struct kt_err *err)
+{
+	char current[KT_GENERATION_MAX];
+	enum kt_code code = kt_volume_current(vol, current, err);
+
+	if (code == KT_OK && kt_volume_has(vol, flight->dir)) {
+		kt_buf_addf(out, "%s/%s\t%s/%s\n", path, flight->dir, path, current);
+	}
+	return code;
+}
+
+enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource *consumer, struct kt_buf *out,
+                              struct kt_err *err)
+{
+	const struct kt_consumer_spec *spec = &consumer->consumer;
+	struct kt_volume own KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	char path[4096];
+	enum kt_code code = open_own(flight, &own, err);
+	uint32_t i;
+
+	kt_publish_path(flight->keeper, flight->resource.ns, flight->secret_name, path, sizeof(path));
+	if (code == KT_OK) {
+		code = add_bind(flight, path, &own, out, err);
+	}
+	for (i = 0; i < spec->volumes.count && code == KT_OK; i++) {
+		struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+
+		if (volume_takes(&spec->volumes.items[i], flight->secret_name)) {
+			code = open_consumer(flight, &spec->volumes.items[i], &vol, err);
+			if (code == KT_OK) {
+				code = add_bind(flight, spec->volumes.items[i].path, &vol, out, err);
+			}
+		}
+	}
+	return code == KT_OK ? kt_buf_check(out, "binds", err) : code;
+}
+
+/* Drift of one volume: what is served must be `dir`, complete, with the right modes. Bytes only where something touched them. */
+enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_drifted, struct kt_err *err)
+{
+	struct rendered set = {0};
+	struct kt_drift_report report = {0};
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	struct kt_store_cred cred;
+	struct kt_store_resource row;
+	enum kt_code code = kt_store_cred_get(keeper->store, id, &cred, err);
+
+	*ret_drifted = false;
+	if (code != KT_OK) {
+		return code;
+	}
+	code = kt_store_resource_get(keeper->store, id, &row, err);
+	if (code != KT_OK) {
+		kt_store_cred_finish(&cred);
+		return code;
+	}
+	if (cred.active != 0 && cred.secret_name[0] != '\0') {
+		code = render_current(keeper, row.ns, cred.secret_name, &set, err);
+		if (code == KT_OK) {
+			code = kt_volume_open_existing(keeper->root, row.ns, cred.secret_name, NULL, &vol, err);
+			if (code == KT_E_NOTFOUND) {
+				*ret_drifted = true;
+			}
+		}
+		if (code == KT_OK) {
+			code = kt_volume_check(&vol, set.row.dir[0] != '\0' ? set.row.dir : NULL, set.files.files,
+			                       set.files.count, false, &report, err);
+			*ret_drifted = report.drift != KT_DRIFT_NONE;
+		}
+		code = *ret_drifted ? KT_OK : code;
+		if (*ret_drifted) {
+			kt_log(KT_LOG_WARN, "secret %s/%s is not as it was delivered (%s): it is written again", row.ns,
+			       cred.secret_name, report.text[0] != '\0' ? report.text : "the volume is gone");
+		}
+		rendered_finish(&set);
+	}
+	kt_store_resource_finish(&row);
+	kt_store_cred_finish(&cred);
+	return code;
+}

@@ -1,0 +1,170 @@
+/* rehearse: the coming days on a virtual clock, by the very plan that the agent follows; nothing is written. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kt/mem.h"
+#include "keeper/admin.h"
+
+#define ROWS_MAX  20000u
+#define TURNS_MAX 100000u /* of one credential: certificates of seconds over years end here */
+#define PAGE      32u
+#define HOURS_MAX (24u * 3660u)
+
+struct rehearsal {
+	struct kt_session *session;
+	unsigned taken;
+};
+
+/* What a whole command adds up. Hangs on the session's ids. */
+struct sums {
+	kt_ms from, until;
+	uint64_t issuances, expired, listed;
+	size_t hours;
+	uint32_t per_hour[];
+};
+
+static struct sums *sums_of(struct kt_session *session)
+{
+	return (struct sums *)(void *)session->ids;
+}
+
+static void issue(struct sums *sums, struct kt_session *session, const struct kt_store_resource *resource,
+                  const struct kt_plan *plan, kt_ms at)
+{
+	size_t hour = (size_t)((at - sums->from) / KT_HOUR);
+
+	sums->issuances++;
+	if (hour < sums->hours) {
+		sums->per_hour[hour]++;
+	}
+	if (sums->listed++ < ROWS_MAX) {
+		kt_session_row(session, json_pack("{s:o,s:s,s:s,s:s,s:s,s:s}", "at", kt_admin_time(at), "namespace",
+		                                  resource->ns, "name", resource->name, "kind", resource->kind, "action",
+		                                  kt_plan_action_name(plan->action), "reason",
+		                                  kt_plan_reason_name(plan->reason)));
+	}
+}
+
+/* One credential from now to the end, each renewal succeeding at once. */
+static void simulate(struct kt_session *session, const struct kt_store_resource *resource,
+                     const struct kt_store_cred *cred, const struct kt_resource *spec)
+{
+	struct sums *sums = sums_of(session);
+	struct kt_spec_policy policy;
+	struct kt_plan_state state = {0};
+	char identity[600];
+	uint64_t revision = (uint64_t)cred->revision;
+	kt_ms life = kt_spec_duration(spec);
+	kt_ms now = sums->from;
+	unsigned turn;
+
+	if (kt_spec_policy_init(spec, &policy, NULL) != KT_OK) {
+		return;
+	}
+	(void)snprintf(identity, sizeof(identity), "%s/%s/%s", resource->kind, resource->ns, resource->name);
+	if (cred->active != 0) {
+		struct kt_store_material material;
+
+		if (kt_store_material_get(session->keeper->store, cred->active, &material, NULL) == KT_OK) {
+			state.has_material = true;
+			state.not_before = material.not_before;
+			state.not_after = material.not_after;
+			state.issued_at = material.issued;
+			life = material.not_after - material.issued > 0 ? material.not_after - material.issued : life;
+			kt_store_material_finish(&material);
+		}
+	}
+	for (turn = 0; turn < TURNS_MAX && now < sums->until; turn++) {
+		struct kt_plan plan;
+
+		state.seed = kt_plan_seed(identity, revision);
+		kt_plan_decide_quick(&policy.plan, &state, now, &plan);
+		if (plan.action == KT_PLAN_ISSUE || plan.action == KT_PLAN_RENEW || plan.action == KT_PLAN_REISSUE) {
+			sums->expired += state.has_material && state.not_after <= now;
+			issue(sums, session, resource, &plan, now);
+			state = (struct kt_plan_state){.has_material = true, .not_before = now, .not_after = now + life, .issued_at = now};
+			revision++;
+			continue;
+		}
+		if (plan.due_at <= now || plan.due_at >= sums->until) {
+			break;
+		}
+		now = plan.due_at;
+	}
+	kt_spec_policy_finish(&policy);
+}
+
+static bool one(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
+{
+	struct rehearsal *rehearsal = arg;
+	struct kt_session *session = rehearsal->session;
+	struct kt_resource *spec = NULL;
+
+	rehearsal->taken++;
+	(void)snprintf(session->after_ns, sizeof(session->after_ns), "%s", resource->ns);
+	(void)snprintf(session->after_name, sizeof(session->after_name), "%s", resource->name);
+	(void)snprintf(session->after_kind, sizeof(session->after_kind), "%s", resource->kind);
+	session->seeded = true;
+	if (resource->gone || cred->kind == KT_KIND_JWKS || kt_load_spec(resource, &spec, NULL) != KT_OK) {
+		return true;
+	}
+	simulate(session, resource, cred, spec);
+	kt_resource_destroy(spec);
+	return kt_session_room(session);
+}
+
+static void more(struct kt_session *session)
+{
+	struct sums *sums = sums_of(session);
+	struct kt_store_page page = {.limit = PAGE};
+	struct rehearsal rehearsal = {session, 0};
+	struct kt_err err;
+	uint32_t peak = 0;
+	size_t i;
+
+	kt_err_clear(&err);
+	page.after_ns = session->seeded ? session->after_ns : NULL;
+	page.after_name = session->seeded ? session->after_name : NULL;
+	page.after_kind = session->seeded ? session->after_kind : NULL;
+	if (kt_store_cred_page(session->keeper->store, &page, one, &rehearsal, &err) != KT_OK) {
+		kt_session_fail(session, &err);
+		return;
+	}
+	if (rehearsal.taken > 0) {
+		return; /* the rest when there is room */
+	}
+	for (i = 0; i < sums->hours; i++) {
+		peak = sums->per_hour[i] > peak ? sums->per_hour[i] : peak;
+	}
+	kt_session_end(session, sums->expired > 0 ? 1 : 0,
+	               json_pack("{s:I,s:I,s:I,s:b}", "issuances", (json_int_t)sums->issuances, "peakPerHour",
+	                         (json_int_t)peak, "expired", (json_int_t)sums->expired, "cut", sums->listed > ROWS_MAX));
+}
+
+void kt_command_rehearse(struct kt_session *session)
+{
+	int64_t days = kt_json_int(session->request, "days", 30);
+	struct sums *sums;
+	size_t hours;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (days < 1 || days > 3660) {
+		(void)kt_err_set(&err, KT_E_INVALID, "--days must be between 1 and 3660");
+		kt_session_fail(session, &err);
+		return;
+	}
+	hours = (size_t)days * 24;
+	sums = kt_calloc(1, sizeof(*sums) + hours * sizeof(sums->per_hour[0]));
+	if (sums == NULL) {
+		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a rehearsal");
+		kt_session_fail(session, &err);
+		return;
+	}
+	sums->from = kt_keeper_now(session->keeper);
+	sums->until = sums->from + days * KT_DAY;
+	sums->hours = hours;
+	session->ids = (int64_t *)(void *)sums;
+	session->more = more;
+	more(session);
+}

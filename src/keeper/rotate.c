@@ -1,0 +1,305 @@
+/* The rounds: due credentials become flights, database parts share a transaction, effects follow the commit. */
+#include <malloc.h>
+
+#include "kt/log.h"
+#include "kt/mem.h"
+#include "keeper/flight.h"
+
+#define ROUNDS_IN_A_ROW  16u           /* before the loop gets its turn */
+#define COMMIT_RETRY_MIN (1 * KT_SECOND)
+#define COMMIT_RETRY_MAX (60 * KT_SECOND)
+#define DUE_LONGEST      KT_DAY
+
+static void plan_round(struct kt_keeper *keeper, kt_ms delay)
+{
+	if (!keeper->round_planned || delay > 0) {
+		keeper->round_planned = true;
+		kt_timer_start(keeper->round_timer, delay);
+	}
+}
+
+void kt_rotate_kick(struct kt_keeper *keeper)
+{
+	if (!keeper->ending && keeper->round_timer != NULL) {
+		plan_round(keeper, 0);
+	}
+}
+
+struct kt_flight *kt_rotate_find(struct kt_keeper *keeper, int64_t id)
+{
+	struct kt_flight *flight = keeper->flights;
+
+	while (flight != NULL && flight->id != id) {
+		flight = flight->next;
+	}
+	return flight;
+}
+
+struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job)
+{
+	struct kt_flight *flight = keeper->flights;
+
+	while (flight != NULL && (job == 0 || flight->job != job)) {
+		flight = flight->next;
+	}
+	return flight;
+}
+
+void kt_rotate_wake(struct kt_flight *flight, const struct kt_err *err)
+{
+	flight->waiting = false;
+	if (err != NULL && err->code != KT_OK) {
+		flight->failed = true;
+		flight->err = *err;
+	}
+	kt_rotate_kick(flight->keeper);
+}
+
+/* Takes due credentials in, the soonest to expire first. */
+static void collect(struct kt_keeper *keeper)
+{
+	int64_t ids[2 * KT_FLIGHTS_MAX];
+	size_t count = sizeof(ids) / sizeof(ids[0]);
+	struct kt_flight **tail = &keeper->flights;
+	struct kt_err err;
+	size_t i;
+
+	kt_err_clear(&err);
+	if (keeper->flight_count >= KT_FLIGHTS_MAX) {
+		return;
+	}
+	if (kt_store_cred_due(keeper->store, kt_keeper_now(keeper), ids, &count, &err) != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, &err, "due credentials can't be read");
+		return;
+	}
+	while (*tail != NULL) {
+		tail = &(*tail)->next;
+	}
+	for (i = 0; i < count && keeper->flight_count < KT_FLIGHTS_MAX; i++) {
+		struct kt_flight *flight;
+
+		if (keeper->flight_count > 0 && kt_rotate_find(keeper, ids[i]) != NULL) {
+			continue;
+		}
+		if (kt_flight_create(keeper, ids[i], &flight, &err) != KT_OK) {
+			kt_log_err(KT_LOG_ERROR, &err, "a credential can't be worked on");
+			continue;
+		}
+		*tail = flight;
+		tail = &flight->next;
+		keeper->flight_count++;
+	}
+}
+
+static bool ready(const struct kt_flight *flight)
+{
+	return !flight->waiting && flight->stage != KT_FLIGHT_END;
+}
+
+static bool any_ready(const struct kt_keeper *keeper)
+{
+	const struct kt_flight *flight;
+
+	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
+		if (ready(flight)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Removes flights: those that ended, or (after a failed commit) all that are ready: memory is ahead of the store then. */
+static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
+{
+	struct kt_flight **at = &keeper->flights;
+
+	while (*at != NULL) {
+		struct kt_flight *flight = *at;
+
+		if (flight->stage == KT_FLIGHT_END || (all_ready && ready(flight))) {
+			*at = flight->next;
+			keeper->flight_count--;
+			kt_flight_destroy(flight);
+		} else {
+			at = &flight->next;
+		}
+	}
+}
+
+static enum kt_code commit_all(struct kt_keeper *keeper, struct kt_err *err)
+{
+	struct kt_flight *flight;
+	enum kt_code code = kt_store_begin(keeper->store, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	for (flight = keeper->flights; flight != NULL && code == KT_OK; flight = flight->next) {
+		if (!ready(flight)) {
+			continue;
+		}
+		code = flight->failed ? kt_flight_fail(flight, err) : kt_flight_commit(flight, err);
+	}
+	if (code != KT_OK) {
+		kt_store_rollback(keeper->store);
+		return code;
+	}
+	return kt_store_commit(keeper->store, err);
+}
+
+static void run_effects(struct kt_keeper *keeper)
+{
+	struct kt_flight *flight;
+
+	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
+		struct kt_err err;
+		enum kt_effect effect;
+
+		if (!ready(flight)) {
+			continue;
+		}
+		kt_err_clear(&err);
+		flight->waiting = true; /* so that an answer that comes at once is not lost */
+		effect = kt_flight_effect(flight, &err);
+		if (effect == KT_EFFECT_PENDING) {
+			continue;
+		}
+		flight->waiting = false;
+		if (effect == KT_EFFECT_FAILED) {
+			flight->failed = true;
+			flight->err = err;
+		}
+	}
+}
+
+/* Sleeps until the next credential is due. */
+static void arm_due(struct kt_keeper *keeper)
+{
+	kt_ms now = kt_keeper_now(keeper);
+	kt_ms next = 0;
+	kt_ms task = 0;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (kt_store_cred_next_due(keeper->store, now, &next, &err) != KT_OK ||
+	    kt_store_task_next_due(keeper->store, now, &task, &err) != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, &err, "the next due time can't be read");
+		next = now + KT_MINUTE;
+	}
+	if (task != 0 && (next == 0 || task < next)) {
+		next = task;
+	}
+	if (next == 0 || next > now + DUE_LONGEST) {
+		next = now + DUE_LONGEST;
+	}
+	kt_wall_timer_start(keeper->due_timer, next);
+}
+
+static void commit_failed(struct kt_keeper *keeper, const struct kt_err *err)
+{
+	keeper->commit_failures++;
+	kt_log_err(KT_LOG_ERROR, err, "the state can't be written: nothing goes on until it can");
+	sweep_flights(keeper, true);
+	keeper->commit_delay = keeper->commit_delay == 0 ? COMMIT_RETRY_MIN : keeper->commit_delay * 2;
+	if (keeper->commit_delay > COMMIT_RETRY_MAX) {
+		keeper->commit_delay = COMMIT_RETRY_MAX;
+	}
+	plan_round(keeper, keeper->commit_delay);
+	kt_admin_progress(keeper);
+}
+
+static void rounds(struct kt_keeper *keeper)
+{
+	unsigned turn;
+
+	for (turn = 0; turn < ROUNDS_IN_A_ROW; turn++) {
+		struct kt_err err;
+
+		kt_err_clear(&err);
+		collect(keeper);
+		if (!any_ready(keeper)) {
+			break;
+		}
+		if (commit_all(keeper, &err) != KT_OK) {
+			commit_failed(keeper, &err);
+			return;
+		}
+		keeper->commit_delay = 0;
+		run_effects(keeper);
+		sweep_flights(keeper, false);
+	}
+	kt_tasks_run(keeper);
+	if (any_ready(keeper) || turn == ROUNDS_IN_A_ROW) {
+		plan_round(keeper, 0);
+	}
+	arm_due(keeper);
+	kt_admin_progress(keeper);
+	kt_timer_start(keeper->trim_timer, 5 * KT_SECOND);
+}
+
+static void on_round(void *arg)
+{
+	struct kt_keeper *keeper = arg;
+
+	keeper->round_planned = false;
+	if (!keeper->ending) {
+		rounds(keeper);
+	}
+}
+
+static void on_due(bool clock_changed, void *arg)
+{
+	struct kt_keeper *keeper = arg;
+
+	if (clock_changed) {
+		kt_log(KT_LOG_WARN, "the clock was set or the machine slept: looking at what is due again");
+	}
+	kt_rotate_kick(keeper);
+	arm_due(keeper);
+}
+
+/* After a burst: memory goes back to the system. */
+static void on_trim(void *arg)
+{
+	struct kt_keeper *keeper = arg;
+
+	if (keeper->flight_count == 0) {
+		kt_issuers_drop(keeper, false);
+		kt_store_trim(keeper->store);
+		(void)malloc_trim(0);
+	}
+}
+
+enum kt_code kt_rotate_start(struct kt_keeper *keeper, struct kt_err *err)
+{
+	enum kt_code code = kt_timer_create(keeper->loop, on_round, keeper, &keeper->round_timer, err);
+
+	if (code == KT_OK) {
+		code = kt_wall_timer_create(keeper->loop, on_due, keeper, &keeper->due_timer, err);
+	}
+	if (code == KT_OK) {
+		code = kt_timer_create(keeper->loop, on_trim, keeper, &keeper->trim_timer, err);
+	}
+	if (code == KT_OK) {
+		kt_rotate_kick(keeper);
+	}
+	return code;
+}
+
+void kt_rotate_finish(struct kt_keeper *keeper)
+{
+	keeper->ending = true;
+	while (keeper->flights != NULL) {
+		struct kt_flight *flight = keeper->flights;
+
+		keeper->flights = flight->next;
+		kt_flight_destroy(flight);
+	}
+	keeper->flight_count = 0;
+	kt_timer_destroy(keeper->round_timer);
+	kt_timer_destroy(keeper->trim_timer);
+	kt_wall_timer_destroy(keeper->due_timer);
+	keeper->round_timer = NULL;
+	keeper->due_timer = NULL;
+	keeper->trim_timer = NULL;
+}

@@ -1,0 +1,97 @@
+/*
+ * The sweep: a slow walk over all credentials that looks whether their volumes are as they were delivered.
+ *
+ * A few at a time, so that its cost does not grow with their number; what drifted is delivered again. After a start
+ * the first walk goes without pauses: secretsDir is usually a tmpfs and may be empty after a reboot.
+ */
+#include "kt/log.h"
+#include "keeper/keeper.h"
+
+#define BATCH       32u
+#define PAUSE       (15 * KT_SECOND)
+#define FIRST_PAUSE 5 /* ms between batches of the first walk */
+
+struct batch {
+	struct kt_keeper *keeper;
+	int64_t ids[BATCH];
+	unsigned count;
+};
+
+static bool take(const struct kt_store_resource *resource, void *arg)
+{
+	struct batch *batch = arg;
+
+	batch->ids[batch->count++] = resource->id;
+	return batch->count < BATCH;
+}
+
+static void look(struct kt_keeper *keeper, int64_t id)
+{
+	struct kt_err err;
+	bool drifted = false;
+	enum kt_code code;
+
+	kt_err_clear(&err);
+	if (kt_rotate_find(keeper, id) != NULL) {
+		return;
+	}
+	code = kt_publish_check(keeper, id, &drifted, &err);
+	if (code == KT_E_NOTFOUND) {
+		return; /* no credential of its own */
+	}
+	if (code != KT_OK) {
+		kt_log_err(KT_LOG_WARN, &err, "a volume can't be looked at");
+		return;
+	}
+	if (!drifted) {
+		return;
+	}
+	code = kt_store_begin(keeper->store, &err);
+	if (code == KT_OK) {
+		code = kt_store_cred_wake(keeper->store, id, kt_keeper_now(keeper), KT_CRED_REDELIVER, &err);
+		code = code == KT_OK ? kt_store_commit(keeper->store, &err) : (kt_store_rollback(keeper->store), code);
+	}
+	if (code != KT_OK) {
+		kt_log_err(KT_LOG_WARN, &err, "a drifted volume can't be mended now");
+		return;
+	}
+	kt_rotate_kick(keeper);
+}
+
+static void on_sweep(void *arg)
+{
+	struct kt_keeper *keeper = arg;
+	struct batch batch = {.keeper = keeper};
+	unsigned i;
+
+	if (kt_store_resource_each(keeper->store, NULL, keeper->sweep_after, BATCH, take, &batch, NULL) != KT_OK) {
+		kt_timer_start(keeper->sweep_timer, PAUSE);
+		return;
+	}
+	for (i = 0; i < batch.count; i++) {
+		look(keeper, batch.ids[i]);
+	}
+	keeper->sweep_after = batch.count > 0 ? batch.ids[batch.count - 1] : 0;
+	if (batch.count < BATCH) {
+		keeper->sweep_after = 0;
+		keeper->swept = true;
+		kt_admin_progress(keeper);
+	}
+	kt_timer_start(keeper->sweep_timer, keeper->swept ? PAUSE : FIRST_PAUSE);
+}
+
+enum kt_code kt_sweep_start(struct kt_keeper *keeper, struct kt_err *err)
+{
+	enum kt_code code = kt_timer_create(keeper->loop, on_sweep, keeper, &keeper->sweep_timer, err);
+
+	if (code == KT_OK) {
+		kt_timer_start(keeper->sweep_timer, 0);
+	}
+	return code;
+}
+
+void kt_sweep_finish(struct kt_keeper *keeper)
+{
+	kt_timer_destroy(keeper->sweep_timer);
+	keeper->sweep_timer = NULL;
+}

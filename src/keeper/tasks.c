@@ -1,0 +1,496 @@
+/*
+ * Consumers: the durable queue that makes each of them take a delivered material into use, and sees that it did.
+ *
+ * One task stands for one (material, Consumer). PENDING: its notifiers run one after another, again and again until they
+ * succeed or newer material supersedes the task. NOTIFIED: the proofs of this secret run, quickly at first, until
+ * `within` is over; then the credential counts as not proved. A consumer that can't be reached, or still shows an
+ * older set of ours, is notified again; one that shows something else gave a wrong answer, and the previous set is put
+ * back if its onFailure says so. PROVED and DELIVERED (nobody proves it) are the ends.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "kt/log.h"
+#include "kt/mem.h"
+#include "kt/text.h"
+#include "keeper/prove.h"
+
+#define RUNS_MAX 64u
+#define TURN_WAIT (500) /* ms until a consumer whose turn has not come looks again */
+
+static struct kt_task_run *find_run(struct kt_keeper *keeper, int64_t id)
+{
+	struct kt_task_run *run = keeper->tasks;
+
+	while (run != NULL && run->task.id != id) {
+		run = run->next;
+	}
+	return run;
+}
+
+static void run_free(struct kt_task_run *run)
+{
+	kt_wire_forget(run->keeper->courier, run);
+	kt_wire_forget(run->keeper->ctx->warden, run);
+	kt_store_task_finish(&run->task);
+	kt_store_material_finish(&run->material);
+	kt_store_resource_finish(&run->resource);
+	kt_resource_destroy(run->consumer);
+	kt_free(run);
+}
+
+static void run_end(struct kt_task_run *run)
+{
+	struct kt_task_run **at = &run->keeper->tasks;
+	struct kt_keeper *keeper = run->keeper;
+
+	while (*at != run) {
+		at = &(*at)->next;
+	}
+	*at = run->next;
+	keeper->task_count--;
+	run_free(run);
+	kt_rotate_kick(keeper);
+}
+
+void kt_tasks_finish(struct kt_keeper *keeper)
+{
+	while (keeper->tasks != NULL) {
+		struct kt_task_run *run = keeper->tasks;
+
+		keeper->tasks = run->next;
+		run_free(run);
+	}
+	keeper->task_count = 0;
+}
+
+/* --- what is written down ------------------------------------------------------------------------------------------- */
+
+/* Names of the task in an audit record. */
+static enum kt_code audit(struct kt_task_run *run, const char *step, const char *outcome, const char *reason,
+                          struct kt_err *err)
+{
+	bool token = run->resource.kind[0] == 'T';
+	struct kt_audit_event event = {.trace_id = run->task.trace_id,
+	                               .actor = "agent",
+	                               .kind = run->resource.kind,
+	                               .ns = run->resource.ns,
+	                               .name = run->resource.name,
+	                               .step = step,
+	                               .outcome = outcome,
+	                               .reason = reason,
+	                               .consumer = run->task.consumer_name,
+	                               .sha256 = run->material.sha256,
+	                               .revision = run->material.revision,
+	                               .not_after = run->material.not_after,
+	                               .seen = run->task.seen,
+	                               .expected = run->task.expected};
+
+	*(token ? &event.token_id : &event.serial) = run->material.serial;
+	return kt_keeper_audit(run->keeper, &event, err);
+}
+
+struct tally {
+	int64_t self;
+	const struct kt_store_task *now; /* the run's own row as it will be */
+	unsigned open, late, proved;
+	bool all_notified;
+};
+
+static bool count_task(const struct kt_store_task *stored, void *arg)
+{
+	struct tally *tally = arg;
+	const struct kt_store_task *task = stored->id == tally->self ? tally->now : stored;
+
+	if (task->state == KT_TASK_PENDING && task->attempts == 0) {
+		tally->all_notified = false;
+	}
+	tally->proved += task->state == KT_TASK_PROVED;
+	tally->late += task->state == KT_TASK_FAILED || (task->cookie != NULL && strcmp(task->cookie, "late") == 0 &&
+	                                                 (task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED));
+	tally->open += task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED;
+	return true;
+}
+
+static void apply_tally(struct kt_store_cred *cred, const struct tally *tally, kt_ms now)
+{
+	bool resting = cred->step == KT_STEP_SWITCHED || cred->step == KT_STEP_NOTIFIED || cred->step == KT_STEP_PROVED;
+
+	if (tally->open > 0) {
+		cred->proof = tally->late > 0 ? KT_PROOF_FAILED : KT_PROOF_WAITING;
+		if (resting && tally->all_notified) {
+			cred->step = KT_STEP_NOTIFIED;
+		}
+		return;
+	}
+	cred->proof = tally->proved > 0 ? KT_PROOF_PROVED : KT_PROOF_NOBODY;
+	if (cred->proof == KT_PROOF_PROVED) {
+		cred->proved_at = now;
+		if (cred->step != KT_STEP_ROLLED_BACK) {
+			cred->attempts = 0;
+			cred->error = KT_OK;
+			cred->error_text = NULL;
+			cred->cookie = NULL;
+		}
+	}
+	if (resting) {
+		kt_ms retire_at = cred->delivered_at + KT_MINUTE;
+
+		cred->step = cred->proof == KT_PROOF_PROVED ? KT_STEP_PROVED : KT_STEP_NOTIFIED;
+		if (cred->due_at == 0 || retire_at < cred->due_at) {
+			cred->due_at = retire_at;
+		}
+	}
+}
+
+/* What the tasks of a material say together goes into the credential; a flight that holds a copy learns it too. */
+static enum kt_code update_credential(struct kt_task_run *run, struct kt_err *err)
+{
+	struct kt_store *store = run->keeper->store;
+	struct kt_flight *flight = kt_rotate_find(run->keeper, run->task.credential);
+	struct tally tally = {.self = run->task.id, .now = &run->task, .all_notified = true};
+	struct kt_store_cred cred;
+	kt_ms now = kt_keeper_now(run->keeper);
+	enum kt_code code = kt_store_task_each(store, run->task.material, 1000, count_task, &tally, err);
+
+	if (code == KT_OK) {
+		code = kt_store_cred_get(store, run->task.credential, &cred, err);
+	}
+	if (code != KT_OK) {
+		return code;
+	}
+	if (cred.active == run->task.material) {
+		apply_tally(&cred, &tally, now);
+		code = kt_store_cred_put(store, &cred, err);
+		if (flight != NULL && flight->cred.active == run->task.material) {
+			flight->cred.proof = cred.proof;
+			flight->cred.proved_at = cred.proved_at;
+		}
+	}
+	kt_store_cred_finish(&cred);
+	return code;
+}
+
+/* Commits the task as it stands in the run, with its audit record, and ends the run. */
+static void settle(struct kt_task_run *run, const char *step, const char *outcome, const char *reason)
+{
+	struct kt_keeper *keeper = run->keeper;
+	struct kt_err err;
+	enum kt_code code;
+
+	kt_err_clear(&err);
+	code = kt_store_begin(keeper->store, &err);
+	if (code == KT_OK) {
+		code = kt_store_task_put(keeper->store, &run->task, &err);
+		if (code == KT_OK && step != NULL) {
+			code = audit(run, step, outcome, reason, &err);
+		}
+		if (code == KT_OK) {
+			code = update_credential(run, &err);
+		}
+		if (code == KT_OK && run->roll_back) {
+			code = kt_rotate_roll_back(keeper, run->task.credential, run->task.error_text, &err);
+		}
+		if (code == KT_OK) {
+			code = kt_store_commit(keeper->store, &err);
+		} else {
+			kt_store_rollback(keeper->store);
+		}
+	}
+	if (code != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, &err, "what %s did can't be written down", run->task.consumer_name);
+	}
+	run_end(run);
+}
+
+/* --- outcomes ------------------------------------------------------------------------------------------------------- */
+
+static struct kt_plan_task_next schedule(struct kt_task_run *run, bool prove, kt_ms now)
+{
+	struct kt_plan_task plan = {.prove = prove,
+	                            .started_at = run->task.updated,
+	                            .within = run->consumer->consumer.within,
+	                            .attempts = run->task.attempts,
+	                            .last_attempt = now,
+	                            .last_code = run->task.error,
+	                            .retry_after_s = run->retry_after_s,
+	                            .not_after = run->material.not_after,
+	                            .seed = (uint64_t)run->task.id};
+	struct kt_plan_task_next next;
+
+	kt_plan_task_decide(&plan, now, &next);
+	run->task.next_try = next.phase == KT_TASK_OVER ? 0 : next.next_at;
+	return next;
+}
+
+static void remember(struct kt_task_run *run, const struct kt_err *why)
+{
+	(void)snprintf(run->error_text, sizeof(run->error_text), "%s", why->what);
+	run->task.error = why->code;
+	run->task.error_text = run->error_text;
+	run->retry_after_s = why->retry_after_s;
+	run->task.attempts++;
+}
+
+static void fail(struct kt_task_run *run, const struct kt_err *why, bool wrong_answer)
+{
+	kt_ms now = kt_keeper_now(run->keeper);
+	bool proving = run->task.state == KT_TASK_NOTIFIED;
+	bool was_late = run->task.cookie != NULL && strcmp(run->task.cookie, "late") == 0;
+	struct kt_plan_task_next next;
+	bool late;
+
+	remember(run, why);
+	next = schedule(run, proving, now);
+	late = next.phase != KT_TASK_QUICK || next.next_at >= next.deadline;
+	if (!late) {
+		settle(run, NULL, NULL, NULL);
+		return;
+	}
+	run->task.cookie = "late";
+	if (proving) {
+		bool back = wrong_answer && run->consumer->consumer.on_failure == KT_ON_FAILURE_ROLLBACK;
+
+		run->roll_back = back && !was_late;
+		if (!wrong_answer) { /* unreachable, or still the old set: tell it again */
+			run->task.state = KT_TASK_PENDING;
+			run->task.step = 0;
+		}
+	}
+	if (!was_late) {
+		kt_log(KT_LOG_WARN, "%s/%s is delivered but not proved: Consumer %s: %s", run->resource.ns,
+		       run->resource.name, run->task.consumer_name, run->error_text);
+		settle(run, proving ? "proved" : "notified", "failed", run->error_text);
+		return;
+	}
+	settle(run, NULL, NULL, NULL);
+}
+
+static void succeed(struct kt_task_run *run)
+{
+	const struct kt_consumer_spec *spec = &run->consumer->consumer;
+	kt_ms now = kt_keeper_now(run->keeper);
+	bool notified = run->task.state == KT_TASK_PENDING;
+
+	run->task.step++;
+	run->task.attempts = 0;
+	run->task.next_try = now;
+	if (notified && run->task.step < (int)spec->notify.count) {
+		settle(run, NULL, NULL, NULL);
+		return;
+	}
+	if (notified) {
+		run->task.state = kt_prove_next(run, 0) >= 0 ? KT_TASK_NOTIFIED : KT_TASK_DELIVERED;
+		run->task.step = 0;
+		run->task.updated = now;
+	} else if (kt_prove_next(run, run->task.step) < 0) {
+		run->task.state = KT_TASK_PROVED;
+		run->task.updated = now;
+	} else {
+		settle(run, NULL, NULL, NULL);
+		return;
+	}
+	run->task.error = KT_OK;
+	run->task.error_text = NULL;
+	if (run->task.state != KT_TASK_NOTIFIED) {
+		run->task.next_try = 0;
+		run->task.cookie = NULL;
+	}
+	settle(run, notified ? "notified" : "proved", "ok", NULL);
+}
+
+void kt_task_done(struct kt_task_run *run, const struct kt_err *why, bool wrong_answer)
+{
+	if (why == NULL || why->code == KT_OK) {
+		succeed(run);
+	} else {
+		fail(run, why, wrong_answer);
+	}
+}
+
+/* --- starting ------------------------------------------------------------------------------------------------------- */
+
+struct turn {
+	int64_t self;
+	unsigned unavailable;
+};
+
+static bool before_me(const struct kt_store_task *task, void *arg)
+{
+	struct turn *turn = arg;
+
+	if (task->id < turn->self && (task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED ||
+	                              task->state == KT_TASK_FAILED)) {
+		turn->unavailable++;
+	}
+	return true;
+}
+
+/* rollout.maxUnavailable: those before must be proved first. */
+static bool my_turn(struct kt_task_run *run)
+{
+	struct turn turn = {.self = run->task.id};
+	int64_t max = run->consumer->consumer.rollout.max_unavailable;
+
+	if (max <= 0 || run->task.state != KT_TASK_PENDING ||
+	    kt_store_task_each(run->keeper->store, run->task.material, 1000, before_me, &turn, NULL) != KT_OK) {
+		return true;
+	}
+	return (int64_t)turn.unavailable < max;
+}
+
+static enum kt_code load_run(struct kt_keeper *keeper, int64_t id, struct kt_task_run *run, bool *ret_over,
+                             struct kt_err *err)
+{
+	struct kt_store_resource consumer = {0};
+	struct kt_store_cred cred = {0};
+	enum kt_code code = kt_store_task_get(keeper->store, id, &run->task, err);
+
+	*ret_over = false;
+	if (code == KT_OK) {
+		code = kt_store_cred_get(keeper->store, run->task.credential, &cred, err);
+	}
+	if (code == KT_OK) {
+		code = kt_store_material_get(keeper->store, run->task.material, &run->material, err);
+	}
+	if (code == KT_OK) {
+		code = kt_store_resource_get(keeper->store, run->task.credential, &run->resource, err);
+	}
+	if (code == KT_OK) {
+		code = kt_store_resource_get(keeper->store, run->task.consumer, &consumer, err);
+		*ret_over = code == KT_E_NOTFOUND || (code == KT_OK && consumer.gone) || cred.active != run->task.material;
+		if (code == KT_OK && !*ret_over) {
+			code = kt_load_spec(&consumer, &run->consumer, err);
+		} else if (*ret_over) {
+			code = KT_OK;
+		}
+	}
+	(void)snprintf(run->secret_name, sizeof(run->secret_name), "%s", cred.secret_name != NULL ? cred.secret_name : "");
+	run->delivered_at = cred.delivered_at;
+	kt_store_resource_finish(&consumer);
+	kt_store_cred_finish(&cred);
+	return code;
+}
+
+static void start(struct kt_keeper *keeper, int64_t id)
+{
+	struct kt_task_run *run = kt_calloc(1, sizeof(*run));
+	struct kt_err err;
+	bool over = false;
+
+	kt_err_clear(&err);
+	if (run == NULL) {
+		return;
+	}
+	run->keeper = keeper;
+	run->next = keeper->tasks;
+	keeper->tasks = run;
+	keeper->task_count++;
+	if (load_run(keeper, id, run, &over, &err) != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, &err, "a consumer's task can't be read");
+		run_end(run);
+		return;
+	}
+	if (over) {
+		run->task.state = KT_TASK_SUPERSEDED;
+		run->task.next_try = 0;
+		settle(run, NULL, NULL, NULL);
+		return;
+	}
+	if (!my_turn(run)) {
+		run->task.next_try = kt_keeper_now(keeper) + TURN_WAIT;
+		settle(run, NULL, NULL, NULL);
+		return;
+	}
+	if (run->task.state == KT_TASK_PENDING && run->task.step >= (int)run->consumer->consumer.notify.count) {
+		run->task.step = (int)run->consumer->consumer.notify.count - 1;
+		succeed(run); /* nobody is to be told */
+		return;
+	}
+	if ((run->task.state == KT_TASK_PENDING ? kt_prove_notify(run, &err) : kt_prove_look(run, &err)) != KT_OK) {
+		kt_task_done(run, &err, err.code == KT_E_MISMATCH && run->wrong_answer);
+	}
+}
+
+void kt_tasks_run(struct kt_keeper *keeper)
+{
+	int64_t ids[RUNS_MAX * 2];
+	size_t count = sizeof(ids) / sizeof(ids[0]);
+	size_t i;
+
+	if (keeper->ending || keeper->task_count >= RUNS_MAX ||
+	    kt_store_task_due(keeper->store, kt_keeper_now(keeper), ids, &count, NULL) != KT_OK) {
+		return;
+	}
+	for (i = 0; i < count && keeper->task_count < RUNS_MAX; i++) {
+		if (find_run(keeper, ids[i]) == NULL) {
+			start(keeper, ids[i]);
+		}
+	}
+}
+
+/* --- adding --------------------------------------------------------------------------------------------------------- */
+
+struct find_task {
+	int64_t consumer;
+	int64_t id;
+};
+
+static bool same_consumer(const struct kt_store_task *task, void *arg)
+{
+	struct find_task *find = arg;
+
+	find->id = task->consumer == find->consumer ? task->id : find->id;
+	return find->id == 0;
+}
+
+static enum kt_code add_one(struct kt_flight *flight, int64_t consumer, kt_ms now, struct kt_err *err)
+{
+	struct kt_store *store = flight->keeper->store;
+	struct kt_store_resource row;
+	char name[520];
+	struct find_task find = {.consumer = consumer};
+	struct kt_store_task task = {.material = flight->material.id,
+	                             .credential = flight->id,
+	                             .consumer = consumer,
+	                             .consumer_name = name,
+	                             .state = KT_TASK_PENDING,
+	                             .next_try = now,
+	                             .created = now,
+	                             .updated = now,
+	                             .trace_id = flight->trace_id};
+	enum kt_code code = kt_store_resource_get(store, consumer, &row, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	(void)snprintf(name, sizeof(name), "%s/%s", row.ns, row.name);
+	kt_store_resource_finish(&row);
+	/* Delivered again, or put back by a rollback: the task of this material begins anew. */
+	code = kt_store_task_each(store, task.material, 1000, same_consumer, &find, err);
+	if (code != KT_OK) {
+		return code;
+	}
+	if (find.id != 0) {
+		task.id = find.id;
+		return kt_store_task_put(store, &task, err);
+	}
+	return kt_store_task_insert(store, &task, err);
+}
+
+enum kt_code kt_tasks_add(struct kt_flight *flight, size_t *ret_count, struct kt_err *err)
+{
+	kt_ms now = kt_keeper_now(flight->keeper);
+	enum kt_code code = KT_OK;
+	size_t i;
+
+	*ret_count = 0;
+	for (i = 0; i < flight->consumer_count && code == KT_OK; i++) {
+		code = add_one(flight, flight->consumers[i], now, err);
+		*ret_count += 1;
+	}
+	if (code == KT_OK && flight->cred.revision > 1) {
+		code = kt_store_task_supersede(flight->keeper->store, flight->id, flight->material.id, NULL, err);
+	}
+	return code;
+}
