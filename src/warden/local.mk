@@ -15,4 +15,17 @@ tests_unit_hands_test_SOURCES = tests/unit/hands_test.c
 tests_unit_hands_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_hands_test_LDADD = libkt_warden.a libkt_loop.a libkt_base.a $(CMOCKA_LIBS) $(UV_LIBS) $(JANSSON_LIBS) \
 	$(SODIUM_LIBS)
+
+# Started by warden_test in place of the rooms.
+check_PROGRAMS += tests/unit/fake_room
+tests_unit_fake_room_SOURCES = tests/unit/fake_room.c
+tests_unit_fake_room_LDADD = libkt_wire.a libkt_loop.a libkt_base.a $(UV_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) \
+	$(SECCOMP_LIBS)
+
+check_PROGRAMS += tests/unit/warden_test
+TESTS += tests/unit/warden_test
+tests_unit_warden_test_SOURCES = tests/unit/warden_test.c
+tests_unit_warden_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_warden_test_LDADD = libkt_warden.a libkt_manifest.a libkt_wire.a libkt_loop.a libkt_base.a $(CMOCKA_LIBS) \
+	$(UV_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
 endif

@@ -1,16 +1,14 @@
 /* The warden as a whole: create, signals, ready, orderly end. */
 #include "warden/warden.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <malloc.h>
+#include "config.h"
+
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "kt/io.h"
 #include "kt/json.h"
 #include "kt/log.h"
 #include "kt/mem.h"
@@ -259,10 +257,12 @@ static void on_stop_signal(int signum, void *arg)
 	kt_warden_stop(warden, warden->options.mode == KT_MODE_DAEMON ? 0 : 128 + signum);
 }
 
+/* For a daemon: read the manifests again. For a command: its terminal is gone. */
 static void on_hangup(int signum, void *arg)
 {
-	(void)signum, (void)arg;
-	if (the_warden != NULL && the_warden->options.mode == KT_MODE_DAEMON) {
+	if (the_warden == NULL || the_warden->options.mode != KT_MODE_DAEMON) {
+		on_stop_signal(signum, arg);
+	} else {
 		kt_warden_reload(the_warden, 0, false);
 	}
 }
@@ -281,7 +281,7 @@ static enum kt_code catch_signals(struct kt_warden *warden, struct kt_err *err)
 	if (code == KT_OK) {
 		code = kt_loop_signal(warden->loop, SIGINT, on_stop_signal, NULL, err);
 	}
-	if (code == KT_OK && warden->options.mode == KT_MODE_DAEMON) {
+	if (code == KT_OK) {
 		code = kt_loop_signal(warden->loop, SIGHUP, on_hangup, NULL, err);
 	}
 	return code;
@@ -364,7 +364,7 @@ static enum kt_code load_manifests(struct kt_warden *warden, struct kt_report *r
 	}
 	kt_report_finish(&own);
 	/* What the reading took is not needed again. */
-	(void)malloc_trim(0);
+	kt_mem_trim();
 	return code;
 }
 
@@ -452,6 +452,10 @@ enum kt_code kt_warden_create(struct kt_loop *loop, const struct kt_warden_optio
 	warden->events = *events;
 	warden->control_fd = -1;
 	find_program(warden);
+#ifndef KT_SANITIZERS
+	/* Under one user with the courier and the desk: closes ptrace and /proc/self to them. */
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
 	code = copy_options(warden, options, err);
 	/* Also after a failure, so that destroying finds everything in order. */
 	if (kt_rooms_init(warden, code == KT_OK ? err : NULL) != KT_OK && code == KT_OK) {
