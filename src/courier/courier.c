@@ -8,6 +8,7 @@
 #include "courier/probe/probe.h"
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "kt/pki.h"
 
 static void on_cancel(struct kt_wire_in *in, void *arg)
 {
@@ -23,9 +24,38 @@ static void on_cancel(struct kt_wire_in *in, void *arg)
 	}
 }
 
+/*
+ * The first request brings OpenSSL up (the allocator first, which is why nothing else may do it): a courier that was never
+ * asked for anything costs no memory for it.
+ */
+static void on_request(struct kt_wire_in *in, void *arg)
+{
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (kt_pki_init(&err) != KT_OK) {
+		kt_wire_reply_err(in->wire, in->id, &err);
+		return;
+	}
+	switch (in->type) {
+	case KT_ACME:
+		kt_acme_handle(in, arg);
+		break;
+	case KT_MINT:
+		kt_grant_handle(in, arg);
+		break;
+	case KT_PROBE_TLS:
+		kt_probe_handle_tls(in, arg);
+		break;
+	default:
+		kt_probe_handle_http(in, arg);
+		break;
+	}
+}
+
 static const struct kt_wire_handler handlers[] = {
-	{KT_ACME, kt_acme_handle},	    {KT_MINT, kt_grant_handle}, {KT_PROBE_TLS, kt_probe_handle_tls},
-	{KT_HTTP, kt_probe_handle_http},    {KT_CANCEL, on_cancel},	{KT_MSG_TYPE_NONE, NULL},
+	{KT_ACME, on_request},	 {KT_MINT, on_request},	  {KT_PROBE_TLS, on_request},
+	{KT_HTTP, on_request}, {KT_CANCEL, on_cancel}, {KT_MSG_TYPE_NONE, NULL},
 };
 
 static void on_closed(struct kt_wire *wire, const struct kt_err *why, void *arg)

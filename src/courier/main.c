@@ -1,7 +1,6 @@
 /* keyturn-courier: the room that does all outbound network, and nothing else. */
 #include "courier/courier.h"
 #include "kt/mem.h"
-#include "kt/pki.h"
 #include "kt/room.h"
 
 /* What name resolution and trust need to read; nothing can be written, nothing else be read. */
@@ -75,8 +74,5 @@ int main(void)
 	static const struct kt_room_ops ops = {
 		.self = KT_ROOM_COURIER, .threads = 2, .start = start, .peer = peer, .shutdown = shut_down, .finish = finish};
 
-	if (kt_pki_init(NULL) != KT_OK) {
-		return 1;
-	}
 	return kt_room_main(&ops);
 }

@@ -1,6 +1,7 @@
 /* Names to addresses: getaddrinfo on a pool thread (libcurl's own resolver would start threads and block the loop). */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 
 #include "courier/resolve.h"
 #include "courier/url.h"
+#include "kt/log.h"
 #include "kt/mem.h"
 
 #define CACHE_MAX   16u
@@ -46,7 +48,29 @@ struct kt_resolver {
 	unsigned query_count;
 	struct kt_lookup *lookups;
 	struct answer *cache; /* CACHE_MAX, made at first use */
+	bool had_config;      /* resolv.conf could be read before the walls closed */
 };
+
+#define CONFIG "/etc/resolv.conf"
+
+static bool can_read_config(void)
+{
+	KT_AUTOCLOSE int fd = open(CONFIG, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0 || errno != EACCES;
+}
+
+/*
+ * Landlock admits files, not names: a resolv.conf that was replaced since is out of reach, and walls can't be moved. Only a fresh
+ * room sees it, so this one ends and the warden starts another.
+ */
+static void check_config(struct kt_resolver *resolver)
+{
+	if (resolver->had_config && !can_read_config()) {
+		kt_log(KT_LOG_WARN, CONFIG " was replaced: starting anew to read it");
+		kt_loop_stop(resolver->loop);
+	}
+}
 
 static kt_ms now(const struct kt_resolver *resolver)
 {
@@ -60,6 +84,7 @@ enum kt_code kt_resolver_create(struct kt_loop *loop, struct kt_resolver **ret, 
 		return kt_err_set(err, KT_E_NOMEM, "out of memory for the resolver");
 	}
 	(*ret)->loop = loop;
+	(*ret)->had_config = can_read_config();
 	return KT_OK;
 }
 
@@ -205,6 +230,7 @@ static void on_answer(uv_getaddrinfo_t *req, int status, struct addrinfo *list)
 		if (status != 0 || addresses.count == 0) {
 			(void)kt_err_set(&err, KT_E_NET, "looking up '%s': %s", query->host,
 					 status != 0 ? uv_strerror(status) : "the answer holds no address");
+			check_config(resolver);
 		} else {
 			keep_answer(resolver, query->host, &addresses);
 		}

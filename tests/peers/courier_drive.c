@@ -20,6 +20,7 @@
  * courier_drive [options] mint ISSUER-JSON REQUEST-JSON [SECRET]
  * courier_drive [options] tls ADDRESS SERVER-NAME
  * courier_drive [options] http METHOD URL [JSON-PATH] [TOKEN]
+ * courier_drive [options] idle MS                       does nothing for a while, to be looked at from outside
  *
  *   --ca FILE       PEM bundle to trust (acme, http)      --count N      that many jobs at once (acme: each with its own name)
  *   --room PATH     start this keyturn-courier instead of running the courier in this process
@@ -276,8 +277,22 @@ static void start_job(unsigned number)
 	}
 }
 
+static void on_idle(void *arg)
+{
+	(void)arg;
+	kt_loop_stop(drive.loop);
+}
+
 static void start_round(void)
 {
+	static struct kt_timer *idle;
+	struct kt_err err;
+
+	if (strcmp(drive.args[0], "idle") == 0 && drive.arg_count == 2) {
+		check(kt_timer_create(drive.loop, on_idle, NULL, &idle, &err), &err, "timer");
+		kt_timer_start(idle, strtol(drive.args[1], NULL, 10));
+		return;
+	}
 	for (unsigned i = 0; i < drive.count; i++) {
 		start_job(i);
 	}
