@@ -135,7 +135,8 @@ static void obey(char *line)
 		call(the_ctx->warden, KT_OWNER, &stranger);
 	} else if (strcmp(line, "key") == 0) {
 		call(the_ctx->warden, KT_MASTER_KEY, &key);
-	} else if (strcmp(line, "reload") == 0) {
+	} else if (kt_starts_with(line, "reload")) {
+		reload.exec = strcmp(line, "reload exec") == 0;
 		call(the_ctx->warden, KT_RELOAD, &reload);
 	} else if (strcmp(line, "generation") == 0) {
 		say("generation %u", generation);

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kt/io.h"
@@ -102,6 +103,29 @@ static void write_text(const char *path, const char *text)
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
 	close(fd);
+}
+
+static uint16_t free_port(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+	close(fd);
+	return ntohs(address.sin_port);
+}
+
+static bool answers(uint16_t port)
+{
+	struct sockaddr_in address = {
+	        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	bool ok = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+
+	close(fd);
+	return ok;
 }
 
 static bool gone(const char *path)
@@ -238,11 +262,11 @@ static void rooms_start_when_needed_and_again_when_dead(void **state)
 	assert_string_equal(ask("need courier"), "done");
 	assert_string_equal(ask("peers"), "peers 1 0");
 	first = pid_of(KT_ROOM_COURIER);
-	assert_int_equal(kill(first, SIGSEGV), 0);
+	assert_int_equal(kill(first, SIGKILL), 0);
 	wait_for(pid_of(KT_ROOM_COURIER) != 0 && pid_of(KT_ROOM_COURIER) != first);
 	wait_for(warden->rooms[KT_ROOM_COURIER].setup_done);
 	assert_non_null(strstr(logged, "keyturn-courier"));
-	assert_non_null(strstr(logged, "signal 11"));
+	assert_non_null(strstr(logged, "signal 9"));
 	assert_string_equal(ask("ping"), "pong");
 	assert_string_equal(ask("peers"), "peers 2 0");
 	assert_int_equal(admins, 1);
@@ -578,30 +602,56 @@ static void reload_is_all_or_nothing(void **state)
 	end(0);
 }
 
+/* In a process of its own: what it is replaced by is this very program, which then is a daemon again. */
+static void reload_exec_keeps_its_sockets(void **state)
+{
+	char text[512];
+	char before[128];
+	uint16_t port = free_port();
+	struct kt_err err;
+	int status = 0;
+	pid_t pid;
+
+	(void)state;
+	(void)snprintf(text, sizeof(text),
+	               "apiVersion: keyturn.dev/v1alpha1\nkind: Agent\nmetadata: {name: agent}\nspec:\n"
+	               "  listeners: {metrics: \"127.0.0.1:%u\"}\n",
+	               port);
+	write_text(manifest, text);
+	pid = fork();
+	if (pid == 0) {
+		execl("/proc/self/exe", "warden_test", "daemon", dir, (char *)NULL);
+		_exit(127);
+	}
+	for (int i = 0; i < 500 && admin < 0; i++) {
+		turn(10);
+		admin = kt_warden_connect(socket_path, &err);
+	}
+	assert_true(admin >= 0);
+	(void)snprintf(before, sizeof(before), "%s", ask("generation"));
+	assert_true(answers(port));
+	assert_string_equal(ask("reload exec"), "done");
+	/* Neither socket is ever closed, and the process is the same. */
+	for (int i = 0; i < 40; i++) {
+		int fd = kt_warden_connect(socket_path, &err);
+
+		assert_true(fd >= 0);
+		close(fd);
+		assert_true(answers(port));
+		turn(20);
+	}
+	close(admin);
+	admin = kt_warden_connect(socket_path, &err);
+	assert_true(admin >= 0);
+	assert_string_not_equal(ask("generation"), before);
+	assert_int_equal(kill(pid, SIGTERM), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_true(gone(socket_path));
+	assert_false(answers(port));
+}
+
 /* --- the desk --------------------------------------------------------------------------------------------------- */
-
-static uint16_t free_port(void)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-	close(fd);
-	return ntohs(address.sin_port);
-}
-
-static bool answers(uint16_t port)
-{
-	struct sockaddr_in address = {
-	        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	bool ok = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
-
-	close(fd);
-	return ok;
-}
 
 static void listeners_are_bound_for_the_desk(void **state)
 {
@@ -722,6 +772,15 @@ static void places_come_from_options_and_settings(void **state)
 
 /* --- all of it -------------------------------------------------------------------------------------------------- */
 
+static void name_places(void)
+{
+	(void)snprintf(rooms_dir, sizeof(rooms_dir), "%s/rooms", dir);
+	(void)snprintf(state_dir, sizeof(state_dir), "%s/state", dir);
+	(void)snprintf(secrets_dir, sizeof(secrets_dir), "%s/secrets", dir);
+	(void)snprintf(socket_path, sizeof(socket_path), "%s/control.sock", dir);
+	(void)snprintf(manifest, sizeof(manifest), "%s/m.yaml", dir);
+}
+
 static int setup(void **state)
 {
 	static const char *const rooms[] = {"keeper", "courier", "desk"};
@@ -737,11 +796,7 @@ static int setup(void **state)
 	program[n] = '\0';
 	slash = strrchr(program, '/');
 	memcpy(slash, "/fake_room", sizeof("/fake_room"));
-	(void)snprintf(rooms_dir, sizeof(rooms_dir), "%s/rooms", dir);
-	(void)snprintf(state_dir, sizeof(state_dir), "%s/state", dir);
-	(void)snprintf(secrets_dir, sizeof(secrets_dir), "%s/secrets", dir);
-	(void)snprintf(socket_path, sizeof(socket_path), "%s/control.sock", dir);
-	(void)snprintf(manifest, sizeof(manifest), "%s/m.yaml", dir);
+	name_places();
 	write_text(manifest, "");
 	if (mkdir(rooms_dir, 0755) < 0 || chmod(dir, 0755) < 0) {
 		return -1;
@@ -769,7 +824,20 @@ static int teardown(void **state)
 
 #define CASE(name) cmocka_unit_test_teardown(name, teardown_one)
 
-int main(void)
+/* What reload_exec_keeps_its_sockets starts: an agent on the same places. */
+static int daemon_main(char **argv)
+{
+	struct kt_warden_options options;
+
+	(void)snprintf(dir, sizeof(dir), "%s", argv[2]);
+	name_places();
+	options = options_for(KT_MODE_DAEMON);
+	options.log_level = KT_LOG_ERROR;
+	options.argv = argv;
+	return kt_warden_run(&options);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        CASE(oneshot_ends_with_the_keepers_status),
@@ -787,6 +855,7 @@ int main(void)
 	        CASE(others_may_not_command),
 	        CASE(socket_paths_are_defended),
 	        CASE(reload_is_all_or_nothing),
+	        CASE(reload_exec_keeps_its_sockets),
 	        CASE(listeners_are_bound_for_the_desk),
 	        CASE(listener_addresses),
 	        CASE(systemd_is_told),
@@ -794,5 +863,8 @@ int main(void)
 	        CASE(places_come_from_options_and_settings),
 	};
 
+	if (argc == 3 && strcmp(argv[1], "daemon") == 0) {
+		return daemon_main(argv);
+	}
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
