@@ -10,6 +10,7 @@
 #include "kt/buf.h"
 #include "kt/clock.h"
 #include "kt/err.h"
+#include "kt/pki.h"
 #include "kt/secret.h"
 
 /*
@@ -149,6 +150,7 @@ enum kt_drift {
 	KT_DRIFT_MODE = 16,      /* a mode differs (file or generation directory) */
 	KT_DRIFT_OWNER = 32,     /* an owner or group differs */
 	KT_DRIFT_LINK = 64,      /* a stable link is missing or points elsewhere */
+	KT_DRIFT_TOUCHED = 128,  /* changed after it was staged, and no bytes were given to compare: check again, deep */
 };
 struct kt_drift_report {
 	unsigned drift;                  /* bits of enum kt_drift */
@@ -158,15 +160,17 @@ struct kt_drift_report {
 
 /*
  * Compares what is served with what should be. generation NULL: whichever is served. Cheap: stat only; a file's bytes
- * are read when it was changed after its generation was closed, or always with deep. Where bytes.ptr is NULL only
- * bytes.len counts. Drift is not an error: KT_OK with report->drift set.
+ * are read when it was changed after its generation was closed, or always with deep. Where bytes.ptr is NULL only a
+ * bytes.len other than 0 counts (so a daily look needs no secret opened). Drift is not an error: KT_OK with
+ * report->drift set.
  */
 enum kt_code kt_volume_check(const struct kt_volume *vol, const char *generation, const struct kt_volume_file *files,
                              size_t count, bool deep, struct kt_drift_report *report, struct kt_err *err);
 
 /*
- * Mends drift: modes and owners in place, links anew, anything else by staging `generation` (a new name) and
- * switching to it. ret_served gets the name that is served afterwards. Does nothing where nothing drifted.
+ * Mends drift (looks deep first): links in place, anything else by staging `generation` (a new name) and switching to
+ * it. ret_served gets the name that is served afterwards. Does nothing where nothing drifted. The drifted generation
+ * stays until kt_volume_retire or kt_volume_cleanup.
  */
 enum kt_code kt_volume_heal(struct kt_volume *vol, const char *generation, const struct kt_volume_file *files,
                             size_t count, struct kt_drift_report *report, char ret_served[KT_GENERATION_MAX],
@@ -183,8 +187,8 @@ struct kt_material_view {
 	struct kt_view chain_pem;         /* leaf first, then intermediates, no root */
 	struct kt_view ca_pem;            /* ca.crt; may be empty */
 	const struct kt_secret *key_pem;  /* in the encoding that the manifest asks for (PKCS1, PKCS8) */
-	struct kt_view pkcs12_alias;      /* friendly name; empty: none */
-	int pkcs12_profile;               /* enum of kt/pki.h */
+	const char *pkcs12_alias;         /* friendly name; NULL: "certificate" */
+	enum kt_p12_profile pkcs12_profile;
 	const struct kt_secret *pkcs12_password;
 	/* token */
 	const struct kt_secret *token;
@@ -198,12 +202,13 @@ struct kt_material_view {
 };
 
 /* A list of files with what they own. init/finish. */
+struct kt_fileset_owned;
 struct kt_fileset {
 	struct kt_volume_file *files;
 	size_t count;
 	/* private */
 	size_t cap;
-	void **owned;
+	struct kt_fileset_owned *owned;
 	size_t owned_count, owned_cap;
 };
 void kt_fileset_init(struct kt_fileset *set);
@@ -225,19 +230,23 @@ struct kt_render_options {
 };
 #define KT_RENDER_DEFAULT ((struct kt_render_options){.uid = KT_OWNER_KEEP, .gid = (gid_t)KT_OWNER_KEEP})
 
-/* One delivery format: a line in the table of formats.c. */
+/* One delivery format: a line in the table of formats.c. A word may stand for several files ("PKCS12"). */
 struct kt_format {
-	const char *name;             /* as asked for: a file's name, or a manifest's word ("CombinedPEM", "raw") */
+	const char *name;             /* the manifest's word ("CombinedPEM", "raw"); the file's name is taken as well */
 	const char *file;             /* the file it makes */
 	enum kt_material_kind kind;
 	bool secret;                  /* holds a key or a token: 0600 */
-	bool standard;                /* part of every set of its kind */
+	bool standard;                /* part of every certificate's set; of a token's where nothing is named */
+	/*
+	 * *ret_bytes: what the file holds. Borrowed from the material, or from *ret_owned, which the set then destroys.
+	 * Empty bytes and KT_OK: there is no such file for this material.
+	 */
 	enum kt_code (*render)(const struct kt_material_view *material, struct kt_view *ret_bytes,
 	                       struct kt_secret **ret_owned, struct kt_err *err);
 };
 /* All formats; the list ends with a name of NULL. */
 extern const struct kt_format kt_formats[];
-/* By name or file name; NULL when there is none. */
+/* The first by name or file name; NULL when there is none. */
 const struct kt_format *kt_format_find(enum kt_material_kind kind, const char *name);
 
 /*
@@ -256,8 +265,8 @@ enum kt_code kt_format_render_set(const struct kt_material_view *material, const
 /* ---- http-01 by webroot -------------------------------------------------------------------------------------- */
 
 /*
- * Writes <webroot>/.well-known/acme-challenge/<token> (0644, folders made 0755) without following links below the
- * webroot. The token must match ^[A-Za-z0-9_-]{16,256}$ (RFC 8555 section 8.3), else KT_E_PROTO.
+ * Writes <webroot>/.well-known/acme-challenge/<token> (0644, folders made 0755) without following any link on the
+ * way. The token must match ^[A-Za-z0-9_-]{16,256}$ (RFC 8555 section 8.3), else KT_E_PROTO.
  */
 enum kt_code kt_challenge_write(const char *webroot, const char *token, struct kt_view key_authorization,
                                 struct kt_err *err);
