@@ -1,4 +1,4 @@
-/* Flights: what rotate.c (the rounds) and steps.c (what one step does) share. */
+/* Flights: what rotate.c (the rounds) and the stages (begin.c, commit.c, effect.c) share. */
 #ifndef KEEPER_FLIGHT_H
 #define KEEPER_FLIGHT_H
 
@@ -7,6 +7,16 @@
 /* Loads resource, credential and spec of a due credential. *ret: kt_flight_destroy. */
 enum kt_code kt_flight_create(struct kt_keeper *keeper, int64_t id, struct kt_flight **ret, struct kt_err *err);
 void kt_flight_destroy(struct kt_flight *flight);
+
+/* How long the set before is kept at least. */
+#define KT_KEEP_PREVIOUS KT_MINUTE
+
+/* Writes the step into the credential and the audit trail. reason: NULL or one line. In a transaction. */
+enum kt_code kt_flight_step(struct kt_flight *flight, enum kt_step step, const char *reason, struct kt_err *err);
+/* Ends the flight; its credential is looked at again at due_at (0 or KT_TIME_MAX: never). In a transaction. */
+enum kt_code kt_flight_end(struct kt_flight *flight, kt_ms due_at, struct kt_err *err);
+/* The first stage: the plan decides what is to be done (begin.c). */
+enum kt_code kt_flight_begin(struct kt_flight *flight, struct kt_err *err);
 
 /*
  * The database part of the flight's stage, in the round's transaction; leaves stage at an effect or at END. An error is

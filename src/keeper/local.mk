@@ -1,4 +1,4 @@
-# src/keeper: the room of store, keys, plan, delivery and audit; rotate.c and steps.c are its pipeline.
+# src/keeper: the room of store, keys, plan, delivery and audit; rotate.c, begin.c, commit.c and effect.c are its pipeline.
 include $(top_srcdir)/src/keeper/deliver/local.mk
 include $(top_srcdir)/src/keeper/plan/local.mk
 include $(top_srcdir)/src/keeper/store/local.mk
@@ -7,7 +7,7 @@ noinst_LIBRARIES += libkt_keeper.a
 libkt_keeper_a_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(SODIUM_CFLAGS) $(SQLITE_CFLAGS) \
 	-DPACKAGE_VERSION='"$(PACKAGE_VERSION)"'
 libkt_keeper_a_SOURCES = src/keeper/keeper.c src/keeper/load.c src/keeper/spec.c src/keeper/rotate.c \
-	src/keeper/steps.c src/keeper/validate.c src/keeper/publish.c src/keeper/issuers.c src/keeper/issuer_ca.c \
+	src/keeper/flight.c src/keeper/begin.c src/keeper/commit.c src/keeper/effect.c src/keeper/validate.c src/keeper/publish.c src/keeper/issuers.c src/keeper/issuer_ca.c \
 	src/keeper/issuer_acme.c src/keeper/issuer_token.c src/keeper/jwks.c src/keeper/tasks.c src/keeper/prove.c \
 	src/keeper/sweep.c src/keeper/pages.c src/keeper/admin.c src/keeper/admin_show.c src/keeper/admin_renew.c \
 	src/keeper/admin_state.c src/keeper/rehearse.c

@@ -13,6 +13,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
+#include "keeper/flight.h"
 #include "keeper/prove.h"
 
 #define RUNS_MAX 64u
@@ -134,7 +135,7 @@ static void apply_tally(struct kt_store_cred *cred, const struct tally *tally, k
 		}
 	}
 	if (resting) {
-		kt_ms retire_at = cred->delivered_at + KT_MINUTE;
+		kt_ms retire_at = cred->delivered_at + KT_KEEP_PREVIOUS;
 
 		cred->step = cred->proof == KT_PROOF_PROVED ? KT_STEP_PROVED : KT_STEP_NOTIFIED;
 		if (cred->due_at == 0 || retire_at < cred->due_at) {

@@ -1,0 +1,122 @@
+/* The effects of a flight: what it does outside the store between two commits. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kt/log.h"
+#include "kt/mem.h"
+#include "keeper/flight.h"
+
+struct key_work {
+	struct kt_keeper *keeper;
+	int64_t flight;
+	enum kt_key_type type;
+	unsigned bits;
+	struct kt_key *key;
+	struct kt_err err;
+};
+
+static void make_key(void *arg)
+{
+	struct key_work *work = arg;
+
+	(void)kt_pki_key_generate(work->type, work->bits, &work->key, &work->err);
+}
+
+static void key_made(void *arg)
+{
+	struct key_work *work = arg;
+	struct kt_flight *flight = kt_rotate_find(work->keeper, work->flight);
+
+	if (flight != NULL && flight->waiting && flight->key == NULL) {
+		flight->key = work->key;
+		work->key = NULL;
+		flight->again = work->err.code == KT_OK; /* then the effect goes on: a local issuer signs */
+		kt_rotate_wake(flight, &work->err);
+	}
+	kt_pki_key_destroy(work->key);
+	kt_free(work);
+}
+
+/* rotationPolicy Never: the key that is in use stays, as long as it is of the kind that is asked for. */
+static bool reuse_key(struct kt_flight *flight, enum kt_key_type type, unsigned bits)
+{
+	struct kt_store_material active = {0};
+	struct kt_secret *der KT_AUTOSECRET = NULL;
+	struct kt_seal_id id;
+
+	if (flight->spec->certificate.private_key.rotation_policy != KT_ROTATION_NEVER || flight->cred.active == 0 ||
+	    flight->plan.new_key || kt_store_material_get(flight->keeper->store, flight->cred.active, &active, NULL) != KT_OK) {
+		return false;
+	}
+	id = kt_store_material_seal_id(&flight->resource, active.revision, "key");
+	if (kt_keys_unseal(flight->keeper->keys, &id, active.sealed_key, &der, NULL) == KT_OK) {
+		(void)kt_pki_key_from_der(kt_secret_view(der), &flight->key, NULL);
+	}
+	kt_store_material_finish(&active);
+	if (flight->key != NULL &&
+	    (kt_pki_key_type(flight->key) != type || (bits != 0 && kt_pki_key_bits(flight->key) != bits))) {
+		kt_pki_key_destroy(flight->key);
+		flight->key = NULL;
+	}
+	return flight->key != NULL;
+}
+
+static enum kt_effect effect_key(struct kt_flight *flight, struct kt_err *err)
+{
+	static const enum kt_key_type types[] = {KT_KEY_RSA, KT_KEY_ECDSA, KT_KEY_ED25519};
+	const struct kt_private_key *wanted = &flight->spec->certificate.private_key;
+	enum kt_key_type type = types[wanted->algorithm];
+	unsigned bits = (unsigned)wanted->size;
+	struct key_work *work;
+	enum kt_code code;
+
+	if (flight->key != NULL || flight->spec->kind != KT_RES_CERTIFICATE || reuse_key(flight, type, bits)) {
+		return KT_EFFECT_DONE;
+	}
+	if (type != KT_KEY_RSA) { /* 40 µs: not worth another thread */
+		code = kt_pki_key_generate(type, bits, &flight->key, err);
+		return code == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
+	}
+	work = kt_calloc(1, sizeof(*work));
+	if (work == NULL) {
+		(void)kt_err_set(err, KT_E_NOMEM, "no memory for a key");
+		return KT_EFFECT_FAILED;
+	}
+	*work = (struct key_work){.keeper = flight->keeper, .flight = flight->id, .type = type, .bits = bits};
+	code = kt_loop_work(flight->keeper->loop, make_key, key_made, work, err);
+	if (code != KT_OK) {
+		kt_free(work);
+		return KT_EFFECT_FAILED;
+	}
+	return KT_EFFECT_PENDING;
+}
+
+enum kt_effect kt_flight_effect(struct kt_flight *flight, struct kt_err *err)
+{
+	enum kt_effect effect;
+
+	switch (flight->stage) {
+	case KT_FLIGHT_KEY:
+		effect = effect_key(flight, err);
+		if (effect != KT_EFFECT_DONE || flight->issuer->ops->remote) {
+			return effect;
+		}
+		return flight->issuer->ops->obtain(flight->keeper, flight, err);
+	case KT_FLIGHT_OBTAIN:
+		return flight->issuer->ops->obtain(flight->keeper, flight, err);
+	case KT_FLIGHT_STAGE:
+		effect = kt_publish_stage(flight, err);
+		flight->again = effect == KT_EFFECT_PENDING;
+		return effect;
+	case KT_FLIGHT_VALIDATE:
+	case KT_FLIGHT_RECHECK:
+		return kt_flight_validate(flight, err);
+	case KT_FLIGHT_SWITCH:
+		return kt_publish_switch(flight, err) == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
+	case KT_FLIGHT_RETIRE:
+		return kt_publish_retire(flight, err) == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
+	default:
+		return KT_EFFECT_DONE;
+	}
+}

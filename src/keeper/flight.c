@@ -1,0 +1,206 @@
+/* The life of a flight, its audit records, and its plan: what the store says about one credential. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kt/log.h"
+#include "kt/mem.h"
+#include "keeper/flight.h"
+
+static bool seen_consumer(const struct kt_flight *flight, int64_t id)
+{
+	size_t i;
+
+	for (i = 0; i < flight->consumer_count; i++) {
+		if (flight->consumers[i] == id) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static enum kt_code find_consumers(struct kt_flight *flight, struct kt_err *err)
+{
+	struct kt_store_link link = {"consumes", flight->resource.ns, flight->secret_name};
+	size_t max = sizeof(flight->consumers) / sizeof(flight->consumers[0]);
+	size_t count = max;
+	int64_t found[64];
+	enum kt_code code;
+	size_t i;
+
+	flight->consumer_count = 0;
+	if (flight->secret_name[0] == '\0') {
+		return KT_OK;
+	}
+	code = kt_store_linked(flight->keeper->store, &link, 0, found, &count, err);
+	for (i = 0; i < count && code == KT_OK; i++) {
+		if (!seen_consumer(flight, found[i])) {
+			flight->consumers[flight->consumer_count++] = found[i];
+		}
+	}
+	return code;
+}
+
+enum kt_code kt_flight_create(struct kt_keeper *keeper, int64_t id, struct kt_flight **ret, struct kt_err *err)
+{
+	struct kt_flight *flight = kt_calloc(1, sizeof(*flight));
+	enum kt_code code;
+
+	if (flight == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for a credential in work");
+	}
+	flight->keeper = keeper;
+	flight->id = id;
+	kt_buf_init(&flight->sealed_key, 65536);
+	kt_buf_init(&flight->sealed_token, 131072);
+	code = kt_store_cred_get(keeper->store, id, &flight->cred, err);
+	if (code == KT_OK) {
+		code = kt_store_resource_get(keeper->store, id, &flight->resource, err);
+	}
+	if (code == KT_OK) {
+		code = kt_load_spec(&flight->resource, &flight->spec, err);
+	}
+	if (code == KT_OK) {
+		(void)snprintf(flight->secret_name, sizeof(flight->secret_name), "%s", flight->cred.secret_name);
+		(void)snprintf(flight->trace_id, sizeof(flight->trace_id), "%s", flight->cred.trace_id);
+		code = find_consumers(flight, err);
+	}
+	if (code != KT_OK) {
+		kt_flight_destroy(flight);
+		return code;
+	}
+	*ret = flight;
+	return KT_OK;
+}
+
+void kt_flight_destroy(struct kt_flight *flight)
+{
+	if (flight == NULL) {
+		return;
+	}
+	kt_wire_forget(flight->keeper->courier, flight);
+	kt_wire_forget(flight->keeper->ctx->warden, flight);
+	kt_store_material_finish(&flight->material);
+	kt_store_resource_finish(&flight->resource);
+	kt_store_cred_finish(&flight->cred);
+	kt_resource_destroy(flight->spec);
+	kt_pki_key_destroy(flight->key);
+	kt_free(flight->got.chain_pem);
+	kt_free(flight->got.ca_pem);
+	kt_secret_destroy(flight->got.token);
+	kt_buf_finish(&flight->sealed_key);
+	kt_buf_finish(&flight->sealed_token);
+	kt_free(flight);
+}
+
+enum kt_code kt_flight_audit(struct kt_flight *flight, struct kt_audit_event *event, struct kt_err *err)
+{
+	bool token = flight->resource.kind[0] == 'T';
+
+	event->trace_id = flight->trace_id;
+	event->actor = event->actor != NULL ? event->actor : "agent";
+	event->kind = flight->resource.kind;
+	event->ns = flight->resource.ns;
+	event->name = flight->resource.name;
+	event->revision = flight->material.revision;
+	event->issuer = flight->issuer != NULL ? flight->issuer->ref : event->issuer;
+	if (flight->got.serial[0] != '\0') {
+		*(token ? &event->token_id : &event->serial) = flight->got.serial;
+		event->sha256 = flight->got.sha256;
+		event->not_after = flight->got.not_after;
+	}
+	return kt_keeper_audit(flight->keeper, event, err);
+}
+
+/* Writes the step into the credential and the audit trail. */
+enum kt_code kt_flight_step(struct kt_flight *flight, enum kt_step step, const char *reason, struct kt_err *err)
+{
+	struct kt_audit_event event = {.step = kt_step_name(step), .outcome = "ok", .reason = reason};
+	enum kt_code code;
+
+	flight->cred.step = step;
+	flight->cred.step_at = kt_keeper_now(flight->keeper);
+	flight->cred.trace_id = flight->trace_id;
+	code = kt_flight_audit(flight, &event, err);
+	return code == KT_OK ? kt_store_cred_put(flight->keeper->store, &flight->cred, err) : code;
+}
+
+enum kt_code kt_flight_end(struct kt_flight *flight, kt_ms due_at, struct kt_err *err)
+{
+	flight->stage = KT_FLIGHT_END;
+	flight->cred.due_at = due_at == KT_TIME_MAX ? 0 : due_at;
+	return kt_store_cred_put(flight->keeper->store, &flight->cred, err);
+}
+
+
+static void plan_state(const struct kt_store_resource *resource, const struct kt_store_cred *cred,
+                       const struct kt_store_material *active, const struct kt_store_material *candidate,
+                       kt_ms now, struct kt_plan_state *state)
+{
+	char identity[600];
+
+	memset(state, 0, sizeof(*state));
+	state->has_material = cred->active != 0;
+	state->not_before = active->not_before;
+	state->not_after = active->not_after;
+	state->issued_at = active->issued;
+	state->request_changed =
+	        cred->active != 0 && strcmp(active->request_key, resource->request_key) != 0;
+	state->forced = (cred->flags & KT_CRED_FORCED) != 0;
+	state->disk = (cred->flags & KT_CRED_REDELIVER) != 0 ? KT_PLAN_DISK_OUTDATED : KT_PLAN_DISK_OK;
+	state->in_flight = cred->candidate != 0;
+	state->flight_stale =
+	        cred->candidate != 0 && strcmp(candidate->request_key, resource->request_key) != 0;
+	state->flight_step = kt_step_name(cred->step);
+	state->failures = cred->attempts;
+	state->last_attempt = cred->error_at;
+	state->last_code = cred->error;
+	if (cred->attempts > 0) { /* "seconds problem": what the peer said (kt_flight_fail writes it) */
+		char *end;
+
+		state->retry_after_s = strtoll(cred->cookie, &end, 10);
+		(void)snprintf(state->last_problem, sizeof(state->last_problem), "%s", *end == ' ' ? end + 1 : "");
+	}
+	state->cause_changed = cred->attempts > 0 && cred->next_try <= now;
+	state->orphan = resource->gone || (cred->flags & KT_CRED_ORPHAN) != 0;
+	(void)snprintf(identity, sizeof(identity), "%s/%s/%s", resource->kind, resource->ns, resource->name);
+	state->seed = kt_plan_seed(identity, (uint64_t)cred->revision);
+}
+
+enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                            const struct kt_store_cred *cred, const struct kt_resource *spec, bool quick,
+                            struct kt_plan *ret, struct kt_err *err)
+{
+	struct kt_store_material active = {.request_key = ""};
+	struct kt_store_material candidate = {.request_key = ""};
+	struct kt_spec_policy policy;
+	struct kt_plan_state state;
+	enum kt_code code = kt_spec_policy_init(spec, &policy, err);
+
+	if (code == KT_OK && cred->active != 0) {
+		code = kt_store_material_get(keeper->store, cred->active, &active, err);
+	}
+	if (code == KT_OK && cred->candidate != 0) {
+		code = kt_store_material_get(keeper->store, cred->candidate, &candidate, err);
+	}
+	if (code == KT_OK) {
+		kt_ms now = kt_keeper_now(keeper);
+
+		plan_state(resource, cred, &active, &candidate, now, &state);
+		if (quick) {
+			kt_plan_decide_quick(&policy.plan, &state, now, ret);
+		} else {
+			kt_plan_decide(&policy.plan, &state, now, ret);
+		}
+		/* The store's next_try is the one that was announced; the plan's jitter is drawn anew. */
+		if (cred->attempts > 0 && cred->next_try > now && (cred->flags & KT_CRED_FORCED) == 0 &&
+		    ret->action != KT_PLAN_NONE) {
+			ret->action = KT_PLAN_WAIT;
+			ret->due_at = cred->next_try;
+		}
+	}
+	kt_store_material_finish(&active);
+	kt_store_material_finish(&candidate);
+	kt_spec_policy_finish(&policy);
+	return code;
+}
