@@ -25,8 +25,8 @@ static void on_cancel(struct kt_wire_in *in, void *arg)
 }
 
 /*
- * The first request brings OpenSSL up (the allocator first, which is why nothing else may do it): a courier that was never
- * asked for anything costs no memory for it.
+ * The first request brings OpenSSL up (the allocator first, which is why nothing else may do it): a courier that was
+ * never asked for anything costs no memory for it.
  */
 static void on_request(struct kt_wire_in *in, void *arg)
 {
@@ -54,7 +54,7 @@ static void on_request(struct kt_wire_in *in, void *arg)
 }
 
 static const struct kt_wire_handler handlers[] = {
-	{KT_ACME, on_request},	 {KT_MINT, on_request},	  {KT_PROBE_TLS, on_request},
+	{KT_ACME, on_request}, {KT_MINT, on_request},  {KT_PROBE_TLS, on_request},
 	{KT_HTTP, on_request}, {KT_CANCEL, on_cancel}, {KT_MSG_TYPE_NONE, NULL},
 };
 
@@ -88,7 +88,8 @@ enum kt_code kt_courier_create(struct kt_loop *loop, struct kt_courier **ret, st
 	}
 	courier->loop = loop;
 	if (kt_wire_create(loop, &config, &courier->keeper, err) != KT_OK ||
-	    kt_http_create(loop, &courier->http, err) != KT_OK || kt_acme_create(courier, &courier->acme, err) != KT_OK ||
+	    kt_http_create(loop, &courier->http, err) != KT_OK ||
+	    kt_acme_create(courier, &courier->acme, err) != KT_OK ||
 	    kt_grant_create(courier, &courier->grant, err) != KT_OK ||
 	    kt_probe_create(courier, &courier->probe, err) != KT_OK) {
 		kt_courier_destroy(courier);

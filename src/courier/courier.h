@@ -8,8 +8,8 @@
 
 /*
  * The courier does what the keeper asks and knows nothing by itself: no file, no key, no clock of its own beyond
- * time-outs. A request that arrives becomes a job in one of the parts below; the reply ends it. When the keeper's wire ends all
- * jobs are dropped without a word: the keeper issues them again from its store.
+ * time-outs. A request that arrives becomes a job in one of the parts below; the reply ends it. When the keeper's wire
+ * ends all jobs are dropped without a word: the keeper issues them again from its store.
  */
 struct kt_acme;
 struct kt_grant;

@@ -153,7 +153,8 @@ static void on_resolved(const struct kt_err *err, const struct kt_addresses *add
 	finish(call, &why);
 }
 
-/* https everywhere, but plain http to a loopback host that the manifest itself names; local hosts only if it names them. */
+/* https everywhere, but plain http to a loopback host that the manifest itself names; local hosts only if it names
+ * them. */
 static enum kt_code judge_url(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err)
 {
 	bool named;

@@ -13,15 +13,15 @@
 
 /*
  * A walk through a request. kt_http_send judges the URL, finds (or makes) the trust set the request belongs to,
- * has the host looked up, and then hands an easy handle with pinned addresses to the trust set's multi handle. Connections
- * are therefore reused per origin, but never across trust sets: what one issuer's CA vouches for says nothing about
- * another's. 30 s after the last request connections go, and 10 minutes after it the trust set itself.
+ * has the host looked up, and then hands an easy handle with pinned addresses to the trust set's multi handle.
+ * Connections are therefore reused per origin, but never across trust sets: what one issuer's CA vouches for says
+ * nothing about another's. 30 s after the last request connections go, and 10 minutes after it the trust set itself.
  */
 #define KT_HTTP_CONNECT_TIMEOUT (5 * KT_SECOND)
 #define KT_HTTP_TIMEOUT         (10 * KT_SECOND) /* the longest a request may take, look-up included */
 #define KT_HTTP_BODY_MAX        (256u * 1024u)
-#define KT_HTTP_HEADERS_MAX     100u           /* lines */
-#define KT_HTTP_HEADER_BYTES    (32u * 1024u)  /* all of them together */
+#define KT_HTTP_HEADERS_MAX     100u          /* lines */
+#define KT_HTTP_HEADER_BYTES    (32u * 1024u) /* all of them together */
 #define KT_HTTP_CALLS_MAX       256u
 
 struct kt_http;
@@ -43,8 +43,8 @@ enum kt_http_header {
 struct kt_http_request {
 	const char *method; /* "GET", "HEAD", "POST", ... */
 	const char *url;
-	/* The URL in the manifest that led here: on its origin, and there only, loopback and link-local hosts and (loopback) plain
-	 * http are allowed. NULL: never. */
+	/* The URL in the manifest that led here: on its origin, and there only, loopback and link-local hosts and
+	 * (loopback) plain http are allowed. NULL: never. */
 	const char *named;
 	struct kt_view ca_bundle; /* PEM, or base64 of PEM; empty: the system's */
 	bool insecure;            /* the manifest asks not to verify the server */
@@ -64,7 +64,8 @@ struct kt_http_reply {
 	long status;
 	struct kt_view body;
 	const char *headers[KT_HTTP_HEADER_COUNT]; /* NULL when absent */
-	int64_t retry_after; /* seconds, clamped to [1 s, 24 h], of Retry-After, else of a rate limit's reset; 0: not said */
+	int64_t retry_after; /* seconds, clamped to [1 s, 24 h], of Retry-After, else of a rate limit's reset; 0: not
+				said */
 	int64_t date_skew;   /* server's Date minus our clock, seconds; 0 when absent or nonsense */
 };
 
@@ -78,7 +79,7 @@ struct kt_resolver *kt_http_resolver(struct kt_http *http);
 
 /* fn is called once, from the loop, unless this fails or the call is cancelled. */
 enum kt_code kt_http_send(struct kt_http *http, const struct kt_http_request *request, kt_http_fn *fn, void *arg,
-                          struct kt_http_call **ret, struct kt_err *err);
+			  struct kt_http_call **ret, struct kt_err *err);
 void kt_http_cancel(struct kt_http_call *call); /* NULL accepted */
 
 /* True when the media type of Content-Type is this one, or (for "json") application/json or application/<x>+json. */

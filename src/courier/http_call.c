@@ -13,9 +13,12 @@
 #define LOW_SPEED_TIME  10L /* seconds: a server may think for as long as a request may last */
 
 static const char *const wanted[KT_HTTP_HEADER_COUNT] = {
-	[KT_HTTP_CONTENT_TYPE] = "Content-Type",     [KT_HTTP_LOCATION] = "Location",
-	[KT_HTTP_REPLAY_NONCE] = "Replay-Nonce",     [KT_HTTP_RETRY_AFTER] = "Retry-After",
-	[KT_HTTP_DATE] = "Date",		     [KT_HTTP_RATE_RESET] = "X-RateLimit-Reset",
+	[KT_HTTP_CONTENT_TYPE] = "Content-Type",
+	[KT_HTTP_LOCATION] = "Location",
+	[KT_HTTP_REPLAY_NONCE] = "Replay-Nonce",
+	[KT_HTTP_RETRY_AFTER] = "Retry-After",
+	[KT_HTTP_DATE] = "Date",
+	[KT_HTTP_RATE_RESET] = "X-RateLimit-Reset",
 	[KT_HTTP_RATE_RESET_OKTA] = "X-Rate-Limit-Reset",
 };
 
@@ -215,7 +218,8 @@ static enum kt_code add_header(struct kt_http_call *call, const char *name, cons
 
 	if (!header_text_ok(value) || !header_text_ok(kt_view_str(prefix)) || !header_text_ok(kt_view_str(name)) ||
 	    name[0] == '\0' || strpbrk(name, ": ") != NULL) {
-		return kt_err_set(err, KT_E_INVALID, "a header to be sent to %.200s has a bad name or value", call->url_text);
+		return kt_err_set(err, KT_E_INVALID, "a header to be sent to %.200s has a bad name or value",
+				  call->url_text);
 	}
 	kt_buf_init(&line, 128u * 1024u);
 	kt_buf_adds(&line, name);
@@ -253,7 +257,8 @@ static enum kt_code add_headers(struct kt_http_call *call, const struct kt_http_
 	}
 	if (code == KT_OK && request->header_name != NULL) {
 		code = add_header(call, request->header_name,
-				  request->header_prefix == NULL ? "" : request->header_prefix, request->header_value, err);
+				  request->header_prefix == NULL ? "" : request->header_prefix, request->header_value,
+				  err);
 	}
 	return code;
 }
@@ -348,8 +353,9 @@ enum kt_code http_call_pin(struct kt_http_call *call, const struct kt_addresses 
 	kt_buf_addf(&pin, "%s:%u:", call->url.host, call->url.port);
 	for (unsigned i = 0; i < addresses->count; i++) {
 		const struct sockaddr_storage *at = &addresses->at[i];
-		const void *raw = at->ss_family == AF_INET ? (const void *)&((const struct sockaddr_in *)at)->sin_addr
-							   : (const void *)&((const struct sockaddr_in6 *)at)->sin6_addr;
+		const void *raw = at->ss_family == AF_INET
+					  ? (const void *)&((const struct sockaddr_in *)at)->sin_addr
+					  : (const void *)&((const struct sockaddr_in6 *)at)->sin6_addr;
 
 		if (inet_ntop(at->ss_family, raw, text, sizeof(text)) != NULL) {
 			kt_buf_addf(&pin, at->ss_family == AF_INET6 ? "%s[%s]" : "%s%s", i > 0 ? "," : "", text);

@@ -14,11 +14,11 @@ struct http_trust {
 	struct http_trust *next;
 	uint8_t hash[KT_SHA256_LEN];
 	bool insecure;
-	struct kt_trust *trust;   /* NULL when insecure */
-	CURLM *multi;             /* NULL between bursts */
-	struct kt_timer *timer;   /* libcurl's */
+	struct kt_trust *trust; /* NULL when insecure */
+	CURLM *multi;           /* NULL between bursts */
+	struct kt_timer *timer; /* libcurl's */
 	unsigned calls;
-	kt_ms used;               /* monotonic: end of the last call */
+	kt_ms used; /* monotonic: end of the last call */
 };
 
 struct kt_http {
@@ -59,10 +59,11 @@ struct kt_http_call {
 
 /* trust.c */
 enum kt_code http_trust_get(struct kt_http *http, struct kt_view ca_bundle, bool insecure, struct http_trust **ret,
-                            struct kt_err *err);
+			    struct kt_err *err);
 enum kt_code http_trust_multi(struct http_trust *trust, struct kt_err *err);
 void http_trust_destroy(struct http_trust *trust);
-/* Closes connections unused for a while and forgets trust sets unused for long; true when something is left to close. */
+/* Closes connections unused for a while and forgets trust sets unused for long; true when something is left to close.
+ */
 bool http_trust_tidy(struct kt_http *http);
 /* Applied to each SSL_CTX that libcurl makes: our store, level 2, no renegotiation, a bound on depth. */
 CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg);

@@ -1,8 +1,8 @@
 # src/courier: sources, headers and tests of this folder.
 COURIER_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(SSL_CFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(UV_CFLAGS) \
 	$(SODIUM_CFLAGS)
-COURIER_LIBS = libkt_courier.a libkt_wire.a libkt_loop.a libkt_pki.a libkt_base.a $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) \
-	$(JANSSON_LIBS) $(UV_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
+COURIER_LIBS = libkt_courier.a libkt_wire.a libkt_loop.a libkt_pki.a libkt_base.a $(CURL_LIBS) $(SSL_LIBS) \
+	$(CRYPTO_LIBS) $(JANSSON_LIBS) $(UV_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
 
 noinst_LIBRARIES += libkt_courier.a
 libkt_courier_a_CPPFLAGS = $(COURIER_CPPFLAGS)

@@ -61,8 +61,8 @@ static bool can_read_config(void)
 }
 
 /*
- * Landlock admits files, not names: a resolv.conf that was replaced since is out of reach, and walls can't be moved. Only a fresh
- * room sees it, so this one ends and the warden starts another.
+ * Landlock admits files, not names: a resolv.conf that was replaced since is out of reach, and walls can't be moved.
+ * Only a fresh room sees it, so this one ends and the warden starts another.
  */
 static void check_config(struct kt_resolver *resolver)
 {
@@ -86,6 +86,11 @@ enum kt_code kt_resolver_create(struct kt_loop *loop, struct kt_resolver **ret, 
 	(*ret)->loop = loop;
 	(*ret)->had_config = can_read_config();
 	return KT_OK;
+}
+
+bool kt_resolver_busy(const struct kt_resolver *resolver)
+{
+	return resolver->queries != NULL;
 }
 
 void kt_resolver_destroy(struct kt_resolver *resolver)

@@ -14,7 +14,8 @@ enum kt_code kt_courier_curl(struct kt_err *err)
 	static bool loaded;
 
 	if (!loaded) {
-		if (curl_global_init_mem(CURL_GLOBAL_SSL, kt_malloc, kt_free, kt_realloc, kt_strdup, kt_calloc) != CURLE_OK) {
+		if (curl_global_init_mem(CURL_GLOBAL_SSL, kt_malloc, kt_free, kt_realloc, kt_strdup, kt_calloc) !=
+		    CURLE_OK) {
 			return kt_err_set(err, KT_E_NOMEM, "libcurl can't be loaded");
 		}
 		loaded = true;
@@ -126,7 +127,8 @@ static bool plain_text(const char *text)
 		return false;
 	}
 	for (size_t i = 0; i < len; i++) {
-		if (text[i] <= ' ' || text[i] >= 0x7f || text[i] == '\\' || text[i] == '"' || text[i] == '<' || text[i] == '>') {
+		if (text[i] <= ' ' || text[i] >= 0x7f || text[i] == '\\' || text[i] == '"' || text[i] == '<' ||
+		    text[i] == '>') {
 			return false;
 		}
 	}
@@ -145,7 +147,8 @@ static const char *fill(CURLU *url, const char *text, struct kt_url *ret)
 	uint64_t number = 0;
 
 	/* libcurl forgives a slash too few or too many. */
-	if (slashes == NULL || slashes[3] == '/' || curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
+	if (slashes == NULL || slashes[3] == '/' ||
+	    curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
 	    !part(url, CURLUPART_SCHEME, 0, &scheme) || !part(url, CURLUPART_HOST, 0, &host)) {
 		why = "is not an absolute URL";
 	} else if (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0) {

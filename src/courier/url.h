@@ -30,8 +30,8 @@ struct kt_url {
 enum kt_code kt_courier_curl(struct kt_err *err);
 
 /*
- * Absolute http or https URL of at most KT_URL_MAX bytes: no user, no fragment, no control characters, no white space, ASCII
- * only. KT_E_INVALID else; the text of the error names the URL (escaped, cut).
+ * Absolute http or https URL of at most KT_URL_MAX bytes: no user, no fragment, no control characters, no white space,
+ * ASCII only. KT_E_INVALID else; the text of the error names the URL (escaped, cut).
  */
 enum kt_code kt_url_parse(const char *text, struct kt_url *ret, struct kt_err *err);
 bool kt_url_same_origin(const struct kt_url *a, const struct kt_url *b);

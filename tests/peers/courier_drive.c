@@ -22,13 +22,15 @@
  * courier_drive [options] http METHOD URL [JSON-PATH] [TOKEN]
  * courier_drive [options] idle MS                       does nothing for a while, to be looked at from outside
  *
- *   --ca FILE       PEM bundle to trust (acme, http)      --count N      that many jobs at once (acme: each with its own name)
+ *   --ca FILE       PEM bundle to trust (acme, http)      --count N      that many jobs at once (acme: each with its
+ * own name)
  *   --room PATH     start this keyturn-courier instead of running the courier in this process
  *   --order URL     resume this order                     --account URL  the account is known
  *   --webroot DIR   write http-01 answers here            --key FILE     account key (made when missing)
  *   --repeat N      rounds, one after the other           --cancel MS    call every job off after that time
  *
- * Every event is a line on standard output; the last word on each job is "done …" or "error CODE …". Status 0: all done.
+ * Every event is a line on standard output; the last word on each job is "done …" or "error CODE …". Status 0: all
+ * done.
  */
 struct drive {
 	struct kt_loop *loop;
@@ -119,8 +121,8 @@ static void on_challenge(struct kt_wire_in *in, void *arg)
 		if (!challenge->present) {
 			(void)unlinkat(dir, token, 0);
 		} else if (kt_jose_key_authorization(drive.account, token, &answer, &err) != KT_OK ||
-			   kt_io_replace_file(dir, token, answer.ptr, answer.len, 0644, (uid_t)-1, (gid_t)-1, false, &err) !=
-				   KT_OK) {
+			   kt_io_replace_file(dir, token, answer.ptr, answer.len, 0644, (uid_t)-1, (gid_t)-1, false,
+					      &err) != KT_OK) {
 			die(&err, "webroot");
 		}
 		(void)close(dir);
@@ -141,11 +143,12 @@ static void on_secret(struct kt_wire_in *in, void *arg)
 }
 
 static const struct kt_wire_handler keeper_handlers[] = {
-	{KT_ACME_SIGN, on_sign},	{KT_ACME_SAVE, on_save},       {KT_CHALLENGE, on_challenge},
+	{KT_ACME_SIGN, on_sign},       {KT_ACME_SAVE, on_save},  {KT_CHALLENGE, on_challenge},
 	{KT_CLIENT_SECRET, on_secret}, {KT_MSG_TYPE_NONE, NULL},
 };
 
-/* --- jobs ------------------------------------------------------------------------------------------------------------ */
+/* --- jobs ------------------------------------------------------------------------------------------------------------
+ */
 
 static void start_round(void);
 
@@ -170,13 +173,14 @@ static void on_reply(const struct kt_err *err, enum kt_msg_type type, void *msg,
 
 		(void)printf("done mint token of %zu bytes, type %.*s, expires_in %lld, scope '%.*s', skew %lld\n",
 			     kt_secret_len(got->token), (int)got->token_type.len, got->token_type.ptr,
-			     (long long)got->expires_in, (int)got->scope.len, got->scope.ptr, (long long)got->date_skew);
+			     (long long)got->expires_in, (int)got->scope.len, got->scope.ptr,
+			     (long long)got->date_skew);
 	} else if (type == KT_PROBED_TLS) {
 		const struct kt_msg_probed_tls *got = msg;
 
-		(void)printf("done tls serial=%.*s sha256=%.*s not_after=%lld %.*s %.*s\n", (int)got->serial.len, got->serial.ptr,
-			     (int)got->sha256.len, got->sha256.ptr, (long long)got->not_after, (int)got->protocol.len,
-			     got->protocol.ptr, (int)got->subject.len, got->subject.ptr);
+		(void)printf("done tls serial=%.*s sha256=%.*s not_after=%lld %.*s %.*s\n", (int)got->serial.len,
+			     got->serial.ptr, (int)got->sha256.len, got->sha256.ptr, (long long)got->not_after,
+			     (int)got->protocol.len, got->protocol.ptr, (int)got->subject.len, got->subject.ptr);
 	} else if (type == KT_HTTP_DONE) {
 		const struct kt_msg_http_done *got = msg;
 
@@ -224,7 +228,8 @@ static void order(unsigned number)
 		kt_buf_addf(&names, "%s{\"type\":\"dns\",\"value\":\"%s\"}", names.len > 1 ? "," : "", full);
 	}
 	kt_buf_adds(&names, "]");
-	kt_buf_addf(&issuer, "{\"server\":\"%s\",\"email\":\"ops@example.org\",\"termsOfServiceAgreed\":true,\"caBundle\":",
+	kt_buf_addf(&issuer,
+		    "{\"server\":\"%s\",\"email\":\"ops@example.org\",\"termsOfServiceAgreed\":true,\"caBundle\":",
 		    drive.args[1]);
 	kt_buf_add_json(&issuer, kt_buf_view(&drive.ca));
 	kt_buf_adds(&issuer, "}");
@@ -249,14 +254,14 @@ static void start_job(unsigned number)
 	if (strcmp(what, "acme") == 0 && drive.arg_count == 3) {
 		order(number);
 	} else if (strcmp(what, "mint") == 0 && drive.arg_count >= 3) {
-		struct kt_msg_mint msg = {.job = number + 1,
-					  .issuer = kt_view_str(drive.args[1]),
-					  .request = kt_view_str(drive.args[2])};
+		struct kt_msg_mint msg = {
+			.job = number + 1, .issuer = kt_view_str(drive.args[1]), .request = kt_view_str(drive.args[2])};
 
 		call(KT_MINT, &msg);
 	} else if (strcmp(what, "tls") == 0 && drive.arg_count == 3) {
-		struct kt_msg_probe_tls msg = {
-			.address = kt_view_str(drive.args[1]), .server_name = kt_view_str(drive.args[2]), .timeout_ms = 5000};
+		struct kt_msg_probe_tls msg = {.address = kt_view_str(drive.args[1]),
+					       .server_name = kt_view_str(drive.args[2]),
+					       .timeout_ms = 5000};
 
 		call(KT_PROBE_TLS, &msg);
 	} else if (strcmp(what, "http") == 0 && drive.arg_count >= 3) {
@@ -308,7 +313,8 @@ static void on_cancel(void *arg)
 	}
 }
 
-/* --- the warden ------------------------------------------------------------------------------------------------------- */
+/* --- the warden
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void on_room_closed(struct kt_wire *wire, const struct kt_err *why, void *arg)
 {
@@ -330,7 +336,8 @@ static void start_room(const char *path, int peer_fd)
 	static const struct kt_wire_handler none[] = {{KT_MSG_TYPE_NONE, NULL}};
 	struct kt_wire_config config = {
 		.self = KT_ROOM_WARDEN, .peer = KT_ROOM_COURIER, .handlers = none, .closed = on_room_closed};
-	struct kt_msg_setup setup = {.mode = KT_MODE_DAEMON, .log_level = KT_LOG_DEBUG, .sandbox = true, .settings = KT_VIEW_LIT("{}")};
+	struct kt_msg_setup setup = {
+		.mode = KT_MODE_DAEMON, .log_level = KT_LOG_DEBUG, .sandbox = true, .settings = KT_VIEW_LIT("{}")};
 	struct kt_msg_peer peer = {.room = KT_ROOM_KEEPER};
 	struct kt_err err;
 	int pair[2];
@@ -352,8 +359,10 @@ static void start_room(const char *path, int peer_fd)
 	(void)close(pair[1]);
 	check(kt_wire_create(drive.loop, &config, &drive.warden, &err), &err, "warden");
 	check(kt_wire_attach(drive.warden, pair[0], &err), &err, "warden");
-	check(kt_wire_call(drive.warden, KT_SETUP, &setup, NULL, 0, 10000, on_warden_reply, "setup", &err), &err, "setup");
-	check(kt_wire_call(drive.warden, KT_PEER, &peer, &peer_fd, 1, 10000, on_warden_reply, "peer", &err), &err, "peer");
+	check(kt_wire_call(drive.warden, KT_SETUP, &setup, NULL, 0, 10000, on_warden_reply, "setup", &err), &err,
+	      "setup");
+	check(kt_wire_call(drive.warden, KT_PEER, &peer, &peer_fd, 1, 10000, on_warden_reply, "peer", &err), &err,
+	      "peer");
 }
 
 static void start_keeper(const char *room)
@@ -395,7 +404,8 @@ static void load_keys(void)
 
 		check(kt_pki_key_to_pem(drive.account, KT_KEY_PKCS8, &pem, &err), &err, "key");
 		view = kt_secret_view(pem);
-		check(kt_io_replace_file(AT_FDCWD, drive.key_file, view.ptr, view.len, 0600, (uid_t)-1, (gid_t)-1, false, &err),
+		check(kt_io_replace_file(AT_FDCWD, drive.key_file, view.ptr, view.len, 0600, (uid_t)-1, (gid_t)-1,
+					 false, &err),
 		      &err, "key");
 	}
 }

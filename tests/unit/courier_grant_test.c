@@ -58,8 +58,9 @@ static void requests(void **state)
 		assert_string_equal(form.ptr, forms[i]);
 	}
 	assert_int_equal(grant_client_secret_post.apply(&input, &form, &authorization, NULL), KT_OK);
-	assert_string_equal(form.ptr, "grant_type=client_credentials&scope=read+write&client_id=me%3Atoo&client_secret=s3cr%"
-				      "2Bet%2Fx+y");
+	assert_string_equal(form.ptr,
+			    "grant_type=client_credentials&scope=read+write&client_id=me%3Atoo&client_secret=s3cr%"
+			    "2Bet%2Fx+y");
 	assert_int_equal(authorization.len, 0);
 	assert_int_equal(grant_client_secret_basic.apply(&input, &form, &authorization, NULL), KT_OK);
 	/* base64("me%3Atoo:s3cr%2Bet%2Fx+y") */
@@ -79,7 +80,8 @@ static void well_known(void **state)
 		 "https://as.example/.well-known/openid-configuration"},
 		{"https://as.example/", "https://as.example/.well-known/oauth-authorization-server",
 		 "https://as.example/.well-known/openid-configuration"},
-		{"https://as.example/oauth2/aus1", "https://as.example/.well-known/oauth-authorization-server/oauth2/aus1",
+		{"https://as.example/oauth2/aus1",
+		 "https://as.example/.well-known/oauth-authorization-server/oauth2/aus1",
 		 "https://as.example/oauth2/aus1/.well-known/openid-configuration"},
 		{"https://as.example:8443/t/", "https://as.example:8443/.well-known/oauth-authorization-server/t",
 		 "https://as.example:8443/t/.well-known/openid-configuration"},
@@ -108,14 +110,18 @@ static void metadata(void **state)
 		const char *type, *body;
 		enum kt_code code;
 	} cases[] = {
-		{200, "application/json", "{\"issuer\":\"https://as.example/t\",\"token_endpoint\":\"https://tok.example/t\"}", KT_OK},
-		{200, "application/json", "{\"issuer\":\"https://as.example/t/\",\"token_endpoint\":\"https://tok.example/t\"}",
-		 KT_E_PROTO},
-		{200, "application/json", "{\"issuer\":\"https://as.example/t\"}", KT_E_PROTO},
-		{200, "application/json", "{\"issuer\":\"https://as.example/t\",\"token_endpoint\":\"http://as.example/t\"}", KT_E_PROTO},
-		{200, "application/json", "{\"issuer\":\"https://as.example/t\",\"token_endpoint\":\"file:///t\"}", KT_E_PROTO},
 		{200, "application/json",
-		 "{\"issuer\":\"https://as.example/t\",\"issuer\":\"https://as.example/t\",\"token_endpoint\":\"https://tok.example/t\"}",
+		 "{\"issuer\":\"https://as.example/t\",\"token_endpoint\":\"https://tok.example/t\"}", KT_OK},
+		{200, "application/json",
+		 "{\"issuer\":\"https://as.example/t/\",\"token_endpoint\":\"https://tok.example/t\"}", KT_E_PROTO},
+		{200, "application/json", "{\"issuer\":\"https://as.example/t\"}", KT_E_PROTO},
+		{200, "application/json",
+		 "{\"issuer\":\"https://as.example/t\",\"token_endpoint\":\"http://as.example/t\"}", KT_E_PROTO},
+		{200, "application/json", "{\"issuer\":\"https://as.example/t\",\"token_endpoint\":\"file:///t\"}",
+		 KT_E_PROTO},
+		{200, "application/json",
+		 "{\"issuer\":\"https://as.example/t\",\"issuer\":\"https://as.example/t\",\"token_endpoint\":\"https:/"
+		 "/tok.example/t\"}",
 		 KT_E_PROTO},
 		{200, "text/html", "<html>", KT_E_NOTFOUND},
 		{404, "text/html", "<html>", KT_E_NOTFOUND},
@@ -205,7 +211,8 @@ static void answers(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		enum kt_code code = judge(cases[i].status, "application/json", kt_view_str(cases[i].body), &token, &err);
+		enum kt_code code =
+			judge(cases[i].status, "application/json", kt_view_str(cases[i].body), &token, &err);
 
 		if (code != cases[i].code || (code != KT_OK && err.code != code)) {
 			fail_msg("case %zu (%s): %s %s", i, cases[i].body, kt_code_name(code), err.what);
@@ -269,7 +276,8 @@ static void allocations_fail(void **state)
 	(void)state;
 	for (int64_t n = 0; n < 200 && !ended; n++) {
 		kt_mem_fail_after(n, 0);
-		ended = judge(200, "application/json", KT_VIEW_LIT("{" GOOD ",\"expires_in\":9,\"scope\":\"read write\"}"), &token,
+		ended = judge(200, "application/json",
+			      KT_VIEW_LIT("{" GOOD ",\"expires_in\":9,\"scope\":\"read write\"}"), &token,
 			      &err) == KT_OK;
 		kt_mem_fail_after(-1, 0);
 		if (ended) {
@@ -282,10 +290,11 @@ static void allocations_fail(void **state)
 	assert_true(ended);
 	for (int64_t n = 0; n < 60; n++) {
 		kt_mem_fail_after(n, 1);
-		assert_int_not_equal(judge(401, "application/json",
-					   KT_VIEW_LIT("{\"error\":\"invalid_client\",\"error_description\":\"" SECRET "\"}"), &token,
-					   &err),
-				     KT_OK);
+		assert_int_not_equal(
+			judge(401, "application/json",
+			      KT_VIEW_LIT("{\"error\":\"invalid_client\",\"error_description\":\"" SECRET "\"}"),
+			      &token, &err),
+			KT_OK);
 		kt_mem_fail_after(-1, 0);
 		assert_null(strstr(err.what, "s3cr"));
 	}
@@ -294,8 +303,9 @@ static void allocations_fail(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(requests),	 cmocka_unit_test(well_known),		 cmocka_unit_test(metadata),
-		cmocka_unit_test(answers),	 cmocka_unit_test(big_tokens),		 cmocka_unit_test(secrets_are_redacted),
+		cmocka_unit_test(requests),         cmocka_unit_test(well_known),
+		cmocka_unit_test(metadata),         cmocka_unit_test(answers),
+		cmocka_unit_test(big_tokens),       cmocka_unit_test(secrets_are_redacted),
 		cmocka_unit_test(allocations_fail),
 	};
 

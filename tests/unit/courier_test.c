@@ -94,8 +94,8 @@ static void origins(void **state)
 
 static void addresses(void **state)
 {
-	static const char *const bad[] = {"", ":", ":80", "host", "host:", "host:0", "host:65536", "host:8o", "::1:80",
-					  "[::1]", "ho st:80", "host:-1", "a/b:80"};
+	static const char *const bad[] = {"",        ":",      ":80",   "host",     "host:",   "host:0", "host:65536",
+					  "host:8o", "::1:80", "[::1]", "ho st:80", "host:-1", "a/b:80"};
 	char host[256];
 	uint16_t port;
 
@@ -146,9 +146,10 @@ static void json_paths(void **state)
 	KT_AUTOJSON json_t *root = NULL;
 
 	(void)state;
-	assert_int_equal(kt_json_parse(KT_VIEW_LIT("{\"a\":{\"b\":[{\"c\":\"x\"},[1,2]],\"n\":42,\"t\":true,\"z\":null}}"), 1000,
-				       &root, NULL),
-			 KT_OK);
+	assert_int_equal(
+		kt_json_parse(KT_VIEW_LIT("{\"a\":{\"b\":[{\"c\":\"x\"},[1,2]],\"n\":42,\"t\":true,\"z\":null}}"), 1000,
+			      &root, NULL),
+		KT_OK);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct kt_buf out;
 		enum kt_code code;
@@ -226,7 +227,8 @@ static void problems_are_shown_safely(void **state)
 	struct kt_err err;
 
 	(void)state;
-	(void)problem("{\"type\":\"urn:ietf:params:acme:error:dns\",\"detail\":\"\\u001b[31m%s%n\\r\\nX: y\"}", 400, 0, &err);
+	(void)problem("{\"type\":\"urn:ietf:params:acme:error:dns\",\"detail\":\"\\u001b[31m%s%n\\r\\nX: y\"}", 400, 0,
+		      &err);
 	assert_non_null(strstr(err.what, "%s%n"));
 	for (const char *c = err.what; *c != '\0'; c++) {
 		assert_true((unsigned char)*c >= ' ' && *c != 0x7f);
@@ -245,8 +247,10 @@ static void problems_are_shown_safely(void **state)
 	assert_true(strlen(err.what) < sizeof(err.what));
 	assert_null(strchr(err.problem_type, ' '));
 	assert_null(strchr(err.problem_type, '\a'));
-	(void)problem("{\"type\":\"urn:ietf:params:acme:error:compound\",\"detail\":\"two\",\"subproblems\":[{\"type\":\"urn:ietf:"
-		      "params:acme:error:caa\",\"identifier\":{\"type\":\"dns\",\"value\":\"a.example\"}},7,{\"detail\":\"no\"}]}",
+	(void)problem("{\"type\":\"urn:ietf:params:acme:error:compound\",\"detail\":\"two\",\"subproblems\":[{\"type\":"
+		      "\"urn:ietf:"
+		      "params:acme:error:caa\",\"identifier\":{\"type\":\"dns\",\"value\":\"a.example\"}},7,{"
+		      "\"detail\":\"no\"}]}",
 		      400, 0, &err);
 	assert_non_null(strstr(err.what, "two (a.example: caa; a name: no detail; a name: no)"));
 }
@@ -257,17 +261,24 @@ static void directories(void **state)
 		const char *text;
 		bool ok;
 	} cases[] = {
-		{"{\"newNonce\":\"https://ca.example/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https://ca.example:443/o\","
+		{"{\"newNonce\":\"https://ca.example/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https:/"
+		 "/ca.example:443/o\","
 		 "\"meta\":{\"externalAccountRequired\":\"perhaps\",\"profiles\":7}}",
 		 true},
 		{"{\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https://ca.example/o\"}", false},
-		{"{\"newNonce\":7,\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https://ca.example/o\"}", false},
-		{"{\"newNonce\":\"/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https://ca.example/o\"}", false},
-		{"{\"newNonce\":\"http://ca.example/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https://ca.example/o\"}",
+		{"{\"newNonce\":7,\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https://ca.example/o\"}",
 		 false},
-		{"{\"newNonce\":\"https://ca.example/n\",\"newAccount\":\"https://evil.example/a\",\"newOrder\":\"https://ca.example/o\"}",
+		{"{\"newNonce\":\"/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https://ca.example/o\"}",
 		 false},
-		{"{\"newNonce\":\"https://ca.example/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"file:///o\"}", false},
+		{"{\"newNonce\":\"http://ca.example/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"https://"
+		 "ca.example/o\"}",
+		 false},
+		{"{\"newNonce\":\"https://ca.example/n\",\"newAccount\":\"https://evil.example/"
+		 "a\",\"newOrder\":\"https://ca.example/o\"}",
+		 false},
+		{"{\"newNonce\":\"https://ca.example/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":\"file://"
+		 "/o\"}",
+		 false},
 		{"[]", false},
 	};
 
@@ -338,14 +349,10 @@ static void media_types(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(urls),
-		cmocka_unit_test(origins),
-		cmocka_unit_test(addresses),
-		cmocka_unit_test(json_paths),
-		cmocka_unit_test(problems),
-		cmocka_unit_test(problems_are_shown_safely),
-		cmocka_unit_test(directories),
-		cmocka_unit_test(nonces_and_tokens),
+		cmocka_unit_test(urls),        cmocka_unit_test(origins),
+		cmocka_unit_test(addresses),   cmocka_unit_test(json_paths),
+		cmocka_unit_test(problems),    cmocka_unit_test(problems_are_shown_safely),
+		cmocka_unit_test(directories), cmocka_unit_test(nonces_and_tokens),
 		cmocka_unit_test(media_types),
 	};
 

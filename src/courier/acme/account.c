@@ -1,4 +1,4 @@
-/* The account (RFC 8555 section 7.3): registered once for all jobs of an issuer, and once more when the CA forgot it. */
+/* The account (RFC 8555 section 7.3): registered once for all jobs of an issuer, again when the CA forgot it. */
 #include <string.h>
 
 #include "courier/acme/acme_internal.h"

@@ -7,15 +7,15 @@
 #include "kt/mem.h"
 #include "kt/pki.h"
 
-#define ACME_NONCES_MAX     32u
-#define ACME_NONCE_LEN_MAX  512u
-#define ACME_NAMES_MAX      1000u
-#define ACME_NONCE_TRIES    16u /* refused nonces in a row for one request */
-#define ACME_SERVER_TRIES   4u  /* 500s in a row for one request */
-#define ACME_JOB_TIME       (5 * KT_MINUTE)
-#define ACME_POLL_FIRST     ((kt_ms)20)
-#define ACME_POLL_MAX       ((kt_ms)2000)
-#define ACME_KEEPER_TIME    (60 * KT_SECOND)
+#define ACME_NONCES_MAX    32u
+#define ACME_NONCE_LEN_MAX 512u
+#define ACME_NAMES_MAX     1000u
+#define ACME_NONCE_TRIES   16u /* refused nonces in a row for one request */
+#define ACME_SERVER_TRIES  4u  /* 500s in a row for one request */
+#define ACME_JOB_TIME      (5 * KT_MINUTE)
+#define ACME_POLL_FIRST    ((kt_ms)20)
+#define ACME_POLL_MAX      ((kt_ms)2000)
+#define ACME_KEEPER_TIME   (60 * KT_SECOND)
 
 struct acme_job;
 
@@ -36,7 +36,7 @@ struct acme_server {
 	bool insecure;
 	char *new_nonce, *new_account, *new_order; /* NULL until the directory was read */
 	kt_ms read_at;
-	struct kt_http_call *call; /* the directory being read */
+	struct kt_http_call *call;       /* the directory being read */
 	struct acme_job *queue, *flying; /* lists by ->next */
 	unsigned flights;
 	struct acme_account *accounts;
@@ -104,7 +104,7 @@ struct acme_job {
 
 	/* where it stands */
 	char *order_url, *finalize_url, *cert_url;
-	bool resumed;       /* order_url came from the keeper */
+	bool resumed; /* order_url came from the keeper */
 	bool reregistered;
 	bool finalized;
 	uint32_t account_epoch;
@@ -135,7 +135,8 @@ struct kt_acme {
 /* --- job.c ------------------------------------------------------------------------------------------------------ */
 /* Both end the job: the caller returns at once and doesn't touch it again. err is copied before anything is freed. */
 void acme_job_fail(struct acme_job *job, const struct kt_err *err);
-void acme_job_failf(struct acme_job *job, enum kt_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void acme_job_failf(struct acme_job *job, enum kt_code code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 void acme_job_done(struct acme_job *job);
 /* Calls step after delay ms. */
 void acme_job_pause(struct acme_job *job, kt_ms delay, acme_step_fn *step);
@@ -147,7 +148,7 @@ void acme_authzs_clear(struct acme_job *job);
 
 /* --- server.c --------------------------------------------------------------------------------------------------- */
 struct acme_server *acme_server_get(struct kt_acme *acme, const char *url, const char *ca_bundle, bool insecure,
-                                    struct kt_err *err);
+				    struct kt_err *err);
 struct acme_account *acme_account_get(struct acme_server *server, struct kt_view issuer, struct kt_err *err);
 void acme_server_destroy(struct acme_server *server);
 /* Puts a job in the queue / takes it off; starts what may start. */
@@ -164,13 +165,14 @@ void acme_server_forget_nonces(struct acme_server *server);
 bool acme_nonce_ok(const char *text);
 /* Checks a directory; on success *ret_… are fresh strings. */
 enum kt_code acme_directory_parse(json_t *directory, const char *url, char **ret_nonce, char **ret_account,
-                                  char **ret_order, struct kt_err *err);
+				  char **ret_order, struct kt_err *err);
 
 /* --- account.c, order.c, authz.c, finalize.c: the steps ----------------------------------------------------------- */
 void acme_account_step(struct acme_job *job);
 /* The server does not know the account: registers anew (once a job) and starts over. */
 void acme_account_lost(struct acme_job *job, const struct kt_err *err);
-/* A job ends: if it was the one that registers the account, those that wait share its error, or (cancelled) one takes over. */
+/* A job ends: if it was the one that registers the account, those that wait share its error, or (cancelled) one takes
+ * over. */
 void acme_account_abandoned(struct acme_job *job, const struct kt_err *err);
 void acme_order_step(struct acme_job *job);
 void acme_order_poll(struct acme_job *job);
@@ -185,11 +187,13 @@ void acme_download_step(struct acme_job *job);
 
 /* --- post.c ------------------------------------------------------------------------------------------------------ */
 enum { ACME_POST_JWK = 1, ACME_POST_REPEAT = 2, ACME_POST_PEM = 4 };
-/* Signs (through the keeper) and sends payload ("" for POST-as-GET); nonces, 5xx and broken connections are dealt with. */
+/* Signs (through the keeper) and sends payload ("" for POST-as-GET); nonces, 5xx and broken connections are dealt with.
+ */
 void acme_post(struct acme_job *job, const char *url, struct kt_view payload, int flags, acme_answered_fn *answered);
 void acme_post_finish(struct acme_job *job);
 
-/* --- problem.c ----------------------------------------------------------------------------------------------------- */
+/* --- problem.c -----------------------------------------------------------------------------------------------------
+ */
 /* Turns a problem document (or its absence) and a status into an error with everything a person needs, bounded. */
 enum kt_code acme_problem(json_t *problem, long status, int64_t retry_after, struct kt_err *err);
 /* True when err is the ACME problem of this short name ("badNonce"). */

@@ -57,7 +57,8 @@ static enum kt_code describe(const struct acme_authz *authz, const json_t *objec
 			return kt_err_prefix(err, "the CA could not validate %.100s", name);
 		}
 	}
-	return kt_err_set(err, KT_E_DENIED, "the authorization for %.100s is '%.40s'", name, status != NULL ? status : "");
+	return kt_err_set(err, KT_E_DENIED, "the authorization for %.100s is '%.40s'", name,
+			  status != NULL ? status : "");
 }
 
 static bool asked_for(const struct acme_job *job, const char *value, bool wildcard)
@@ -108,14 +109,15 @@ static void answer_challenge(struct acme_job *job, const json_t *object)
 	const char *status = kt_json_str(challenge, "status");
 
 	if (challenge == NULL) {
-		acme_job_failf(job, KT_E_UNSUPPORTED, "the CA offers no http-01 challenge for %.100s%s", authz->identifier,
+		acme_job_failf(job, KT_E_UNSUPPORTED, "the CA offers no http-01 challenge for %.100s%s",
+			       authz->identifier,
 			       kt_json_bool(object, "wildcard", false) ? " (a wildcard needs dns-01)" : "");
 	} else if (!acme_token_ok(token)) {
 		acme_job_failf(job, KT_E_PROTO, "the CA's challenge for %.100s has a token that is not base64url",
 			       authz->identifier);
 	} else if (!acme_server_owns(job->server, url)) {
-		acme_job_failf(job, KT_E_PROTO, "the CA's challenge for %.100s lies elsewhere: '%.200s'", authz->identifier,
-			       url != NULL ? url : "");
+		acme_job_failf(job, KT_E_PROTO, "the CA's challenge for %.100s lies elsewhere: '%.200s'",
+			       authz->identifier, url != NULL ? url : "");
 	} else {
 		authz->token = kt_strdup(token);
 		authz->challenge_url = kt_strdup(url);

@@ -10,11 +10,12 @@ static enum kt_code take(const json_t *directory, const char *url, const char *k
 	struct kt_url parsed;
 
 	if (text == NULL) {
-		return kt_err_set(err, KT_E_PROTO, "the directory %.200s has no %s: is this an ACME directory?", url, key);
+		return kt_err_set(err, KT_E_PROTO, "the directory %.200s has no %s: is this an ACME directory?", url,
+				  key);
 	}
 	if (kt_url_parse(text, &parsed, err) != KT_OK || !parsed.https || !kt_url_text_same_origin(text, url)) {
-		return kt_err_set(err, KT_E_PROTO, "the directory %.200s names a %s elsewhere or not https: '%.200s'", url, key,
-				  text);
+		return kt_err_set(err, KT_E_PROTO, "the directory %.200s names a %s elsewhere or not https: '%.200s'",
+				  url, key, text);
 	}
 	*ret = kt_strdup(text);
 	return *ret != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory for a directory");

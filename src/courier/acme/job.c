@@ -47,7 +47,8 @@ static void job_destroy(struct acme_job *job)
 	kt_free(job);
 }
 
-static void ignore_reply(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+static void ignore_reply(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
+			 void *arg)
 {
 	(void)err, (void)type, (void)msg, (void)fds, (void)fd_count, (void)arg;
 }
@@ -116,7 +117,8 @@ void acme_job_done(struct acme_job *job)
 	end(job);
 }
 
-/* --- pauses and questions to the keeper ----------------------------------------------------------------------------- */
+/* --- pauses and questions to the keeper -----------------------------------------------------------------------------
+ */
 
 static void on_pause(void *arg)
 {
@@ -146,11 +148,13 @@ static void on_deadline(void *arg)
 {
 	struct acme_job *job = arg;
 
-	acme_job_failf(job, KT_E_TIMEOUT, "not finished after %d minutes; the order is kept and goes on at the next try",
+	acme_job_failf(job, KT_E_TIMEOUT,
+		       "not finished after %d minutes; the order is kept and goes on at the next try",
 		       (int)(ACME_JOB_TIME / KT_MINUTE));
 }
 
-static void on_keeper(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+static void on_keeper(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
+		      void *arg)
 {
 	struct acme_job *job = arg;
 
@@ -168,7 +172,8 @@ static void ask_keeper(struct acme_job *job, enum kt_msg_type type, const void *
 
 	kt_err_clear(&err);
 	job->after_keeper = step;
-	if (kt_wire_call(job->acme->courier->keeper, type, msg, NULL, 0, ACME_KEEPER_TIME, on_keeper, job, &err) != KT_OK) {
+	if (kt_wire_call(job->acme->courier->keeper, type, msg, NULL, 0, ACME_KEEPER_TIME, on_keeper, job, &err) !=
+	    KT_OK) {
 		acme_job_fail(job, &err);
 	}
 }
@@ -191,7 +196,8 @@ void acme_job_present(struct acme_job *job, struct acme_authz *authz, acme_step_
 	ask_keeper(job, KT_CHALLENGE, &serve, step);
 }
 
-/* --- beginning ------------------------------------------------------------------------------------------------------ */
+/* --- beginning ------------------------------------------------------------------------------------------------------
+ */
 
 static char *lower(const char *text)
 {
@@ -249,7 +255,8 @@ static enum kt_code take_issuer(struct acme_job *job, struct kt_view text, struc
 	ca_bundle = kt_json_str(issuer, "caBundle");
 	email = kt_json_str(issuer, "email");
 	if (kt_url_parse(url, &parsed, err) != KT_OK || !parsed.https) {
-		return kt_err_set(err, KT_E_INVALID, "spec.acme.server must be an https URL, not '%.200s'", url != NULL ? url : "");
+		return kt_err_set(err, KT_E_INVALID, "spec.acme.server must be an https URL, not '%.200s'",
+				  url != NULL ? url : "");
 	}
 	job->terms_agreed = kt_json_bool(issuer, "termsOfServiceAgreed", true);
 	job->email = kt_strdup(email != NULL ? email : "");
@@ -321,7 +328,8 @@ void kt_acme_handle(struct kt_wire_in *in, void *arg)
 	acme_server_add(job->server, job);
 }
 
-/* --- ending from outside ------------------------------------------------------------------------------------------- */
+/* --- ending from outside -------------------------------------------------------------------------------------------
+ */
 
 static struct acme_job *find(struct acme_job *list, uint64_t id)
 {

@@ -31,8 +31,8 @@ static enum kt_code check_names(struct acme_job *job, const json_t *order, struc
 	const json_t *list = json_object_get(order, "identifiers");
 
 	if (json_array_size(list) != job->name_count) {
-		return kt_err_set(err, KT_E_PROTO, "the CA's order has %zu names, asked for were %zu", json_array_size(list),
-				  job->name_count);
+		return kt_err_set(err, KT_E_PROTO, "the CA's order has %zu names, asked for were %zu",
+				  json_array_size(list), job->name_count);
 	}
 	for (size_t i = 0; i < job->name_count; i++) {
 		job->names[i].seen = false;
@@ -42,7 +42,8 @@ static enum kt_code check_names(struct acme_job *job, const json_t *order, struc
 		const char *value = kt_json_str(json_array_get(list, i), "value");
 
 		if (type == NULL || value == NULL || !tick_off(job, type, value)) {
-			return kt_err_set(err, KT_E_PROTO, "the CA's order has the name '%.100s', which nobody asked for",
+			return kt_err_set(err, KT_E_PROTO,
+					  "the CA's order has the name '%.100s', which nobody asked for",
 					  value != NULL ? value : "");
 		}
 	}
@@ -55,7 +56,8 @@ static enum kt_code take_authzs(struct acme_job *job, const json_t *order, struc
 	size_t count = json_array_size(list);
 
 	if (count == 0 || count > job->name_count) {
-		return kt_err_set(err, KT_E_PROTO, "the CA's order has %zu authorizations for %zu names", count, job->name_count);
+		return kt_err_set(err, KT_E_PROTO, "the CA's order has %zu authorizations for %zu names", count,
+				  job->name_count);
 	}
 	job->authzs = kt_calloc(count, sizeof(*job->authzs));
 	if (job->authzs == NULL) {
@@ -95,7 +97,8 @@ static enum kt_code take_url(struct acme_job *job, const json_t *order, const ch
 	return *ret != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory for an order");
 }
 
-/* --- judging ------------------------------------------------------------------------------------------------------- */
+/* --- judging -------------------------------------------------------------------------------------------------------
+ */
 
 static void start_over(struct acme_job *job, const char *why)
 {
@@ -219,7 +222,8 @@ void acme_order_judge(struct acme_job *job, const struct acme_answer *answer)
 	}
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------------------------------------------------
+ */
 
 static void on_polled(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer)
 {

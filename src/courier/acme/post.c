@@ -1,10 +1,10 @@
-/* One signed request (RFC 8555 section 6): nonce, signature by the keeper, answer; with every reason to send it again. */
+/* One signed request (RFC 8555 section 6): nonce, signature by the keeper, answer; sent again for good reason. */
 #include <string.h>
 
 #include "courier/acme/acme_internal.h"
 #include "kt/text.h"
 
-#define RETRY_FIRST   ((kt_ms)250)
+#define RETRY_FIRST     ((kt_ms)250)
 #define RETRY_AFTER_MAX 30 /* seconds that a request waits by itself; longer: the keeper's plan decides */
 
 static void again(struct acme_job *job);
@@ -85,7 +85,8 @@ static void judge(struct acme_job *job, const struct kt_http_reply *reply)
 		answer(job, &err, NULL);
 	} else if (!job->post.pem && !is_json && reply->body.len > 0) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the CA answered with '%.60s' instead of JSON",
-				 reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE] : "");
+				 reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE]
+									      : "");
 		answer(job, &err, NULL);
 	} else {
 		answer(job, &err, &with);
@@ -114,7 +115,8 @@ static void send_signed(struct acme_job *job, struct kt_view jws)
 					  .named = server->url,
 					  .ca_bundle = kt_view_str(server->ca_bundle),
 					  .insecure = server->insecure,
-					  .accept = job->post.pem ? "application/pem-certificate-chain" : "application/json",
+					  .accept = job->post.pem ? "application/pem-certificate-chain"
+								  : "application/json",
 					  .content_type = "application/jose+json",
 					  .body = jws,
 					  .traceparent = kt_view_str(job->traceparent)};
@@ -126,7 +128,8 @@ static void send_signed(struct acme_job *job, struct kt_view jws)
 	}
 }
 
-static void on_signed(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+static void on_signed(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
+		      void *arg)
 {
 	struct acme_job *job = arg;
 	const struct kt_msg_acme_signed *reply = msg;
@@ -152,8 +155,8 @@ static void sign(struct acme_job *job, const char *nonce)
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (kt_wire_call(job->acme->courier->keeper, KT_ACME_SIGN, &ask, NULL, 0, ACME_KEEPER_TIME, on_signed, job, &err) !=
-	    KT_OK) {
+	if (kt_wire_call(job->acme->courier->keeper, KT_ACME_SIGN, &ask, NULL, 0, ACME_KEEPER_TIME, on_signed, job,
+			 &err) != KT_OK) {
 		acme_job_fail(job, &err);
 	}
 }

@@ -1,13 +1,13 @@
-/* Problem documents (RFC 7807, RFC 8555 section 6.7): shown whole and safely, and what they mean to the retry policy. */
+/* Problem documents (RFC 7807, RFC 8555 section 6.7): shown whole and safely, and what they mean for a retry. */
 #include <string.h>
 
 #include "courier/acme/acme_internal.h"
 #include "kt/text.h"
 
-#define URN         "urn:ietf:params:acme:error:"
-#define DETAIL_MAX  400u
-#define SUB_MAX     5u /* subproblems shown */
-#define SUB_DETAIL  120u
+#define URN        "urn:ietf:params:acme:error:"
+#define DETAIL_MAX 400u
+#define SUB_MAX    5u /* subproblems shown */
+#define SUB_DETAIL 120u
 
 static const struct {
 	const char *name;
@@ -86,7 +86,11 @@ static void add_subproblems(struct kt_buf *out, const json_t *list)
 		kt_buf_adds(out, i == 0 ? " (" : "; ");
 		add_text(out, name != NULL ? name : "a name", 100);
 		kt_buf_adds(out, ": ");
-		add_text(out, detail != NULL ? detail : short_name(type) != NULL ? short_name(type) : "no detail", SUB_DETAIL);
+		add_text(out,
+			 detail != NULL             ? detail
+			 : short_name(type) != NULL ? short_name(type)
+						    : "no detail",
+			 SUB_DETAIL);
 	}
 	if (count > SUB_MAX) {
 		kt_buf_addf(out, "; and %zu more", count - SUB_MAX);
@@ -113,10 +117,11 @@ enum kt_code acme_problem(json_t *problem, long status, int64_t retry_after, str
 	}
 	add_subproblems(&text, json_object_get(problem, "subproblems"));
 	if (name == NULL && type == NULL) {
-		(void)kt_err_set(err, code, "HTTP %ld: %s", status, text.len > 0 ? text.ptr : "the server gave no detail");
-	} else {
-		(void)kt_err_set(err, code, "%.60s%s%s: %s", name != NULL ? name : type, hint[0] != '\0' ? ", " : "", hint,
+		(void)kt_err_set(err, code, "HTTP %ld: %s", status,
 				 text.len > 0 ? text.ptr : "the server gave no detail");
+	} else {
+		(void)kt_err_set(err, code, "%.60s%s%s: %s", name != NULL ? name : type, hint[0] != '\0' ? ", " : "",
+				 hint, text.len > 0 ? text.ptr : "the server gave no detail");
 	}
 	kt_buf_finish(&text);
 	if (err != NULL) {

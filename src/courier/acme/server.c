@@ -135,8 +135,9 @@ static void read_directory(struct acme_server *server, const struct kt_http_repl
 			err->code = KT_E_PROTO;
 		}
 	} else if (!kt_http_is_type(reply, "json")) {
-		(void)kt_err_set(err, KT_E_PROTO, "%.200s answered with '%.60s' instead of a JSON directory", server->url,
-				 reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE] : "");
+		(void)kt_err_set(
+			err, KT_E_PROTO, "%.200s answered with '%.60s' instead of a JSON directory", server->url,
+			reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE] : "");
 	} else if (kt_http_json(reply, &json, err) != KT_OK) {
 		(void)kt_err_prefix(err, "the directory %.200s", server->url);
 	} else if (acme_directory_parse(json, server->url, &nonce, &account, &order, err) == KT_OK) {
@@ -216,7 +217,8 @@ bool acme_server_owns(const struct acme_server *server, const char *text)
 	return text != NULL && kt_url_text_same_origin(text, server->url);
 }
 
-/* --- servers and accounts ------------------------------------------------------------------------------------------- */
+/* --- servers and accounts -------------------------------------------------------------------------------------------
+ */
 
 static void on_idle(void *arg)
 {

@@ -85,7 +85,8 @@ static bool plain_word(const char *text)
 {
 	size_t len = strnlen(text, 65);
 
-	return len > 0 && len <= 64 && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == len;
+	return len > 0 && len <= 64 &&
+	       strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == len;
 }
 
 static enum kt_code by_status(long status)
@@ -124,8 +125,8 @@ static enum kt_code refusal(const struct kt_http_reply *reply, const json_t *jso
 		code = KT_E_DENIED;
 	}
 	(void)kt_err_set(err, code, "the authorization server refuses: %s%s%s (HTTP %ld)",
-			 error != NULL ? error : "no error code", text.len > 0 ? ": " : "", text.len > 0 ? text.ptr : "",
-			 reply->status);
+			 error != NULL ? error : "no error code", text.len > 0 ? ": " : "",
+			 text.len > 0 ? text.ptr : "", reply->status);
 	if (err != NULL) {
 		err->retry_after_s = code == KT_E_LATER ? reply->retry_after : 0;
 		memcpy(err->problem_type, error != NULL ? error : "", error != NULL ? strlen(error) + 1 : 1);
@@ -184,7 +185,8 @@ static enum kt_code take_life(const json_t *json, struct grant_token *ret, struc
 		return kt_err_set(err, KT_E_PROTO, "expires_in is not a number of seconds");
 	}
 	if (life <= 0) {
-		return kt_err_set(err, KT_E_PROTO, "the token has expired already: expires_in is %lld", (long long)life);
+		return kt_err_set(err, KT_E_PROTO, "the token has expired already: expires_in is %lld",
+				  (long long)life);
 	}
 	ret->expires_in = life > GRANT_LIFE_MAX ? GRANT_LIFE_MAX : life;
 	return KT_OK;
@@ -219,8 +221,9 @@ static enum kt_code take_scope(const json_t *json, const struct grant_input *inp
 		asked = json_string_value(json_array_get(input->scopes, i));
 		len = strlen(asked);
 		if (granted != NULL && !has_word(granted, asked)) {
-			return kt_err_set(err, KT_E_DENIED, "the scope was narrowed: '%.100s' was asked for, granted is '%.200s'",
-					  asked, granted);
+			return kt_err_set(err, KT_E_DENIED,
+					  "the scope was narrowed: '%.100s' was asked for, granted is '%.200s'", asked,
+					  granted);
 		}
 		if (granted == NULL && used + len + 2 < sizeof(ret->scope)) {
 			used += used > 0 ? (ret->scope[used] = ' ', 1) : 0;
@@ -242,7 +245,8 @@ enum kt_code grant_answer(const struct kt_http_reply *reply, const struct grant_
 
 	memset(ret, 0, sizeof(*ret));
 	if (reply->status >= 300 && reply->status < 400) {
-		return kt_err_set(err, KT_E_PROTO, "the token endpoint redirects (HTTP %ld), which is not followed", reply->status);
+		return kt_err_set(err, KT_E_PROTO, "the token endpoint redirects (HTTP %ld), which is not followed",
+				  reply->status);
 	}
 	if (kt_http_is_type(reply, "json")) {
 		code = kt_http_json(reply, &json, err);
@@ -256,7 +260,8 @@ enum kt_code grant_answer(const struct kt_http_reply *reply, const struct grant_
 	}
 	if (json == NULL) {
 		return kt_err_set(err, KT_E_PROTO, "the token endpoint answered with '%.60s' instead of JSON",
-				  reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE] : "");
+				  reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE]
+									       : "");
 	}
 	code = take_life(json, ret, err);
 	if (code == KT_OK) {

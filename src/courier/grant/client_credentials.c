@@ -1,4 +1,5 @@
-/* The client_credentials grant (RFC 6749 section 4.4), with audiences as RFC 8707 resources or however the server wants them. */
+/* The client_credentials grant (RFC 6749 section 4.4), with audiences as RFC 8707 resources or however the server wants
+ * them. */
 #include "courier/grant/grant_internal.h"
 
 static void add_each(const json_t *list, const char *name, struct kt_buf *form)

@@ -10,5 +10,4 @@ static enum kt_code apply(const struct grant_input *input, struct kt_buf *form, 
 	return kt_buf_check(form, "a token request", err);
 }
 
-const struct grant_auth grant_client_secret_post = {
-	.name = "client_secret_post", .needs_secret = true, .apply = apply};
+const struct grant_auth grant_client_secret_post = {.name = "client_secret_post", .needs_secret = true, .apply = apply};

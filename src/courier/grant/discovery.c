@@ -11,7 +11,8 @@ enum kt_code grant_well_known(const char *issuer, unsigned which, struct kt_buf 
 	size_t len = strlen(issuer), path_len;
 
 	if (host == NULL || strchr(issuer, '?') != NULL) {
-		return kt_err_set(err, KT_E_INVALID, "'%.200s' can't be an issuer: it must be a URL without a query", issuer);
+		return kt_err_set(err, KT_E_INVALID, "'%.200s' can't be an issuer: it must be a URL without a query",
+				  issuer);
 	}
 	while (len > 0 && issuer[len - 1] == '/') {
 		len--;
@@ -43,10 +44,9 @@ static enum kt_code from_json(const json_t *metadata, const char *issuer, char *
 		return kt_err_set(err, KT_E_PROTO, "the metadata says its issuer is '%.200s', not '%.200s'",
 				  says != NULL ? says : "", issuer);
 	}
-	if (kt_url_parse(endpoint, &url, err) != KT_OK ||
-	    (!url.https && !kt_url_text_same_origin(endpoint, issuer))) {
-		return kt_err_set(err, KT_E_PROTO, "the metadata of '%.200s' has no https token_endpoint: '%.200s'", issuer,
-				  endpoint != NULL ? endpoint : "");
+	if (kt_url_parse(endpoint, &url, err) != KT_OK || (!url.https && !kt_url_text_same_origin(endpoint, issuer))) {
+		return kt_err_set(err, KT_E_PROTO, "the metadata of '%.200s' has no https token_endpoint: '%.200s'",
+				  issuer, endpoint != NULL ? endpoint : "");
 	}
 	*ret_endpoint = kt_strdup(endpoint);
 	return *ret_endpoint != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory for metadata");
@@ -70,8 +70,8 @@ enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char 
 	if (!kt_http_is_type(reply, "json")) {
 		const char *type = reply->headers[KT_HTTP_CONTENT_TYPE];
 
-		return kt_err_set(err, KT_E_NOTFOUND, "the issuer '%.200s' answered with '%.60s' instead of metadata", issuer,
-				  type != NULL ? type : "");
+		return kt_err_set(err, KT_E_NOTFOUND, "the issuer '%.200s' answered with '%.60s' instead of metadata",
+				  issuer, type != NULL ? type : "");
 	}
 	if (kt_http_json(reply, &metadata, err) != KT_OK) {
 		return kt_err_prefix(err, "the metadata of '%.200s'", issuer);

@@ -67,7 +67,8 @@ static void fail(struct grant_job *job, const struct kt_err *err)
 	job_destroy(job);
 }
 
-/* --- the exchange -------------------------------------------------------------------------------------------------- */
+/* --- the exchange --------------------------------------------------------------------------------------------------
+ */
 
 static void on_token(const struct kt_err *err, const struct kt_http_reply *reply, void *arg)
 {
@@ -82,7 +83,8 @@ static void on_token(const struct kt_err *err, const struct kt_http_reply *reply
 		return;
 	}
 	if (reply->date_skew > SKEW_WARN || reply->date_skew < -SKEW_WARN) {
-		kt_log(KT_LOG_WARN, "the clock of %.200s and ours differ by %lld s", job->named, (long long)reply->date_skew);
+		kt_log(KT_LOG_WARN, "the clock of %.200s and ours differ by %lld s", job->named,
+		       (long long)reply->date_skew);
 	}
 	minted.token = token.token;
 	minted.token_type = KT_VIEW_LIT("Bearer");
@@ -129,7 +131,8 @@ static enum kt_code exchange(struct grant_job *job, struct kt_err *err)
 	return code;
 }
 
-static void on_secret(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+static void on_secret(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
+		      void *arg)
 {
 	struct grant_job *job = arg;
 	struct kt_msg_client_secret_given *given = msg;
@@ -160,13 +163,14 @@ static void authenticate(struct grant_job *job)
 		if (exchange(job, &err) != KT_OK) {
 			fail(job, &err);
 		}
-	} else if (kt_wire_call(job->grant->courier->keeper, KT_CLIENT_SECRET, &ask, NULL, 0, KEEPER_TIME, on_secret, job,
-				&err) != KT_OK) {
+	} else if (kt_wire_call(job->grant->courier->keeper, KT_CLIENT_SECRET, &ask, NULL, 0, KEEPER_TIME, on_secret,
+				job, &err) != KT_OK) {
 		fail(job, &err);
 	}
 }
 
-/* --- discovery ----------------------------------------------------------------------------------------------------- */
+/* --- discovery -----------------------------------------------------------------------------------------------------
+ */
 
 static void metadata_destroy(struct grant_metadata *entry)
 {
@@ -282,7 +286,8 @@ static void find_endpoint(struct grant_job *job)
 	authenticate(job);
 }
 
-/* --- beginning ------------------------------------------------------------------------------------------------------- */
+/* --- beginning -------------------------------------------------------------------------------------------------------
+ */
 
 static bool strings_only(const json_t *list)
 {
@@ -350,7 +355,8 @@ static enum kt_code take(struct grant_job *job, const struct kt_msg_mint *msg, s
 		return kt_err_set(err, KT_E_INVALID, "spec.oauth2 needs issuer or tokenURL");
 	}
 	if (!strings_only(job->input.audiences) || !strings_only(job->input.scopes)) {
-		return kt_err_set(err, KT_E_INVALID, "audiences and scopes must be lists of at most %u texts", GRANT_SCOPES_MAX);
+		return kt_err_set(err, KT_E_INVALID, "audiences and scopes must be lists of at most %u texts",
+				  GRANT_SCOPES_MAX);
 	}
 	if (msg->traceparent.len <= KT_TRACE_MAX) {
 		memcpy(job->traceparent, msg->traceparent.len > 0 ? msg->traceparent.ptr : "", msg->traceparent.len);

@@ -5,9 +5,9 @@
 #include "courier/courier.h"
 
 /*
- * KT_MINT becomes a job: find the token endpoint (tokenURL, or metadata by RFC 8414 with OIDC discovery behind it, kept for
- * 10 minutes), ask the keeper for the client secret, send one request, wipe the secret, judge the answer. One try; when to try again
- * is the keeper's business.
+ * KT_MINT becomes a job: find the token endpoint (tokenURL, or metadata by RFC 8414 with OIDC discovery behind it, kept
+ * for 10 minutes), ask the keeper for the client secret, send one request, wipe the secret, judge the answer. One try;
+ * when to try again is the keeper's business.
  */
 #define KT_GRANT_JOBS_MAX 1024u
 

@@ -7,9 +7,9 @@
 #include "kt/mem.h"
 #include "kt/secret.h"
 
-#define GRANT_SCOPES_MAX  64u
-#define GRANT_TOKEN_MAX   32768u
-#define GRANT_LIFE_MAX    (3650 * (int64_t)86400)
+#define GRANT_SCOPES_MAX 64u
+#define GRANT_TOKEN_MAX  32768u
+#define GRANT_LIFE_MAX   (3650 * (int64_t)86400)
 
 /* How audiences travel: spec.oauth2.audienceParam. */
 enum grant_audience { GRANT_AUDIENCE_RESOURCE, GRANT_AUDIENCE_AUDIENCE, GRANT_AUDIENCE_SCOPE, GRANT_AUDIENCE_NONE };
@@ -34,7 +34,7 @@ struct grant_auth {
 	const char *name;
 	bool needs_secret;
 	enum kt_code (*apply)(const struct grant_input *input, struct kt_buf *form, struct kt_buf *authorization,
-	                      struct kt_err *err);
+			      struct kt_err *err);
 };
 
 extern const struct grant_type grant_client_credentials;
@@ -55,11 +55,11 @@ struct grant_token {
 	char scope[8192];        /* as granted: what was asked for when the server said nothing */
 };
 /*
- * A token response (RFC 6749 section 5) into a token, or into an error that says why not: KT_E_AUTH, KT_E_DENIED, KT_E_LATER (with
- * retry_after), KT_E_PROTO. The secret never shows up in the error, whatever the server echoes.
+ * A token response (RFC 6749 section 5) into a token, or into an error that says why not: KT_E_AUTH, KT_E_DENIED,
+ * KT_E_LATER (with retry_after), KT_E_PROTO. The secret never shows up in the error, whatever the server echoes.
  */
 enum kt_code grant_answer(const struct kt_http_reply *reply, const struct grant_input *input, struct grant_token *ret,
-                          struct kt_err *err);
+			  struct kt_err *err);
 void grant_token_finish(struct grant_token *token);
 
 /* --- discovery --- */
@@ -74,6 +74,6 @@ struct grant_metadata {
 enum kt_code grant_well_known(const char *issuer, unsigned which, struct kt_buf *out, struct kt_err *err);
 /* Checks metadata against the issuer; *ret_endpoint is a fresh string. */
 enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char *issuer, char **ret_endpoint,
-                                  struct kt_err *err);
+				  struct kt_err *err);
 
 #endif

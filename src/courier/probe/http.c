@@ -4,7 +4,7 @@
 #include "courier/probe/probe_internal.h"
 #include "kt/mem.h"
 
-#define BODY_MAX  (64u * 1024u)
+#define BODY_MAX (64u * 1024u)
 
 struct http_probe {
 	struct probe_item item;
@@ -103,7 +103,8 @@ static enum kt_code start(struct http_probe *probe, const struct kt_msg_http *ms
 		return err->code;
 	}
 	if (!method_ok(texts->method)) {
-		return kt_err_set(err, KT_E_INVALID, "'%.16s' is not an HTTP method that is offered here", texts->method);
+		return kt_err_set(err, KT_E_INVALID, "'%.16s' is not an HTTP method that is offered here",
+				  texts->method);
 	}
 	request.method = texts->method;
 	request.url = texts->url;

@@ -74,7 +74,8 @@ static void on_timer(void *arg)
 	fail(probe, &err);
 }
 
-/* --- what is served ------------------------------------------------------------------------------------------------ */
+/* --- what is served ------------------------------------------------------------------------------------------------
+ */
 
 static enum kt_code read_leaf(struct tls_probe *probe, struct kt_err *err)
 {
@@ -105,8 +106,8 @@ static enum kt_code read_leaf(struct tls_probe *probe, struct kt_err *err)
 }
 
 /*
- * A server that insists on a client certificate ends the handshake, but only after it has proved to hold the key of its own: up to
- * TLS 1.2 that is done once we have sent our Finished.
+ * A server that insists on a client certificate ends the handshake, but only after it has proved to hold the key of its
+ * own: up to TLS 1.2 that is done once we have sent our Finished.
  */
 static bool proved_before_refusal(const struct tls_probe *probe)
 {
@@ -167,14 +168,16 @@ static enum kt_code start_tls(struct tls_probe *probe, struct kt_err *err)
 		return kt_err_set(err, KT_E_NOMEM, "out of memory for TLS");
 	}
 	(void)kt_reach_of_name(probe->server_name, &numeric);
-	if (probe->server_name[0] != '\0' && !numeric && SSL_set_tlsext_host_name(probe->ssl, probe->server_name) != 1) {
+	if (probe->server_name[0] != '\0' && !numeric &&
+	    SSL_set_tlsext_host_name(probe->ssl, probe->server_name) != 1) {
 		return kt_err_set(err, KT_E_INVALID, "serverName '%.100s' can't be sent", probe->server_name);
 	}
 	SSL_set_connect_state(probe->ssl);
 	return KT_OK;
 }
 
-/* --- connecting ----------------------------------------------------------------------------------------------------- */
+/* --- connecting -----------------------------------------------------------------------------------------------------
+ */
 
 static enum kt_code connect_to(struct tls_probe *probe, const struct sockaddr *to, socklen_t len, struct kt_err *err)
 {
@@ -190,7 +193,8 @@ static enum kt_code connect_to(struct tls_probe *probe, const struct sockaddr *t
 		err->code = KT_E_NET;
 		return KT_E_NET;
 	}
-	return kt_watch_create(probe->item.courier->loop, probe->fd, KT_LOOP_WRITE, on_ready, probe, &probe->watch, err);
+	return kt_watch_create(probe->item.courier->loop, probe->fd, KT_LOOP_WRITE, on_ready, probe, &probe->watch,
+			       err);
 }
 
 /* Tries the addresses one after the other; last is why the one before failed. */
@@ -275,8 +279,8 @@ static enum kt_code start(struct tls_probe *probe, const struct kt_msg_probe_tls
 	if (kt_url_split_address(kt_view_str(probe->address), host, &probe->port, err) != KT_OK) {
 		return err->code;
 	}
-	return kt_resolve(kt_http_resolver(probe->item.courier->http), host, true, timeout, on_resolved, probe, &probe->lookup,
-			  err);
+	return kt_resolve(kt_http_resolver(probe->item.courier->http), host, true, timeout, on_resolved, probe,
+			  &probe->lookup, err);
 }
 
 void kt_probe_handle_tls(struct kt_wire_in *in, void *arg)
