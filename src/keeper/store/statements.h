@@ -20,6 +20,7 @@
 #define KT_STATEMENTS(X)                                                                                            \
 	X(BEGIN, "BEGIN IMMEDIATE")                                                                                  \
 	X(COMMIT, "COMMIT")                                                                                          \
+	X(ROLLBACK, "ROLLBACK")                                                                                      \
 	X(META_GET, "SELECT value FROM meta WHERE name=?")                                                           \
 	X(META_SET, "INSERT OR REPLACE INTO meta(name, value) VALUES(?,?)")                                          \
 	X(RES_GET, "SELECT " RES_COLS " FROM resource r WHERE r.id=?")                                               \

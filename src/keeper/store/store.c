@@ -155,7 +155,8 @@ static enum kt_code open_db(struct kt_store *store, struct kt_err *err)
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(store->db, "SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL);
 	(void)umask(mask);
-	(void)sqlite3_wal_autocheckpoint(store->db, WAL_PAGES);
+	if (rc == SQLITE_OK)
+		(void)sqlite3_wal_autocheckpoint(store->db, WAL_PAGES);
 	return rc == SQLITE_OK ? KT_OK : kt_store_fail(store, rc, "open the store", err);
 }
 
@@ -318,6 +319,8 @@ bool kt_store_is_read_only(const struct kt_store *store)
 
 void kt_store_trim(struct kt_store *store)
 {
+	if (store->in_transaction)
+		return;
 	for (size_t i = 0; i < KT_STMT_COUNT; i++) {
 		if (store->stmts[i] == NULL || sqlite3_stmt_busy(store->stmts[i]))
 			continue;
@@ -342,6 +345,17 @@ bool kt_store_in_transaction(const struct kt_store *store)
 	return store->in_transaction;
 }
 
+/* Some errors have rolled back already. */
+static void roll_back(struct kt_store *store)
+{
+	sqlite3_stmt *stmt = store->stmts[KT_STMT_ROLLBACK];
+
+	if (sqlite3_get_autocommit(store->db) != 0 || stmt == NULL)
+		return;
+	(void)sqlite3_step(stmt);
+	(void)sqlite3_reset(stmt);
+}
+
 enum kt_code kt_store_begin(struct kt_store *store, struct kt_err *err)
 {
 	KT_AUTOQUERY struct kt_query query = {0};
@@ -350,9 +364,12 @@ enum kt_code kt_store_begin(struct kt_store *store, struct kt_err *err)
 		return kt_err_set(err, KT_E_INVALID, "the store was opened for reading only");
 	if (store->in_transaction)
 		return kt_err_set(err, KT_E_INVALID, "a transaction is open already");
-	enum kt_code code = kt_query_open(&query, store, KT_STMT_BEGIN, err);
-	if (code != KT_OK)
+	/* ROLLBACK is prepared ahead: it must work when memory is short. */
+	enum kt_code code = kt_query_open(&query, store, KT_STMT_ROLLBACK, err);
+	kt_query_close(&query);
+	if (code != KT_OK || (code = kt_query_open(&query, store, KT_STMT_BEGIN, err)) != KT_OK)
 		return code;
+	roll_back(store); /* one that failed to, earlier */
 	int rc = sqlite3_step(query.stmt);
 	if (rc != SQLITE_DONE)
 		return kt_store_fail(store, rc, "begin a transaction", err);
@@ -367,9 +384,7 @@ void kt_store_rollback(struct kt_store *store)
 {
 	if (!store->in_transaction)
 		return;
-	/* Not by a kept statement: this must work when memory is short, and some errors have rolled back already. */
-	if (sqlite3_get_autocommit(store->db) == 0)
-		(void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+	roll_back(store);
 	store->in_transaction = false;
 	store->now = store->saved;
 	store->set.open = false;
