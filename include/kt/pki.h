@@ -298,8 +298,8 @@ struct kt_issued {
 
 /*
  * Signs a certificate for subject_key (only its public half is used): DER, added to out. Serial: 16 random bytes, positive,
- * never zero. SAN critical when the subject is empty; basicConstraints and key usage critical; SKI (RFC 7093 method 1
- * style: SHA-1 of the key as RFC 5280 4.2.1.2 (1)), AKI. info may be NULL. KT_E_INVALID for a bad request, KT_E_POLICY
+ * never zero. SAN critical when the subject is empty; basicConstraints and key usage critical; SKI (RFC 7093 method 1:
+ * the first 160 bits of SHA-256 of the key), AKI as the CA's own SKI has it. info may be NULL. KT_E_INVALID for a bad request, KT_E_POLICY
  * when path length forbids it.
  */
 enum kt_code kt_pki_issue(struct kt_issuer *issuer, const struct kt_cert_request *request,
@@ -328,6 +328,7 @@ struct kt_issue_expect {
 	kt_ms now;                               /* wall */
 	kt_ms min_remaining;                     /* not_after must be at least this far ahead */
 	kt_ms skew;                              /* how far not_before may lie ahead; 0: 5 minutes */
+	bool need_chain;                         /* refuse a lone leaf that isn't self-signed, unless roots know its CA */
 	const struct kt_trust *roots;            /* NULL: the chain is only checked link by link */
 };
 
@@ -344,6 +345,10 @@ enum kt_code kt_pki_check_issued(struct kt_chain *chain, const struct kt_issue_e
 enum kt_p12_profile { KT_P12_LEGACY_RC2, KT_P12_LEGACY_DES, KT_P12_MODERN_2023, KT_P12_MODERN_2026 };
 /* "LegacyRC2", "LegacyDES", "Modern2023", "Modern2026"; "" and NULL give LegacyRC2, cert-manager's default. */
 enum kt_code kt_pki_p12_profile_parse(const char *name, enum kt_p12_profile *ret, struct kt_err *err);
+
+/* Loads what a profile needs (LegacyRC2: OpenSSL's legacy provider, a file). Call it before the sandbox closes when the profile
+ * is going to be used; else the first use does it. KT_E_UNSUPPORTED names what is missing. */
+enum kt_code kt_pki_p12_prepare(enum kt_p12_profile profile, struct kt_err *err);
 
 /*
  * A key store: key and leaf under `alias` (NULL: "certificate"), the rest of chain beside them. KT_E_UNSUPPORTED when
