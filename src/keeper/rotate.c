@@ -1,5 +1,5 @@
 /* The rounds: due credentials become flights, database parts share a transaction, effects follow the commit. */
-#include <malloc.h>
+#include <string.h>
 
 #include "kt/log.h"
 #include "kt/mem.h"
@@ -266,7 +266,7 @@ static void on_trim(void *arg)
 	if (keeper->flight_count == 0) {
 		kt_issuers_drop(keeper, false);
 		kt_store_trim(keeper->store);
-		(void)malloc_trim(0);
+		kt_mem_trim();
 	}
 }
 

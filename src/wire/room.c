@@ -1,5 +1,7 @@
 /* A room's main: hello to the warden, setup, walls, loop, orderly end. */
 #include <fcntl.h>
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -50,6 +52,7 @@ static enum kt_code start(struct room *room, const struct kt_wire_in *in, struct
 	if (code == KT_OK && room->ops->opened != NULL) {
 		code = room->ops->opened(&room->ctx, err);
 	}
+	kt_mem_trim(); /* what only the start needed */
 	return code;
 }
 
@@ -174,6 +177,7 @@ int kt_room_main(const struct kt_room_ops *ops)
 		       room_names[ops->self]);
 		return 2;
 	}
+	(void)setenv("UV_USE_IO_URING", "0", 1); /* seccomp has no place for it */
 	kt_json_init();
 	if (kt_secret_init(&err) != KT_OK || kt_loop_create(ops->threads, &room.ctx.loop, &err) != KT_OK ||
 	    attach_warden(&room, &err) != KT_OK) {
