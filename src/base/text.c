@@ -32,6 +32,10 @@ static enum kt_code base64_decode(struct kt_view text, struct kt_buf *out, int v
 
 	if (text.len == 0)
 		return kt_buf_check(out, "base64", err);
+	/* libsodium takes a byte above 127 for the last letter of the alphabet where char is signed. */
+	for (size_t i = 0; i < text.len; i++)
+		if ((unsigned char)text.ptr[i] >= 0x80)
+			return kt_err_set(err, KT_E_INVALID, "base64: malformed");
 	/* Exact, so that a limit of exactly the decoded size holds. */
 	room = text.len / 4 * 3 + text.len % 4 * 3 / 4;
 	if (variant == sodium_base64_VARIANT_ORIGINAL && text.ptr[text.len - 1] == '=' && room > 0)
