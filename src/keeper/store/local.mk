@@ -11,6 +11,9 @@ noinst_HEADERS += src/keeper/store/store.h src/keeper/keys/keys.h src/keeper/aud
 	src/keeper/store/store_internal.h src/keeper/store/statements.h src/keeper/keys/keys_internal.h \
 	src/keeper/audit/audit_internal.h
 
+auditschemadir = $(datadir)/keyturn
+dist_auditschema_DATA = data/audit.schema.json
+
 EXTRA_PROGRAMS += tests/bench/store_bench
 tests_bench_store_bench_SOURCES = tests/bench/store_bench.c
 tests_bench_store_bench_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
