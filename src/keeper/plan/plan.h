@@ -97,7 +97,12 @@ struct kt_plan_state {
 	enum kt_code last_code;
 	char last_problem[96];         /* kt_err.problem_type */
 	int64_t retry_after_s;         /* kt_err.retry_after_s of it */
-	bool cause_changed;            /* since then the key, secret, issuer or request changed: forget the backoff */
+	bool cause_changed;            /* since then the key, secret, issuer or request changed, or a person asked by
+	                                * command: forget the backoff */
+	/* the ledger of delivering again (REDELIVER), which fails for other reasons than issuing does */
+	unsigned deliver_failures;     /* in a row */
+	kt_ms deliver_last;            /* when the last one ended */
+	enum kt_code deliver_code;
 	/* others */
 	bool orphan;                   /* no manifest asks for it any more */
 	const char *not_ready;         /* the issuer is not usable yet: what is missing (static text); NULL: ready */
@@ -155,7 +160,9 @@ struct kt_plan {
 	enum kt_plan_reason reason;   /* of the action, or of the waiting */
 	enum kt_plan_reason pending;  /* while waiting for backoff, window or issuer: why something is due at all;
 	                               * else equal to reason */
-	kt_ms due_at;                 /* when to look again: <= now when action is to be done; KT_TIME_MAX: never */
+	kt_ms due_at;                 /* when to look again: <= now when action is to be done; KT_TIME_MAX: never. May be
+	                               * before act_at: at alarm_at and remove_at something is to be said or done */
+	kt_ms act_at;                 /* when the pending action will be begun, as far as is known now */
 	kt_ms renew_at;               /* the renewal point (status.renewalTime); 0 without material or when disabled */
 	kt_ms alarm_at;               /* the hard floor: not renewed by then is an alarm; 0 without material */
 	kt_ms remove_at;              /* tokens: when it must be off the disk; KT_TIME_MAX for certificates */
