@@ -350,7 +350,6 @@ static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *se
 	keeper->loop = ctx->loop;
 	keeper->clock = kt_loop_clock(ctx->loop);
 	keeper->started_at = kt_keeper_now(keeper);
-	keeper->bundle_fd = -1;
 	code = kt_pki_init(err);
 	if (code == KT_OK) {
 		code = take_settings(keeper, setup, err);
@@ -369,6 +368,9 @@ static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *se
 	}
 	if (code == KT_OK && keeper->mode != KT_MODE_READONLY && fd_count > 0) {
 		code = kt_load_bundle(keeper, fds[0], err);
+	}
+	if (code == KT_OK && keeper->needs_pkcs12) {
+		(void)kt_pki_p12_prepare(KT_P12_LEGACY_RC2, NULL); /* its algorithms may be modules on disk, out of reach later */
 	}
 	return code == KT_OK ? describe_box(keeper, box, err) : code;
 }

@@ -164,7 +164,7 @@ struct kt_keeper {
 	char *secrets_dir;
 	char *socket_path;
 	struct kt_resource *agent; /* kind Agent, decoded; NULL: defaults */
-	int bundle_fd;
+	bool needs_pkcs12; /* some Certificate wants a key store */
 
 	struct kt_store *store;
 	struct kt_keys *keys;

@@ -247,6 +247,9 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 		kt_resource_destroy(resource);
 		return KT_OK;
 	}
+	if (resource->kind == KT_RES_CERTIFICATE && resource->certificate.keystores.pkcs12 != NULL) {
+		load->keeper->needs_pkcs12 = true;
+	}
 	if (resource->kind == KT_RES_AGENT) {
 		kt_resource_destroy(load->agent);
 		load->agent = resource;
