@@ -111,8 +111,12 @@ static enum kt_code start(struct http_probe *probe, const struct kt_msg_http *ms
 	request.named = texts->url; /* it comes from the manifest as it is */
 	request.content_type = texts->content_type[0] != '\0' ? texts->content_type : NULL;
 	if (msg->token != NULL && kt_secret_len(msg->token) > 0) {
-		request.header_name = texts->header_name[0] != '\0' ? texts->header_name : "Authorization";
+		request.header_name = texts->header_name;
 		request.header_prefix = texts->header_prefix;
+		if (texts->header_name[0] == '\0') {
+			request.header_name = "Authorization";
+			request.header_prefix = texts->header_prefix[0] != '\0' ? texts->header_prefix : "Bearer ";
+		}
 		request.header_value = kt_secret_view(msg->token);
 	}
 	return kt_http_send(probe->item.courier->http, &request, on_reply, probe, &probe->call, err);
