@@ -200,7 +200,7 @@ static enum kt_code put_cidr(struct kt_buf *out, const char *text, struct kt_err
 	for (size_t i = 0; i < len; i++) {
 		unsigned left = prefix > i * 8 ? (unsigned)(prefix - i * 8) : 0;
 
-		bytes[len + i] = left >= 8 ? 0xff : (uint8_t)((0xff00u >> left) & 0xffu);
+		bytes[len + i] = (uint8_t)(left >= 8 ? 0xffu : (0xff00u >> left) & 0xffu);
 		bytes[i] = (uint8_t)(bytes[i] & bytes[len + i]); /* host bits off, as Go's ParseCIDR does */
 	}
 	kt_der_put(out, DER_CONTEXT(GN_IP), bytes, 2 * len);
