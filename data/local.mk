@@ -1,1 +1,11 @@
 # data: sources, headers and tests of this folder.
+schemadir = $(datadir)/keyturn
+dist_schema_DATA = data/agent.schema.json data/certificate.schema.json data/clusterissuer.schema.json \
+	data/consumer.schema.json data/issuer.schema.json data/secret.schema.json data/token.schema.json \
+	data/tokenissuer.schema.json
+examplesdir = $(docdir)/examples
+dist_examples_DATA = data/examples/host-nginx.yaml data/examples/sidecar.yaml data/examples/token.yaml
+referencedir = $(docdir)/reference
+dist_reference_DATA = docs/reference/agent.md docs/reference/certificate.md docs/reference/clusterissuer.md \
+	docs/reference/consumer.md docs/reference/issuer.md docs/reference/secret.md docs/reference/token.md \
+	docs/reference/tokenissuer.md

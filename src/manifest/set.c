@@ -1,0 +1,491 @@
+/* Checks across a whole set of manifests: duplicates, owners, references, consumers that contradict each other. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kt/manifest.h"
+#include "kt/mem.h"
+#include "kt/text.h"
+#include "manifest/node.h"
+
+#define NEAREST_MAX 2000 /* names looked at for "did you mean" */
+
+/*
+ * One hash table holds everything, told apart by the first letter of the key:
+ *   r<kind>/<ns>/<name>  a resource            s<ns>/<name>  a secret that something here provides
+ *   k<ns>/<name>         a secret known of     n<ns>         a namespace that has secrets
+ *   v<path>              a consumer's volume
+ * and what is asked for, with the first place that asks and how many do:
+ *   I<kind>/<ns>/<name>  an issuer             L…, A…        a TokenIssuer that must be local, must not be local
+ *   S<ns>/<name>         a secret, a warning   C<ns>/<name>  a secret of a Certificate or Token, an error
+ */
+struct entry {
+	struct entry *next; /* in the bucket */
+	const char *file;
+	uint32_t hash;
+	uint32_t line;
+	uint32_t count;
+	enum kt_kind kind; /* of the resource that made it */
+	bool local;        /* of a TokenIssuer */
+	const char *what;  /* the asking field; a literal */
+	char key[];
+};
+
+struct kt_set {
+	struct kt_arena arena;
+	struct entry **buckets;
+	uint32_t bucket_count;
+	uint32_t entry_count;
+	uint32_t kinds[KT_RES_COUNT];
+	const char *file; /* the last one, kept once */
+	struct entry *agent;
+	struct entry *listener; /* an ACME issuer that needs our own listener */
+	bool http01;            /* the Agent has one */
+};
+
+/* FNV-1a: names come from manifests that only the administrator writes. */
+static uint32_t hash_of(const char *key)
+{
+	uint32_t hash = 2166136261u;
+
+	for (; *key; key++)
+		hash = (hash ^ (unsigned char)*key) * 16777619u;
+	return hash;
+}
+
+static struct entry *find(const struct kt_set *set, const char *key)
+{
+	uint32_t hash = hash_of(key);
+	struct entry *entry = set->bucket_count ? set->buckets[hash & (set->bucket_count - 1)] : NULL;
+
+	while (entry && (entry->hash != hash || strcmp(entry->key, key) != 0))
+		entry = entry->next;
+	return entry;
+}
+
+static bool grow(struct kt_set *set)
+{
+	uint32_t count = set->bucket_count ? set->bucket_count * 2 : 256;
+	struct entry **buckets = kt_calloc(count, sizeof(*buckets));
+
+	if (!buckets)
+		return false;
+	for (uint32_t i = 0; i < set->bucket_count; i++) {
+		for (struct entry *entry = set->buckets[i], *next; entry; entry = next) {
+			next = entry->next;
+			entry->next = buckets[entry->hash & (count - 1)];
+			buckets[entry->hash & (count - 1)] = entry;
+		}
+	}
+	kt_free(set->buckets);
+	set->buckets = buckets;
+	set->bucket_count = count;
+	return true;
+}
+
+static const char *keep_file(struct kt_set *set, const char *file)
+{
+	if (!file)
+		return NULL;
+	if (!set->file || strcmp(set->file, file) != 0)
+		set->file = kt_arena_str(&set->arena, file, strlen(file));
+	return set->file;
+}
+
+/* The entry of a key, made if need be; *ret_new says which. NULL when memory ran out. */
+static struct entry *put(struct kt_set *set, const char *key, const struct kt_resource *resource, uint32_t line, bool *ret_new)
+{
+	struct entry *entry = find(set, key);
+	size_t len = strlen(key);
+
+	*ret_new = !entry;
+	if (entry) {
+		entry->count++;
+		return entry;
+	}
+	if (set->entry_count >= set->bucket_count && !grow(set))
+		return NULL;
+	entry = kt_arena_alloc(&set->arena, sizeof(*entry) + len + 1);
+	if (!entry)
+		return NULL;
+	memcpy(entry->key, key, len + 1);
+	entry->hash = hash_of(key);
+	entry->count = 1;
+	entry->line = line;
+	entry->kind = resource ? resource->kind : KT_RES_NONE;
+	entry->file = resource ? keep_file(set, resource->file) : NULL;
+	entry->next = set->buckets[entry->hash & (set->bucket_count - 1)];
+	set->buckets[entry->hash & (set->bucket_count - 1)] = entry;
+	set->entry_count++;
+	return entry;
+}
+
+enum kt_code kt_set_create(struct kt_set **ret, struct kt_err *err)
+{
+	*ret = kt_calloc(1, sizeof(**ret));
+	return *ret ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory");
+}
+
+void kt_set_destroy(struct kt_set *set)
+{
+	if (!set)
+		return;
+	kt_arena_finish(&set->arena);
+	kt_free(set->buckets);
+	kt_free(set);
+}
+
+uint32_t kt_set_count(const struct kt_set *set, enum kt_kind kind)
+{
+	uint32_t n = 0;
+
+	if (kind != KT_RES_NONE)
+		return set->kinds[kind];
+	for (int i = 0; i < KT_RES_COUNT; i++)
+		n += set->kinds[i];
+	return n;
+}
+
+/* --- adding ------------------------------------------------------------------------------------------------------- */
+
+/* Room for a letter, a kind, a namespace and a name of 253 bytes, or a path of 4,095. */
+#define KEY_MAX 4200
+
+struct adding {
+	struct kt_set *set;
+	const struct kt_resource *resource;
+	struct kt_report *report;
+	bool failed;
+};
+
+__attribute__((format(printf, 3, 4))) static struct entry *add(struct adding *a, const char *path, const char *fmt, ...)
+{
+	char key[KEY_MAX];
+	struct entry *entry;
+	va_list args;
+	bool made;
+
+	va_start(args, fmt);
+	(void)vsnprintf(key, sizeof(key), fmt, args);
+	va_end(args);
+	entry = put(a->set, key, a->resource, kt_resource_line(a->resource, path), &made);
+	if (!entry) {
+		a->failed = true;
+		return NULL;
+	}
+	if (!made)
+		return entry;
+	entry->what = path;
+	return entry;
+}
+
+/* What is asked for; the check comes at the end, when all is known. */
+#define ask(a, path, ...) ((void)add(a, path, __VA_ARGS__))
+
+static const char *place(const struct entry *entry, char out[512])
+{
+	(void)snprintf(out, 512, "%s:%u", entry->file ? entry->file : "-", entry->line);
+	return out;
+}
+
+static void add_owner(struct adding *a, const char *path, const char *ns, const char *name)
+{
+	struct entry *entry = add(a, path, "s%s/%s", ns, name);
+	char where[512], key[KEY_MAX];
+	uint32_t line = kt_resource_line(a->resource, path);
+
+	if (!entry)
+		return;
+	if (entry->count > 1) {
+		kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, line,
+		              "%s (%s) has an owner already: %s at %s; one secret has one owner, choose another name", path, name,
+		              kt_kind_name(entry->kind), place(entry, where));
+		return;
+	}
+	/* Namespaces other than default have a folder beside the secrets of default: the names must differ. */
+	(void)snprintf(key, sizeof(key), "n%s", name);
+	if (!strcmp(ns, "default") && find(a->set, key))
+		kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, line,
+		              "%s (%s) is also the folder of namespace %s; choose another name", path, name, name);
+	if (!strcmp(ns, "default"))
+		return;
+	ask(a, path, "n%s", ns);
+	(void)snprintf(key, sizeof(key), "sdefault/%s", ns);
+	entry = find(a->set, key);
+	if (entry)
+		kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, line,
+		              "metadata.namespace (%s) is also the folder of the secret at %s; choose another name", ns, place(entry, where));
+}
+
+static void add_issuer(struct adding *a)
+{
+	const struct kt_issuer_spec *spec = &a->resource->issuer;
+	const char *ns = kt_kind_namespaced(a->resource->kind) ? a->resource->meta.ns : "default";
+
+	if (spec->ca)
+		ask(a, "spec.ca.secretName", "S%s/%s", ns, spec->ca->secret_name);
+	if (spec->acme && spec->acme->disable_account_key_generation)
+		ask(a, "spec.acme.privateKeySecretRef.name", "S%s/%s", ns, spec->acme->private_key_ref.name);
+	if (spec->acme && !spec->acme->webroot && !a->set->listener)
+		a->set->listener = add(a, "spec.acme.solvers", "h");
+}
+
+static void add_token(struct adding *a)
+{
+	const struct kt_token_spec *token = &a->resource->token;
+	const char *ns = a->resource->meta.ns, *issuer = token->issuer_ref.name;
+
+	add_owner(a, "spec.secretName", ns, token->secret_name);
+	ask(a, "spec.issuerRef.name", "I%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->claims.subject || token->claims.client_id || token->claims.extra.count)
+		ask(a, "spec.claims", "L%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (!token->audiences.count)
+		ask(a, "spec.audiences", "A%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+}
+
+static void add_certificate(struct adding *a)
+{
+	const struct kt_certificate_spec *cert = &a->resource->certificate;
+	const struct kt_pkcs12 *p12 = cert->keystores.pkcs12;
+	const char *ns = a->resource->meta.ns;
+
+	add_owner(a, "spec.secretName", ns, cert->secret_name);
+	ask(a, "spec.issuerRef.name", "I%d/%s/%s", (int)cert->issuer_ref.kind,
+	    cert->issuer_ref.kind == KT_RES_CLUSTER_ISSUER ? "" : ns, cert->issuer_ref.name);
+	if (p12 && p12->create && p12->password_ref)
+		ask(a, "spec.keystores.pkcs12.passwordSecretRef.name", "S%s/%s", ns, p12->password_ref->name);
+}
+
+static void add_consumer(struct adding *a)
+{
+	const struct kt_consumer_spec *consumer = &a->resource->consumer;
+	const char *ns = a->resource->meta.ns;
+
+	for (uint32_t i = 0; i < consumer->secrets.count; i++)
+		ask(a, "spec.secrets", "C%s/%s", ns, consumer->secrets.items[i]);
+	for (uint32_t i = 0; i < consumer->volumes.count; i++) {
+		const struct kt_consumer_volume *volume = &consumer->volumes.items[i];
+		size_t len = strlen(volume->path);
+		struct entry *entry;
+		char where[512];
+
+		while (len > 1 && volume->path[len - 1] == '/')
+			len--;
+		entry = add(a, "spec.volumes", "v%.*s", (int)len, volume->path);
+		if (entry && entry->count > 1)
+			kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, kt_resource_line(a->resource, "spec.volumes"),
+			              "spec.volumes path (%s) is the volume of the Consumer at %s already; each needs its own", volume->path,
+			              place(entry, where));
+		for (uint32_t k = 0; k < volume->sources.count; k++)
+			ask(a, "spec.volumes", "C%s/%s", ns, volume->sources.items[k].secret.name);
+	}
+}
+
+static void add_agent(struct adding *a)
+{
+	struct entry *first = a->set->agent;
+	char where[512];
+
+	if (first) {
+		kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, a->resource->line,
+		              "kind Agent is given a second time, the first is at %s; put the settings together", place(first, where));
+		return;
+	}
+	a->set->agent = add(a, "", "a");
+	a->set->http01 = a->resource->agent.listeners.http01 != NULL;
+}
+
+enum kt_code kt_set_know_secret(struct kt_set *set, const char *ns, const char *name, struct kt_err *err)
+{
+	char key[KEY_MAX];
+	bool made;
+
+	(void)snprintf(key, sizeof(key), "k%s/%s", ns, name);
+	return put(set, key, NULL, 0, &made) ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory");
+}
+
+enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, struct kt_report *report, struct kt_err *err)
+{
+	struct adding a = {.set = set, .resource = resource, .report = report};
+	struct entry *entry = add(&a, "metadata.name", "r%d/%s/%s", (int)resource->kind, resource->meta.ns, resource->meta.name);
+	char where[512];
+
+	if (!entry)
+		return kt_err_set(err, KT_E_NOMEM, "out of memory");
+	if (entry->count > 1) {
+		kt_report_add(report, KT_COMPLAINT_ERROR, resource->file, kt_resource_line(resource, "metadata.name"),
+		              "metadata.name (%s) is taken: another %s of this name is at %s", resource->meta.name,
+		              kt_kind_name(resource->kind), place(entry, where));
+		return KT_OK;
+	}
+	set->kinds[resource->kind]++;
+	switch (resource->kind) {
+	case KT_RES_ISSUER:
+	case KT_RES_CLUSTER_ISSUER:
+		add_issuer(&a);
+		break;
+	case KT_RES_CERTIFICATE:
+		add_certificate(&a);
+		break;
+	case KT_RES_SECRET:
+		add_owner(&a, "metadata.name", resource->meta.ns, resource->meta.name);
+		break;
+	case KT_RES_TOKEN_ISSUER:
+		entry->local = resource->token_issuer.local != NULL;
+		if (resource->token_issuer.oauth2)
+			ask(&a, "spec.oauth2.auth.clientSecretRef.name", "S%s/%s", resource->meta.ns,
+			    resource->token_issuer.oauth2->auth.client_secret_ref.name);
+		break;
+	case KT_RES_TOKEN:
+		add_token(&a);
+		break;
+	case KT_RES_CONSUMER:
+		add_consumer(&a);
+		break;
+	case KT_RES_AGENT:
+		add_agent(&a);
+		break;
+	case KT_RES_NONE:
+	case KT_RES_COUNT:
+	default:
+		break;
+	}
+	return a.failed ? kt_err_set(err, KT_E_NOMEM, "out of memory") : KT_OK;
+}
+
+/* --- the whole ------------------------------------------------------------------------------------------------------ */
+
+/* The name nearest to that of `wanted` among the keys that differ from it in the last part only. */
+static const char *nearest(const struct kt_set *set, char letter, const char *wanted)
+{
+	const char *name = strrchr(wanted, '/'), *found = NULL, **names;
+	size_t prefix = (size_t)(name + 1 - wanted), count = 0;
+
+	names = kt_calloc(NEAREST_MAX + 1, sizeof(*names));
+	if (!names)
+		return NULL;
+	for (uint32_t i = 0; i < set->bucket_count; i++) {
+		for (const struct entry *entry = set->buckets[i]; entry && count < NEAREST_MAX; entry = entry->next) {
+			if (entry->key[0] == letter && !strncmp(entry->key + 1, wanted + 1, prefix - 1))
+				names[count++] = entry->key + prefix;
+		}
+	}
+	found = kt_nearest(name + 1, names);
+	kt_free(names);
+	return found;
+}
+
+static bool provided(const struct kt_set *set, const char *wanted, bool known_too)
+{
+	char key[KEY_MAX];
+	const struct entry *entry;
+
+	(void)snprintf(key, sizeof(key), "s%s", wanted + 1);
+	entry = find(set, key);
+	if (entry)
+		return known_too || entry->kind == KT_RES_CERTIFICATE || entry->kind == KT_RES_TOKEN;
+	key[0] = 'k';
+	return known_too && find(set, key);
+}
+
+static void complain(struct kt_report *report, enum kt_severity severity, const struct entry *asked, const char *name, const char *problem,
+                     const char *near)
+{
+	char more[48] = "";
+
+	if (asked->count > 1)
+		(void)snprintf(more, sizeof(more), " (asked for %u times)", asked->count);
+	kt_report_add(report, severity, asked->file, asked->line, "%s (%s) %s%s%s%s%s", asked->what, name, problem,
+	              near ? ", did you mean " : "", near ? near : "", near ? "?" : "", more);
+}
+
+static void check_issuer(const struct kt_set *set, const struct entry *asked, struct kt_report *report)
+{
+	const char *name = strrchr(asked->key, '/') + 1;
+	int kind = asked->key[1] - '0';
+	char key[KEY_MAX], problem[128], letter = asked->key[0];
+	const struct entry *issuer;
+
+	(void)snprintf(key, sizeof(key), "r%s", asked->key + 1);
+	issuer = find(set, key);
+	if (letter == 'L' && issuer && !issuer->local)
+		complain(report, KT_COMPLAINT_ERROR, asked, name, "has a meaning only with a local TokenIssuer, this one is oauth2; remove it", NULL);
+	else if (letter == 'A' && issuer && issuer->local)
+		complain(report, KT_COMPLAINT_ERROR, asked, name, "must not be empty: this TokenIssuer is local and writes aud into each token", NULL);
+	if (letter != 'I' || issuer)
+		return;
+	(void)snprintf(problem, sizeof(problem), "names a %s that is not there", kt_kind_name((enum kt_kind)kind));
+	complain(report, KT_COMPLAINT_ERROR, asked, name, problem, nearest(set, 'r', asked->key));
+}
+
+static void check_volume(const struct kt_set *set, const struct entry *volume, struct kt_report *report)
+{
+	char key[KEY_MAX], where[512];
+	char *slash;
+
+	(void)snprintf(key, sizeof(key), "%s", volume->key);
+	while ((slash = strrchr(key, '/')) && slash > key + 1) {
+		const struct entry *outer;
+
+		*slash = '\0';
+		outer = find(set, key);
+		if (outer)
+			kt_report_add(report, KT_COMPLAINT_ERROR, volume->file, volume->line,
+			              "spec.volumes path (%s) lies inside the volume of the Consumer at %s; volumes can't be nested",
+			              volume->key + 1, place(outer, where));
+	}
+}
+
+static void check_entry(const struct kt_set *set, const struct entry *entry, struct kt_report *report)
+{
+	switch (entry->key[0]) {
+	case 'I':
+	case 'L':
+	case 'A':
+		check_issuer(set, entry, report);
+		break;
+	case 'S':
+		if (!provided(set, entry->key, true))
+			complain(report, KT_COMPLAINT_WARNING, entry, strrchr(entry->key, '/') + 1,
+			         "names a secret that nothing here provides; it must come from the store (keyturn secret set) or a mounted folder",
+			         nearest(set, 's', entry->key));
+		break;
+	case 'C':
+		if (!provided(set, entry->key, false))
+			complain(report, KT_COMPLAINT_ERROR, entry, strrchr(entry->key, '/') + 1,
+			         "names a secret that no Certificate and no Token has as its secretName", nearest(set, 's', entry->key));
+		break;
+	case 'v':
+		check_volume(set, entry, report);
+		break;
+	default:
+		break;
+	}
+}
+
+static int compare_complaints(const void *a, const void *b)
+{
+	const struct kt_complaint *x = a, *y = b;
+	int order = strcmp(x->file, y->file);
+
+	return order ? order : x->line < y->line ? -1 : x->line > y->line;
+}
+
+enum kt_code kt_set_check(struct kt_set *set, struct kt_report *report, struct kt_err *err)
+{
+	uint32_t before = report->count;
+
+	(void)err;
+	for (uint32_t i = 0; i < set->bucket_count; i++) {
+		for (const struct entry *entry = set->buckets[i]; entry; entry = entry->next)
+			check_entry(set, entry, report);
+	}
+	/* The table has no order of its own. */
+	if (report->count > before)
+		qsort(report->items + before, report->count - before, sizeof(*report->items), compare_complaints);
+	if (set->listener && !set->http01)
+		kt_report_add(report, KT_COMPLAINT_WARNING, set->listener->file, set->listener->line,
+		              "spec.acme.solvers can't be answered: no Agent has spec.listeners.http01 (such as \":80\"), and no annotation "
+		              "keyturn.dev/http01-webroot names a folder");
+	return KT_OK;
+}
