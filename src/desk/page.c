@@ -38,7 +38,7 @@ struct MHD_Response *kt_desk_status_page(void)
 {
 	struct MHD_Response *response = kt_desk_response("text/html; charset=utf-8",
 	                                                 (struct kt_view){(const char *)html, sizeof(html)}, 0);
-	KT_AUTOBUF struct kt_buf policy;
+	KT_AUTOBUF struct kt_buf policy = {0};
 
 	kt_buf_init(&policy, 1024);
 	if (!response)

@@ -93,7 +93,7 @@ static enum kt_code put_secret(struct kt_session *session, const char *ns, const
                                struct kt_view value, struct kt_err *err)
 {
 	struct kt_keeper *keeper = session->keeper;
-	struct kt_buf sealed KT_AUTOBUF;
+	struct kt_buf sealed KT_AUTOBUF = {0};
 	struct kt_seal_id id = {.table = "secret", .kind = "", .ns = ns, .name = name, .part = key};
 	struct kt_store_secret row = {
 	        .ns = ns, .name = name, .key = key, .source = KT_SECRET_COMMAND, .updated = kt_keeper_now(keeper)};
@@ -156,7 +156,7 @@ void kt_command_secret_set(struct kt_session *session)
 	const char *name = kt_session_arg(session, "name");
 	const char *key = kt_session_arg(session, "key");
 	const char *value = kt_session_arg(session, "value");
-	struct kt_buf bytes KT_AUTOBUF;
+	struct kt_buf bytes KT_AUTOBUF = {0};
 	struct kt_err err;
 
 	kt_err_clear(&err);

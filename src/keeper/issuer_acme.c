@@ -55,7 +55,7 @@ static enum kt_code store_account(struct kt_keeper *keeper, struct kt_issuer_ent
                                   struct kt_err *err)
 {
 	struct kt_secret *der KT_AUTOSECRET = NULL;
-	struct kt_buf sealed KT_AUTOBUF;
+	struct kt_buf sealed KT_AUTOBUF = {0};
 	struct kt_seal_id id = account_seal(entry);
 	struct kt_store_account row = {.issuer = entry->ref,
 	                               .server_url = entry->spec->issuer.acme->server,
@@ -211,8 +211,8 @@ static enum kt_code take_result(struct kt_keeper *keeper, struct kt_flight *flig
                                 struct kt_err *err)
 {
 	struct kt_chain *chain KT_AUTOCHAIN = NULL;
-	struct kt_buf chain_pem KT_AUTOBUF;
-	struct kt_buf root_pem KT_AUTOBUF;
+	struct kt_buf chain_pem KT_AUTOBUF = {0};
+	struct kt_buf root_pem KT_AUTOBUF = {0};
 	const struct kt_cert *leaf;
 	enum kt_code code = kt_pki_chain_parse(pem, &chain, err);
 
@@ -260,9 +260,9 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 
 static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
 {
-	struct kt_buf issuer KT_AUTOBUF;
-	struct kt_buf names KT_AUTOBUF;
-	struct kt_buf csr KT_AUTOBUF;
+	struct kt_buf issuer KT_AUTOBUF = {0};
+	struct kt_buf names KT_AUTOBUF = {0};
+	struct kt_buf csr KT_AUTOBUF = {0};
 	char traceparent[56];
 	const struct kt_certificate_spec *spec = &flight->spec->certificate;
 	struct kt_msg_acme msg = {.account_url = kt_view_str(flight->issuer->account_url),
@@ -326,7 +326,7 @@ void kt_acme_on_sign(struct kt_wire_in *in, void *arg)
 	struct kt_keeper *keeper = arg;
 	const struct kt_msg_acme_sign *ask = in->msg;
 	struct kt_msg_acme_signed answer;
-	struct kt_buf jws KT_AUTOBUF;
+	struct kt_buf jws KT_AUTOBUF = {0};
 	char *nonce KT_AUTOFREE = kt_strndup(ask->nonce.ptr, ask->nonce.len);
 	char *url KT_AUTOFREE = kt_strndup(ask->url.ptr, ask->url.len);
 	struct kt_err err;
@@ -488,7 +488,7 @@ void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 	struct kt_keeper *keeper = arg;
 	const struct kt_msg_challenge *ask = in->msg;
 	struct kt_msg_done done = {0};
-	struct kt_buf body KT_AUTOBUF;
+	struct kt_buf body KT_AUTOBUF = {0};
 	char *token KT_AUTOFREE = kt_strndup(ask->token.ptr, ask->token.len);
 	struct kt_flight *flight;
 	struct kt_err err;

@@ -28,7 +28,7 @@ static void took(struct kt_flight *flight, const struct kt_issued *info)
 static enum kt_code take_leaf(struct kt_flight *flight, struct kt_view der, const char *between, const char *root,
                               struct kt_err *err)
 {
-	struct kt_buf pem KT_AUTOBUF;
+	struct kt_buf pem KT_AUTOBUF = {0};
 	enum kt_code code;
 
 	kt_buf_init(&pem, KT_PKI_CHAIN_BYTES_MAX);
@@ -48,7 +48,7 @@ static enum kt_code take_leaf(struct kt_flight *flight, struct kt_view der, cons
 static enum kt_effect obtain_self_signed(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
 {
 	const struct kt_certificate_spec *spec = &flight->spec->certificate;
-	struct kt_buf der KT_AUTOBUF;
+	struct kt_buf der KT_AUTOBUF = {0};
 	struct kt_spec_request request;
 	struct kt_issued info;
 	kt_ms now = kt_keeper_now(keeper);
@@ -73,8 +73,8 @@ static enum kt_effect obtain_self_signed(struct kt_keeper *keeper, struct kt_fli
 /* Splits the CA's own chain into what a leaf carries along and what goes into ca.crt. */
 static enum kt_code take_ca_chain(struct kt_issuer_entry *entry, const struct kt_chain *chain, struct kt_err *err)
 {
-	struct kt_buf between KT_AUTOBUF;
-	struct kt_buf root KT_AUTOBUF;
+	struct kt_buf between KT_AUTOBUF = {0};
+	struct kt_buf root KT_AUTOBUF = {0};
 	enum kt_code code = KT_OK;
 	size_t i;
 
@@ -159,7 +159,7 @@ static enum kt_effect obtain_ca(struct kt_keeper *keeper, struct kt_flight *flig
 {
 	const struct kt_certificate_spec *spec = &flight->spec->certificate;
 	struct kt_issuer_entry *entry = flight->issuer;
-	struct kt_buf der KT_AUTOBUF;
+	struct kt_buf der KT_AUTOBUF = {0};
 	struct kt_spec_request request = {0};
 	struct kt_issued info;
 	kt_ms now = kt_keeper_now(keeper);

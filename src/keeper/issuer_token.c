@@ -183,8 +183,8 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 
 static enum kt_effect obtain_oauth2(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
 {
-	struct kt_buf issuer KT_AUTOBUF;
-	struct kt_buf request KT_AUTOBUF;
+	struct kt_buf issuer KT_AUTOBUF = {0};
+	struct kt_buf request KT_AUTOBUF = {0};
 	char traceparent[56];
 	struct kt_msg_mint msg = {0};
 	enum kt_code code;
@@ -244,7 +244,7 @@ void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg)
 static enum kt_code extra_claims(const struct kt_token_spec *spec, const char *client_id, json_t **ret,
                                  struct kt_err *err)
 {
-	struct kt_buf scope KT_AUTOBUF;
+	struct kt_buf scope KT_AUTOBUF = {0};
 	json_t *extra = json_object();
 	uint32_t i;
 	int bad = extra == NULL ? -1 : 0;

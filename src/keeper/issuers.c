@@ -189,7 +189,7 @@ out:
 
 static enum kt_code from_file(const char *path, struct kt_secret **ret, struct kt_err *err)
 {
-	struct kt_buf buf KT_AUTOBUF;
+	struct kt_buf buf KT_AUTOBUF = {0};
 	enum kt_code code;
 
 	kt_buf_init(&buf, SECRET_MAX);

@@ -66,8 +66,8 @@ static enum kt_code add_key(struct kt_keeper *keeper, struct kt_issuer_entry *en
 	bool rsa = entry->spec->token_issuer.local->algorithm == KT_TOKEN_RS256;
 	struct kt_key *key KT_AUTOKEY = NULL;
 	struct kt_secret *der KT_AUTOSECRET = NULL;
-	struct kt_buf sealed KT_AUTOBUF;
-	struct kt_buf jwk KT_AUTOBUF;
+	struct kt_buf sealed KT_AUTOBUF = {0};
+	struct kt_buf jwk KT_AUTOBUF = {0};
 	char kid[KT_JOSE_THUMBPRINT];
 	struct kt_store_issuer_key row = {.issuer = entry->ref,
 	                                  .kid = kid,
@@ -290,7 +290,7 @@ static void url_path(const char *url, char *out, size_t size)
 static void metadata(const struct kt_local_issuer *local, struct kt_buf *out)
 {
 	size_t len = strlen(local->issuer_url);
-	struct kt_buf uri KT_AUTOBUF;
+	struct kt_buf uri KT_AUTOBUF = {0};
 
 	kt_buf_init(&uri, 4096);
 	kt_buf_add(&uri, local->issuer_url, len > 0 && local->issuer_url[len - 1] == '/' ? len - 1 : len);
@@ -352,9 +352,9 @@ enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *e
 {
 	const struct kt_local_issuer *local = entry->spec->token_issuer.local;
 	const struct kt_publish_jwks *publish = &local->publish_jwks;
-	struct kt_buf keys KT_AUTOBUF;
-	struct kt_buf jwks KT_AUTOBUF;
-	struct kt_buf meta KT_AUTOBUF;
+	struct kt_buf keys KT_AUTOBUF = {0};
+	struct kt_buf jwks KT_AUTOBUF = {0};
+	struct kt_buf meta KT_AUTOBUF = {0};
 	struct key_list list = {.now = kt_keeper_now(keeper), .jwks = &keys};
 	char base[256];
 	enum kt_code code;

@@ -93,7 +93,7 @@ static void collect_links(const struct kt_resource *resource, struct links *link
 static enum kt_code load_secret(struct load *load, const struct kt_resource *resource, struct kt_err *err)
 {
 	const struct kt_secret_items *data = &resource->secret.data;
-	struct kt_buf sealed KT_AUTOBUF;
+	struct kt_buf sealed KT_AUTOBUF = {0};
 	uint32_t i;
 
 	kt_buf_init(&sealed, KT_MANIFEST_DOC_MAX);

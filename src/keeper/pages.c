@@ -176,7 +176,7 @@ enum kt_code kt_pages_status_json(struct kt_keeper *keeper, struct kt_buf *out, 
 	struct rows rows = {keeper, json_array(), 0};
 	struct kt_store_page page = {.limit = 10000};
 	struct kt_audit_query query = {.newest_first = true, .limit = EVENTS_MAX};
-	struct kt_buf why KT_AUTOBUF;
+	struct kt_buf why KT_AUTOBUF = {0};
 	json_t *events = json_array();
 	json_t *status KT_AUTOJSON = NULL;
 	enum kt_code code = kt_store_cred_page(keeper->store, &page, add_row, &rows, err);
@@ -199,7 +199,7 @@ void kt_pages_serve(struct kt_wire_in *in, void *arg)
 	struct kt_keeper *keeper = arg;
 	const struct kt_msg_page *ask = in->msg;
 	struct kt_msg_page_given given = {.status = 200, .content_type = KT_VIEW_LIT("text/plain; charset=utf-8")};
-	struct kt_buf body KT_AUTOBUF;
+	struct kt_buf body KT_AUTOBUF = {0};
 	struct kt_err err;
 
 	kt_err_clear(&err);

@@ -102,7 +102,7 @@ static void on_notified(const struct kt_err *why, enum kt_msg_type type, void *m
 
 static enum kt_code notify_http(struct kt_task_run *run, const struct kt_notify_http *http, struct kt_err *err)
 {
-	struct kt_buf body KT_AUTOBUF;
+	struct kt_buf body KT_AUTOBUF = {0};
 	char traceparent[56];
 	char when[32];
 	struct kt_msg_http msg = {.method = KT_VIEW_LIT("POST"),

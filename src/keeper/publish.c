@@ -330,7 +330,7 @@ static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consu
                                  const struct rendered *own, uid_t uid, gid_t gid, struct kt_err *err)
 {
 	struct rendered others[16];
-	struct kt_fileset files KT_AUTOFILESET;
+	struct kt_fileset files KT_AUTOFILESET = {0};
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 	struct kt_volume_policy policy = consumer_policy(volume, uid, gid);
 	size_t used = 0;

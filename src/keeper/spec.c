@@ -111,7 +111,7 @@ void kt_spec_request_finish(struct kt_spec_request *request)
 
 static enum kt_code read_zone(const char *name, struct kt_plan_zone **ret, struct kt_err *err)
 {
-	struct kt_buf buf KT_AUTOBUF;
+	struct kt_buf buf KT_AUTOBUF = {0};
 	char path[512];
 	enum kt_code code;
 
@@ -191,7 +191,7 @@ void kt_spec_policy_finish(struct kt_spec_policy *policy)
 
 enum kt_code kt_spec_request_key(const struct kt_resource *spec, char out[65], struct kt_err *err)
 {
-	struct kt_buf buf KT_AUTOBUF;
+	struct kt_buf buf KT_AUTOBUF = {0};
 	enum kt_code code;
 
 	out[0] = '\0';

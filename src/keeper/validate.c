@@ -71,7 +71,7 @@ static void on_hooked(const struct kt_err *why, enum kt_msg_type type, void *msg
 static enum kt_code run_hook(struct kt_flight *flight, const struct kt_resource *consumer, struct kt_err *err)
 {
 	struct kt_keeper *keeper = flight->keeper;
-	struct kt_buf binds KT_AUTOBUF;
+	struct kt_buf binds KT_AUTOBUF = {0};
 	char resource[600];
 	char secret_dir[4096];
 	char traceparent[56];

@@ -35,7 +35,7 @@ static void add_path(struct kt_buf *out, const struct kt_path *path)
 __attribute__((format(printf, 5, 0))) static void vcomplain(struct kt_decoder *d, enum kt_severity severity, const struct kt_node *node, const char *name,
                       const char *fmt, va_list args)
 {
-	KT_AUTOBUF struct kt_buf text;
+	KT_AUTOBUF struct kt_buf text = {0};
 	char what[512];
 	const struct kt_node *at = node && name ? kt_node_find(node, name) : node;
 
@@ -256,7 +256,7 @@ static void read_enum(struct kt_decoder *d, const struct kt_field *field, const 
 /* Base64 with white space, as folded YAML leaves it; fills ptr and len. */
 static bool read_base64(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node, struct kt_bytes *out)
 {
-	KT_AUTOBUF struct kt_buf packed, raw;
+	KT_AUTOBUF struct kt_buf packed = {0}, raw = {0};
 	bool good;
 
 	kt_buf_init(&packed, (size_t)BYTES_MAX * 2);

@@ -23,7 +23,7 @@ static enum kt_code write_kind(const char *root, enum kt_kind kind, struct kt_er
 	KT_AUTOFREE char *data = kt_asprintf("%s/data", root), *docs = kt_asprintf("%s/docs/reference", root);
 	KT_AUTOFREE char *schema = kt_asprintf("%s.schema.json", kt_manifest_doc_file(kind));
 	KT_AUTOFREE char *page = kt_asprintf("%s.md", kt_manifest_doc_file(kind));
-	KT_AUTOBUF struct kt_buf text;
+	KT_AUTOBUF struct kt_buf text = {0};
 	enum kt_code code;
 
 	kt_buf_init(&text, 1 << 20);

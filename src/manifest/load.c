@@ -127,7 +127,7 @@ static void complain(struct loading *l, const char *path, const char *what)
 
 static enum kt_code load_file(struct loading *l, const char *path, struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf content;
+	KT_AUTOBUF struct kt_buf content = {0};
 	struct kt_err why = {0};
 	enum kt_code code;
 

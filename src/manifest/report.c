@@ -32,7 +32,7 @@ static uint32_t kept(const struct kt_report *report, enum kt_severity severity)
 /* Escapes control characters; keeps UTF-8. */
 static char *printable(const char *text)
 {
-	KT_AUTOBUF struct kt_buf out;
+	KT_AUTOBUF struct kt_buf out = {0};
 
 	kt_buf_init(&out, 4096);
 	for (const char *at = text; *at; at++) {
@@ -121,7 +121,7 @@ void kt_report_format(const struct kt_report *report, bool with_warnings, struct
 
 enum kt_code kt_report_check(const struct kt_report *report, struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf text;
+	KT_AUTOBUF struct kt_buf text = {0};
 
 	if (report->nomem)
 		return kt_err_set(err, KT_E_NOMEM, "out of memory while reading manifests");

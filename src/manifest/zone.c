@@ -276,7 +276,7 @@ static bool name_plausible(const char *name)
 
 static enum kt_code load(const char *name, struct kt_zone **ret, struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf file;
+	KT_AUTOBUF struct kt_buf file = {0};
 	KT_AUTOFREE char *path = kt_asprintf("%s/%s", folder, name);
 	struct kt_zone *zone = kt_calloc(1, sizeof(*zone));
 	enum kt_code code;

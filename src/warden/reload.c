@@ -238,7 +238,7 @@ static void leave(struct kt_buf *list, const char *name, const char *address, in
 
 void kt_warden_exec(struct kt_warden *warden)
 {
-	struct kt_buf list KT_AUTOBUF;
+	struct kt_buf list KT_AUTOBUF = {0};
 
 	kt_buf_init(&list, 16384);
 	if (warden->control_fd >= 0) {

@@ -190,7 +190,7 @@ static enum kt_code send_setup(struct kt_warden_room *room, const struct kt_ids 
 	                           .state_dir = kt_view_str(current->state_dir),
 	                           .secrets_dir = kt_view_str(current->secrets_dir),
 	                           .socket_path = kt_view_str(current->socket_path)};
-	struct kt_buf lines KT_AUTOBUF;
+	struct kt_buf lines KT_AUTOBUF = {0};
 	int fds[KT_LISTENERS_MAX];
 	unsigned fd_count = 0;
 	enum kt_code code = KT_OK;

@@ -394,7 +394,7 @@ static enum kt_code find_places(struct kt_generation *generation, const struct k
 
 static enum kt_code make_settings(struct kt_generation *generation, struct kt_err *err)
 {
-	struct kt_buf json KT_AUTOBUF;
+	struct kt_buf json KT_AUTOBUF = {0};
 	enum kt_code code;
 
 	kt_buf_init(&json, KT_DOC_MAX);

@@ -340,7 +340,7 @@ static void flush(struct kt_wire *wire)
 static enum kt_code out_create(const struct kt_frame *frame, const void *msg, const int *fds, unsigned fd_count,
 			       struct out **ret, struct kt_err *err)
 {
-	struct kt_buf buf KT_AUTOBUF;
+	struct kt_buf buf KT_AUTOBUF = {0};
 	struct out *out;
 	enum kt_code code;
 

@@ -78,7 +78,7 @@ enum kt_code kt_audit_each(struct kt_store *store, const struct kt_audit_query *
                            struct kt_err *err)
 {
 	KT_AUTOQUERY struct kt_query rows = {0};
-	KT_AUTOBUF struct kt_buf out;
+	KT_AUTOBUF struct kt_buf out = {0};
 	unsigned left = query->limit != 0 ? query->limit : 1000;
 	bool row;
 

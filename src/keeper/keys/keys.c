@@ -174,7 +174,7 @@ unsigned kt_keys_version(const struct kt_keys *keys)
 /* Writes the check value in the caller's transaction. */
 static enum kt_code put_check(struct kt_store *store, const struct kt_keys *keys, struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf blob;
+	KT_AUTOBUF struct kt_buf blob = {0};
 
 	kt_buf_init(&blob, 256);
 	enum kt_code code = kt_keys_seal(keys, &check_id, KT_VIEW_LIT(check_text), &blob, err);
@@ -191,7 +191,7 @@ static uint8_t check_version(const struct kt_buf *blob)
 static enum kt_code check(struct kt_store *store, const struct kt_secret *master, struct kt_keys **ret,
                           struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf blob;
+	KT_AUTOBUF struct kt_buf blob = {0};
 	KT_AUTOSECRET struct kt_secret *plain = NULL;
 
 	*ret = NULL;

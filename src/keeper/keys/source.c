@@ -19,7 +19,7 @@ enum { FILE_MAX = 4096 };
 
 enum kt_code kt_keys_parse(struct kt_view text, struct kt_secret **ret, struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf bytes;
+	KT_AUTOBUF struct kt_buf bytes = {0};
 	struct kt_view hex = text;
 
 	*ret = NULL;
@@ -37,7 +37,7 @@ enum kt_code kt_keys_parse(struct kt_view text, struct kt_secret **ret, struct k
 
 enum kt_code kt_keys_from_systemd(struct kt_secret **ret, struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf text;
+	KT_AUTOBUF struct kt_buf text = {0};
 	const char *dir = getenv("CREDENTIALS_DIRECTORY");
 
 	*ret = NULL;
@@ -104,7 +104,7 @@ static enum kt_code key_file_init(struct key_file *file, struct kt_store *store,
 static enum kt_code read_key(const struct key_file *file, const char *name, struct kt_secret **ret,
                              struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf text;
+	KT_AUTOBUF struct kt_buf text = {0};
 	struct stat st;
 	KT_AUTOCLOSE int fd = openat(file->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK);
 
@@ -131,7 +131,7 @@ static enum kt_code read_key(const struct key_file *file, const char *name, stru
 static enum kt_code write_key(const struct key_file *file, const char *name, struct kt_secret **ret,
                               struct kt_err *err)
 {
-	KT_AUTOBUF struct kt_buf text;
+	KT_AUTOBUF struct kt_buf text = {0};
 	enum kt_code code = kt_secret_alloc(KT_KEYS_MASTER_LEN, ret, err);
 
 	kt_buf_init(&text, 2 * KT_KEYS_MASTER_LEN + 1);
