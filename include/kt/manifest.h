@@ -16,7 +16,7 @@
 #define KT_MANIFEST_DOC_MAX   ((size_t)1 << 20)  /* bytes of one document */
 #define KT_MANIFEST_DEPTH_MAX 32u
 #define KT_MANIFEST_NODES_MAX 100000u /* nodes of one document (a long kind: List) */
-#define KT_MANIFEST_NAMES_MAX 1000u  /* dnsNames, uris, … of one Certificate; items of any other list: 1,000 too */
+#define KT_MANIFEST_NAMES_MAX 1000u   /* dnsNames, uris, … of one Certificate; items of any other list: 1,000 too */
 
 /* --- kinds ------------------------------------------------------------------------------------------------------ */
 
@@ -26,7 +26,8 @@ enum kt_kind kt_kind_from_name(const char *name);   /* exact, or any case ("cert
 /* False for ClusterIssuer and Agent. */
 bool kt_kind_namespaced(enum kt_kind kind);
 
-/* --- complaints ---------------------------------------------------------------------------------------------------- */
+/* --- complaints ----------------------------------------------------------------------------------------------------
+ */
 
 enum kt_severity { KT_COMPLAINT_ERROR = 0, KT_COMPLAINT_WARNING };
 
@@ -51,14 +52,15 @@ struct kt_report {
 void kt_report_init(struct kt_report *report);
 void kt_report_finish(struct kt_report *report);
 /* Adds "file:line: text". Control characters are escaped, the text is cut at 1 KiB. */
-void kt_report_add(struct kt_report *report, enum kt_severity severity, const char *file, uint32_t line, const char *fmt,
-                   ...) __attribute__((format(printf, 5, 6)));
+void kt_report_add(struct kt_report *report, enum kt_severity severity, const char *file, uint32_t line,
+		   const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* One line a complaint, "file:line: text" (warnings: "file:line: warning: text"), and what was left out. */
 void kt_report_format(const struct kt_report *report, bool with_warnings, struct kt_buf *out);
 /* KT_OK when there is no error; else KT_E_INVALID (or KT_E_NOMEM) with the first complaint and the number of others. */
 enum kt_code kt_report_check(const struct kt_report *report, struct kt_err *err);
 
-/* --- reading ---------------------------------------------------------------------------------------------------------- */
+/* --- reading
+ * ---------------------------------------------------------------------------------------------------------- */
 
 /*
  * Takes one good resource; owns it from here (kt_resource_destroy), also when it returns an error, which ends the
@@ -68,11 +70,12 @@ typedef enum kt_code kt_manifest_fn(void *arg, struct kt_resource *resource, str
 
 /*
  * Reads all documents of one file (YAML, JSON, kind: List). Wrong documents go into the report, good ones to
- * on_resource, in order. Never crashes, never blocks, takes bounded memory for any bytes. Pure: the checks that look at this machine are in
- * kt_manifest_check_host. KT_OK even when there are complaints; otherwise KT_E_NOMEM or what the callback returned.
+ * on_resource, in order. Never crashes, never blocks, takes bounded memory for any bytes. Pure, but for time zones,
+ * which are looked up in zoneinfo; the checks that look at this machine are in kt_manifest_check_host. KT_OK even when
+ * there are complaints; otherwise KT_E_NOMEM or what the callback returned.
  */
 enum kt_code kt_manifest_read(struct kt_view text, const char *file, kt_manifest_fn *on_resource, void *arg,
-                              struct kt_report *report, struct kt_err *err);
+			      struct kt_report *report, struct kt_err *err);
 
 /* The line of a field as written ("spec.dnsNames[2]"), or of the nearest parent that is there. */
 uint32_t kt_resource_line(const struct kt_resource *resource, const char *path);
@@ -83,7 +86,8 @@ uint32_t kt_resource_line(const struct kt_resource *resource, const char *path);
  */
 void kt_manifest_check_host(const struct kt_resource *resource, uid_t uid, struct kt_report *report);
 
-/* --- files and the bundle ------------------------------------------------------------------------------------------------ */
+/* --- files and the bundle
+ * ------------------------------------------------------------------------------------------------ */
 
 /*
  * A bundle is the bytes of all manifest files in one piece, for handing from room to room:
@@ -93,8 +97,8 @@ void kt_bundle_begin(struct kt_buf *bundle);
 void kt_bundle_add(struct kt_buf *bundle, const char *path, struct kt_view content);
 /* One entry after another: *offset starts at 0. KT_OK, KT_E_NOTFOUND at the end, KT_E_CORRUPT. Views are borrowed;
  * path is NUL-terminated in the bundle (the NUL is not counted). */
-enum kt_code kt_bundle_next(struct kt_view bundle, size_t *offset, struct kt_view *ret_path, struct kt_view *ret_content,
-                            struct kt_err *err);
+enum kt_code kt_bundle_next(struct kt_view bundle, size_t *offset, struct kt_view *ret_path,
+			    struct kt_view *ret_content, struct kt_err *err);
 
 struct kt_load_options {
 	bool check_trust;   /* refuse files that others than root or uid may write, and folders above them */
@@ -104,18 +108,19 @@ struct kt_load_options {
 
 /*
  * Puts every manifest file of the paths into the bundle (initialised by the caller with its maximum): files as named,
- * of folders the *.yaml, *.yml and *.json in order of their names, one level deep, no dot files. Files that can't be read or trusted
- * are complaints; KT_OK even so.
+ * of folders the *.yaml, *.yml and *.json in order of their names, one level deep, no dot files. Files that can't be
+ * read or trusted are complaints; KT_OK even so.
  */
 enum kt_code kt_manifest_load_paths(const char *const *paths, size_t count, const struct kt_load_options *options,
-                                    struct kt_buf *bundle, struct kt_report *report, struct kt_err *err);
+				    struct kt_buf *bundle, struct kt_report *report, struct kt_err *err);
 
 /* kt_manifest_read for every file of a bundle, with kt_set's checks of the whole. set may be NULL. */
 struct kt_set;
 enum kt_code kt_manifest_read_bundle(struct kt_view bundle, struct kt_set *set, kt_manifest_fn *on_resource, void *arg,
-                                     struct kt_report *report, struct kt_err *err);
+				     struct kt_report *report, struct kt_err *err);
 
-/* --- the whole set ----------------------------------------------------------------------------------------------------------- */
+/* --- the whole set
+ * ----------------------------------------------------------------------------------------------------------- */
 
 /*
  * Checks across resources: duplicates, one owner per secretName, dangling references (with the nearest name), Consumers
@@ -127,12 +132,13 @@ void kt_set_destroy(struct kt_set *set); /* NULL is accepted */
 enum kt_code kt_set_know_secret(struct kt_set *set, const char *ns, const char *name, struct kt_err *err);
 /* Inside the callback of kt_manifest_read, for exact lines. */
 enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, struct kt_report *report,
-                        struct kt_err *err);
+			struct kt_err *err);
 /* After the last one: what only the whole shows. A secret that nobody provides is a warning (it may come later). */
 enum kt_code kt_set_check(struct kt_set *set, struct kt_report *report, struct kt_err *err);
 uint32_t kt_set_count(const struct kt_set *set, enum kt_kind kind); /* KT_RES_NONE: all */
 
-/* --- stored form --------------------------------------------------------------------------------------------------------------- */
+/* --- stored form
+ * --------------------------------------------------------------------------------------------------------------- */
 
 /*
  * {"metadata":{…},"spec":{…}} with sorted keys, defaults not written: equal resources give equal bytes. Appends to out.
@@ -140,20 +146,22 @@ uint32_t kt_set_count(const struct kt_set *set, enum kt_kind kind); /* KT_RES_NO
  */
 enum kt_code kt_resource_to_json(const struct kt_resource *resource, struct kt_buf *out, struct kt_err *err);
 /* The inverse, for JSON that kt_resource_to_json wrote (other JSON: KT_E_CORRUPT). KT_E_UNSUPPORTED for a Secret. */
-enum kt_code kt_resource_from_json(enum kt_kind kind, struct kt_view json, struct kt_resource **ret, struct kt_err *err);
+enum kt_code kt_resource_from_json(enum kt_kind kind, struct kt_view json, struct kt_resource **ret,
+				   struct kt_err *err);
 /* A resource with all defaults and the given name: for settings where no Agent is given. */
 enum kt_code kt_resource_default(enum kt_kind kind, const char *ns, const char *name, struct kt_resource **ret,
-                                 struct kt_err *err);
+				 struct kt_err *err);
 
 /*
- * A canonical text of exactly the fields that make a new credential necessary when they change: for a Certificate names, subject,
- * duration, usages, isCA, issuerRef, key algorithm and size and so on, not renewBefore, rotationPolicy, encoding,
- * revisionHistoryLimit, outputs or keystores. The same for a Token. Appends to out; compare a hash of it.
+ * A canonical text of exactly the fields that make a new credential necessary when they change: for a Certificate
+ * names, subject, duration, usages, isCA, issuerRef, key algorithm and size and so on, not renewBefore, rotationPolicy,
+ * encoding, revisionHistoryLimit, outputs or keystores. The same for a Token. Appends to out; compare a hash of it.
  */
 void kt_certificate_request_key(const struct kt_certificate_spec *certificate, struct kt_buf *out);
 void kt_token_request_key(const struct kt_token_spec *token, struct kt_buf *out);
 
-/* --- helpers on typed resources --------------------------------------------------------------------------------------------------- */
+/* --- helpers on typed resources
+ * --------------------------------------------------------------------------------------------------- */
 
 /* Where the solver for a DNS name stands in spec.acme.solvers (cert-manager's order: most specific selector), or -1. */
 int kt_acme_solver_for(const struct kt_acme *acme, const struct kt_pairs *labels, const char *dns_name);

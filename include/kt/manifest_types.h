@@ -91,11 +91,16 @@ enum kt_sigalg {
 };
 enum kt_renewal_policy { KT_RENEWAL_RENEW_BEFORE = 0, KT_RENEWAL_DISABLED };
 enum kt_output_format { KT_OUTPUT_COMBINED_PEM = 0, KT_OUTPUT_DER };
-enum kt_keystore_profile { KT_KEYSTORE_LEGACY_RC2 = 0, KT_KEYSTORE_LEGACY_DES, KT_KEYSTORE_MODERN2023, KT_KEYSTORE_MODERN2026 };
+enum kt_keystore_profile {
+	KT_KEYSTORE_LEGACY_RC2 = 0,
+	KT_KEYSTORE_LEGACY_DES,
+	KT_KEYSTORE_MODERN2023,
+	KT_KEYSTORE_MODERN2026
+};
 
 /*
- * spec.usages as bits, the same as KT_USAGE_... of pki.h. "signing" is another name of "digital signature" and "s/mime" of
- * "email protection", as in cert-manager. Bits below KT_CERT_ANY are keyUsage, the rest extendedKeyUsage.
+ * spec.usages as bits, the same as KT_USAGE_... of pki.h. "signing" is another name of "digital signature" and "s/mime"
+ * of "email protection", as in cert-manager. Bits below KT_CERT_ANY are keyUsage, the rest extendedKeyUsage.
  */
 enum kt_cert_usage {
 	KT_CERT_DIGITAL_SIGNATURE = 1 << 0,
@@ -176,7 +181,7 @@ struct kt_keystores {
 struct kt_output_formats {
 	struct kt_additional_output {
 		enum kt_output_format type;
-	} *items;
+	} * items;
 	uint32_t count;
 };
 
@@ -220,8 +225,8 @@ struct kt_certificate_spec {
 	struct kt_renewal renewal;
 	struct kt_private_key private_key;
 	enum kt_sigalg signature_algorithm; /* of the request and, for a CA issuer, never of the CA's signature */
-	uint32_t usages;                    /* enum kt_cert_usage bits; digital signature + key encipherment when absent */
-	bool encode_usages_in_request;      /* true when absent */
+	uint32_t usages;               /* enum kt_cert_usage bits; digital signature + key encipherment when absent */
+	bool encode_usages_in_request; /* true when absent */
 	bool is_ca;
 	struct kt_name_constraints *name_constraints;
 	struct kt_keystores keystores;
@@ -299,7 +304,7 @@ struct kt_secret_items {
 };
 
 struct kt_secret_spec {
-	const char *type; /* "Opaque" when absent */
+	const char *type;            /* "Opaque" when absent */
 	struct kt_secret_items data; /* stringData and data merged (stringData wins), in order of the keys */
 };
 
@@ -388,7 +393,7 @@ struct kt_consumer_volume_items {
 
 struct kt_consumer_volume_source {
 	struct kt_consumer_volume_source_secret {
-		const char *name;             /* secretName of a Certificate or Token in the Consumer's namespace */
+		const char *name; /* secretName of a Certificate or Token in the Consumer's namespace */
 		struct kt_consumer_volume_items items; /* none: every file under its own name */
 	} secret;
 };
@@ -416,7 +421,7 @@ struct kt_exec {
 	struct kt_strings argv; /* argv[0] absolute; no shell */
 	const char *user;       /* NULL: the agent's own; root only when it says root */
 	const char *group;
-	kt_ms timeout; /* 30 s when absent */
+	kt_ms timeout;       /* 30 s when absent */
 	struct kt_pairs env; /* on top of the documented fixed environment */
 };
 
@@ -437,7 +442,7 @@ struct kt_notify_signal {
 	struct kt_process_match {
 		const char *executable; /* absolute path */
 		const char *cgroup;     /* path below /sys/fs/cgroup; NULL: any */
-	} *process;
+	} * process;
 };
 
 enum kt_systemd_action { KT_SYSTEMD_RELOAD = 0, KT_SYSTEMD_RESTART, KT_SYSTEMD_RELOAD_OR_RESTART };
@@ -496,7 +501,7 @@ struct kt_observed {
 
 struct kt_accepted_http {
 	const char *url;
-	int64_t expect_status; /* 0 when absent: any 2xx */
+	int64_t expect_status;     /* 0 when absent: any 2xx */
 	const char *header_name;   /* "Authorization" when absent */
 	const char *header_prefix; /* "Bearer " when absent and header_name is Authorization, else "" */
 	struct kt_bytes ca_bundle;
@@ -537,7 +542,8 @@ struct kt_consumer_spec {
 	struct kt_rollout rollout;
 };
 
-/* --- Agent: the settings ------------------------------------------------------------------------------------------- */
+/* --- Agent: the settings -------------------------------------------------------------------------------------------
+ */
 
 /* "host:port", ":port" or "unix:/path"; NULL: not listened on. */
 struct kt_listeners {
@@ -591,7 +597,8 @@ struct kt_agent_spec {
 	struct kt_control control;
 };
 
-/* --- one resource ----------------------------------------------------------------------------------------------------- */
+/* --- one resource
+ * ----------------------------------------------------------------------------------------------------- */
 
 struct kt_arena;
 struct kt_node;

@@ -10,7 +10,8 @@
 #define DAY        ((int64_t)86400)
 #define DAYS_AHEAD 1830 /* five years: 29 February comes round in it */
 
-static const char *const month_names[] = {"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC", NULL};
+static const char *const month_names[] = {"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL",
+					  "AUG", "SEP", "OCT", "NOV", "DEC", NULL};
 static const char *const day_names[] = {"SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", NULL};
 
 struct part {
@@ -20,11 +21,11 @@ struct part {
 };
 
 static const struct part parts[5] = {
-        {0, 59, NULL, "has a wrong first field: minutes are 0-59"},
-        {0, 23, NULL, "has a wrong second field: hours are 0-23"},
-        {1, 31, NULL, "has a wrong third field: days of the month are 1-31"},
-        {1, 12, month_names, "has a wrong fourth field: months are 1-12 or JAN-DEC"},
-        {0, 7, day_names, "has a wrong fifth field: days of the week are 0-7 or SUN-SAT"},
+	{0, 59, NULL, "has a wrong first field: minutes are 0-59"},
+	{0, 23, NULL, "has a wrong second field: hours are 0-23"},
+	{1, 31, NULL, "has a wrong third field: days of the month are 1-31"},
+	{1, 12, month_names, "has a wrong fourth field: months are 1-12 or JAN-DEC"},
+	{0, 7, day_names, "has a wrong fifth field: days of the week are 0-7 or SUN-SAT"},
 };
 
 static bool number(const char **at, const struct part *part, unsigned *ret)
@@ -100,8 +101,9 @@ static const char *expand(const char *text)
 {
 	static const struct {
 		const char *name, *cron;
-	} words[] = {{"@hourly", "0 * * * *"},    {"@daily", "0 0 * * *"},  {"@midnight", "0 0 * * *"}, {"@weekly", "0 0 * * 0"},
-	             {"@monthly", "0 0 1 * *"}, {"@yearly", "0 0 1 1 *"}, {"@annually", "0 0 1 1 *"}};
+	} words[] = {{"@hourly", "0 * * * *"},  {"@daily", "0 0 * * *"},   {"@midnight", "0 0 * * *"},
+		     {"@weekly", "0 0 * * 0"},  {"@monthly", "0 0 1 * *"}, {"@yearly", "0 0 1 1 *"},
+		     {"@annually", "0 0 1 1 *"}};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (!strcmp(words[i].name, text))
@@ -129,13 +131,13 @@ const char *kt_cron_parse(const char *text, struct kt_cron *cron)
 	if (*at)
 		return "must have five fields: minute, hour, day of the month, month, day of the week";
 	*cron = (struct kt_cron){
-	        .minutes = bits[0],
-	        .hours = (uint32_t)bits[1],
-	        .days = (uint32_t)bits[2],
-	        .months = (uint32_t)bits[3],
-	        .weekdays = (uint32_t)((bits[4] | bits[4] >> 7) & 0x7f), /* 7 is Sunday too */
-	        .any_day = star[2],
-	        .any_weekday = star[4],
+		.minutes = bits[0],
+		.hours = (uint32_t)bits[1],
+		.days = (uint32_t)bits[2],
+		.months = (uint32_t)bits[3],
+		.weekdays = (uint32_t)((bits[4] | bits[4] >> 7) & 0x7f), /* 7 is Sunday too */
+		.any_day = star[2],
+		.any_weekday = star[4],
 	};
 	return NULL;
 }
@@ -227,7 +229,8 @@ int64_t kt_cron_next(const struct kt_cron *cron, const struct kt_zone *zone, int
 	return INT64_MAX;
 }
 
-/* --- windows -------------------------------------------------------------------------------------------------------- */
+/* --- windows --------------------------------------------------------------------------------------------------------
+ */
 
 enum kt_code kt_windows_prepare(const struct kt_windows *windows, struct kt_err *err)
 {
@@ -256,7 +259,8 @@ enum kt_code kt_windows_next(const struct kt_windows *windows, kt_ms now, kt_ms 
 			return kt_err_set(err, KT_E_INVALID, "cron (%s) %s", window->cron, problem);
 		if (code != KT_OK)
 			return code;
-		/* A firing in (now - length, now] means that the window is open; else the first one after now is next. */
+		/* A firing in (now - length, now] means that the window is open; else the first one after now is next.
+		 */
 		fires = kt_cron_next(&cron, zone, floor_div(now - window->window_duration, 1000) + 1);
 		if (fires > KT_TIME_MAX / 1000)
 			continue;

@@ -8,10 +8,10 @@
 #include "kt/text.h"
 #include "manifest/field.h"
 
-#define STRING_MAX  ((int64_t)8192)
-#define BYTES_MAX   ((int64_t)(512 * 1024))
-#define SHOWN_MAX   64 /* bytes of a value in a complaint */
-#define TABLE_MAX   64 /* rows of a table */
+#define STRING_MAX ((int64_t)8192)
+#define BYTES_MAX  ((int64_t)(512 * 1024))
+#define SHOWN_MAX  64 /* bytes of a value in a complaint */
+#define TABLE_MAX  64 /* rows of a table */
 
 /* The layout of every {items, count}. */
 struct any_list {
@@ -32,8 +32,9 @@ static void add_path(struct kt_buf *out, const struct kt_path *path)
 		kt_buf_addf(out, "[%u]", path->index);
 }
 
-__attribute__((format(printf, 5, 0))) static void vcomplain(struct kt_decoder *d, enum kt_severity severity, const struct kt_node *node, const char *name,
-                      const char *fmt, va_list args)
+__attribute__((format(printf, 5, 0))) static void vcomplain(struct kt_decoder *d, enum kt_severity severity,
+							    const struct kt_node *node, const char *name,
+							    const char *fmt, va_list args)
 {
 	KT_AUTOBUF struct kt_buf text = {0};
 	char what[512];
@@ -48,7 +49,7 @@ __attribute__((format(printf, 5, 0))) static void vcomplain(struct kt_decoder *d
 	if (severity == KT_COMPLAINT_ERROR)
 		d->errors++;
 	kt_report_add(d->report, severity, d->file, at ? at->line : d->line, "%s%s%s", text.len ? text.ptr : "",
-	              text.len ? " " : "", what);
+		      text.len ? " " : "", what);
 }
 
 void kt_complain(struct kt_decoder *d, const struct kt_node *node, const char *name, const char *fmt, ...)
@@ -75,18 +76,21 @@ static void bad_value(struct kt_decoder *d, const struct kt_field *field, const 
 	bool shown = !(field->flags & KT_F_QUIET) && node->text && node->type != KT_NODE_NULL;
 
 	if (shown)
-		kt_complain(d, node, NULL, "(%.*s%s) %s", SHOWN_MAX, node->text, node->len > SHOWN_MAX ? "..." : "", what);
+		kt_complain(d, node, NULL, "(%.*s%s) %s", SHOWN_MAX, node->text, node->len > SHOWN_MAX ? "..." : "",
+			    what);
 	else
 		kt_complain(d, node, NULL, "%s", what);
 }
 
-static void wrong_type(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node, const char *wanted)
+static void wrong_type(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node,
+		       const char *wanted)
 {
 	char what[160];
 	const char *hint = "";
 
 	if (node->type == KT_NODE_BOOL || node->type == KT_NODE_INT || node->type == KT_NODE_FLOAT)
-		hint = !strncmp(wanted, "a string", 8) || !strncmp(wanted, "a duration", 10) ? "; write it in quotes" : "";
+		hint = !strncmp(wanted, "a string", 8) || !strncmp(wanted, "a duration", 10) ? "; write it in quotes"
+											     : "";
 	(void)snprintf(what, sizeof(what), "must be %s, not %s%s", wanted, kt_node_type_name(node->type), hint);
 	bad_value(d, field, node, what);
 }
@@ -114,10 +118,14 @@ static void bad_enum(struct kt_decoder *d, const struct kt_field *field, const s
 		if (kt_ascii_ieq(kt_view_str(all[i]), kt_view_str(node->text)))
 			near = all[i];
 	}
-	used = (size_t)snprintf(what, sizeof(what), "%s%s%smust be ", near ? "is not known, did you mean " : "", near ? near : "",
-	                        near ? "? It " : "");
+	used = (size_t)snprintf(what, sizeof(what), "%s%s%smust be ", near ? "is not known, did you mean " : "",
+				near ? near : "", near ? "? It " : "");
 	for (size_t i = 0; i < count && used < sizeof(what); i++) {
-		int n = snprintf(what + used, sizeof(what) - used, "%s%s", i == 0 ? "" : i + 1 == count ? " or " : ", ", all[i]);
+		int n = snprintf(what + used, sizeof(what) - used, "%s%s",
+				 i == 0           ? ""
+				 : i + 1 == count ? " or "
+						  : ", ",
+				 all[i]);
 
 		used += n > 0 ? (size_t)n : 0;
 	}
@@ -131,7 +139,8 @@ const char *kt_written(const struct kt_node *node, const char *name, kt_ms span,
 	return field && field->text && field->len < 32 ? field->text : kt_duration_format(span, out);
 }
 
-/* --- scalars ---------------------------------------------------------------------------------------------------------- */
+/* --- scalars
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static int64_t limit_of(const struct kt_field *field, int64_t fallback)
 {
@@ -151,7 +160,7 @@ static const char *read_string(struct kt_decoder *d, const struct kt_field *fiel
 		char what[96];
 
 		(void)snprintf(what, sizeof(what), "has %u bytes, at most %lld are accepted", node->len,
-		               (long long)limit_of(field, STRING_MAX));
+			       (long long)limit_of(field, STRING_MAX));
 		bad_value(d, field, node, what);
 		return NULL;
 	}
@@ -184,7 +193,8 @@ static void read_int(struct kt_decoder *d, const struct kt_field *field, const s
 		*out = n;
 		return;
 	}
-	(void)snprintf(what, sizeof(what), "must be a whole number from %lld to %lld", (long long)field->min, (long long)max);
+	(void)snprintf(what, sizeof(what), "must be a whole number from %lld to %lld", (long long)field->min,
+		       (long long)max);
 	bad_value(d, field, node, what);
 }
 
@@ -210,7 +220,7 @@ static void read_duration(struct kt_decoder *d, const struct kt_field *field, co
 	}
 	if (field->max)
 		(void)snprintf(what, sizeof(what), "must be from %s to %s", kt_duration_format(field->min, a),
-		               kt_duration_format(field->max, b));
+			       kt_duration_format(field->max, b));
 	else
 		(void)snprintf(what, sizeof(what), "must be at least %s", kt_duration_format(field->min, a));
 	bad_value(d, field, node, what);
@@ -220,8 +230,8 @@ static void read_mode(struct kt_decoder *d, const struct kt_field *field, const 
 {
 	int64_t mode = 0;
 
-	if (node->type == KT_NODE_STRING && node->len >= 3 && node->len <= 4 && strspn(node->text, "01234567") == node->len &&
-	    (node->len == 3 || node->text[0] == '0')) {
+	if (node->type == KT_NODE_STRING && node->len >= 3 && node->len <= 4 &&
+	    strspn(node->text, "01234567") == node->len && (node->len == 3 || node->text[0] == '0')) {
 		for (const char *at = node->text; *at; at++)
 			mode = mode * 8 + (*at - '0');
 		*out = mode;
@@ -254,7 +264,8 @@ static void read_enum(struct kt_decoder *d, const struct kt_field *field, const 
 }
 
 /* Base64 with white space, as folded YAML leaves it; fills ptr and len. */
-static bool read_base64(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node, struct kt_bytes *out)
+static bool read_base64(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node,
+			struct kt_bytes *out)
 {
 	KT_AUTOBUF struct kt_buf packed = {0}, raw = {0};
 	bool good;
@@ -269,7 +280,8 @@ static bool read_base64(struct kt_decoder *d, const struct kt_field *field, cons
 		if (!n && !node->text[i])
 			break;
 	}
-	good = packed.failed == KT_OK && kt_base64_decode(kt_buf_view(&packed), &raw, NULL) == KT_OK && raw.failed == KT_OK;
+	good = packed.failed == KT_OK && kt_base64_decode(kt_buf_view(&packed), &raw, NULL) == KT_OK &&
+	       raw.failed == KT_OK;
 	if (!good) {
 		bad_value(d, field, node, "is not base64 of at most 512 KiB");
 		return false;
@@ -279,7 +291,8 @@ static bool read_base64(struct kt_decoder *d, const struct kt_field *field, cons
 	return out->ptr != NULL;
 }
 
-static void read_bytes(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node, struct kt_bytes *out)
+static void read_bytes(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node,
+		       struct kt_bytes *out)
 {
 	struct kt_field quiet = *field;
 
@@ -290,9 +303,11 @@ static void read_bytes(struct kt_decoder *d, const struct kt_field *field, const
 		(void)read_base64(d, &quiet, node, out);
 }
 
-/* --- lists and maps ------------------------------------------------------------------------------------------------------ */
+/* --- lists and maps
+ * ------------------------------------------------------------------------------------------------------ */
 
-static bool list_fits(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node, enum kt_node_type type)
+static bool list_fits(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node,
+		      enum kt_node_type type)
 {
 	char what[96];
 	int64_t max = limit_of(field, KT_MANIFEST_NAMES_MAX);
@@ -303,13 +318,14 @@ static bool list_fits(struct kt_decoder *d, const struct kt_field *field, const 
 	}
 	if ((int64_t)node->len <= max)
 		return true;
-	(void)snprintf(what, sizeof(what), "has %u entries, at most %lld are accepted; split it", node->len, (long long)max);
+	(void)snprintf(what, sizeof(what), "has %u entries, at most %lld are accepted; split it", node->len,
+		       (long long)max);
 	bad_value(d, field, node, what);
 	return false;
 }
 
 static void read_strings(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node,
-                         struct kt_strings *out)
+			 struct kt_strings *out)
 {
 	struct kt_path path = {.parent = d->path};
 	const char **items;
@@ -354,7 +370,8 @@ static int compare_pairs(const void *a, const void *b)
 	return strcmp(((const struct kt_pair *)a)->key, ((const struct kt_pair *)b)->key);
 }
 
-static void read_pairs(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node, struct kt_pairs *out)
+static void read_pairs(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node,
+		       struct kt_pairs *out)
 {
 	struct kt_path path = {.parent = d->path};
 	struct kt_pair *items;
@@ -390,7 +407,7 @@ static void read_pairs(struct kt_decoder *d, const struct kt_field *field, const
 }
 
 static void read_secrets(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node,
-                         struct kt_secret_items *out)
+			 struct kt_secret_items *out)
 {
 	struct kt_path path = {.parent = d->path};
 	struct kt_field quiet = *field;
@@ -431,7 +448,8 @@ static void read_secrets(struct kt_decoder *d, const struct kt_field *field, con
 	out->count = count;
 }
 
-static void read_list(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node, struct any_list *out)
+static void read_list(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node,
+		      struct any_list *out)
 {
 	struct kt_path path = {.parent = d->path};
 	char *items;
@@ -453,7 +471,8 @@ static void read_list(struct kt_decoder *d, const struct kt_field *field, const 
 	out->count = node->len;
 }
 
-/* --- objects ------------------------------------------------------------------------------------------------------------ */
+/* --- objects
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void set_default(struct kt_decoder *d, const struct kt_field *field, void *at)
 {
@@ -622,7 +641,8 @@ static bool is_absent(const struct kt_node *node)
 	return node->type == KT_NODE_NULL || (node->type == KT_NODE_STRING && !node->len);
 }
 
-static void check_presence(struct kt_decoder *d, const struct kt_table *table, const struct kt_node *node, uint64_t given)
+static void check_presence(struct kt_decoder *d, const struct kt_table *table, const struct kt_node *node,
+			   uint64_t given)
 {
 	unsigned chosen = 0;
 	char names[256];
@@ -688,7 +708,8 @@ void kt_decode(struct kt_decoder *d, const struct kt_table *table, const struct 
 		/* An embedded struct that is left out must still have what it requires. */
 		const struct kt_field *field = &table->fields[i];
 
-		if (field->type != KT_F_STRUCT || (seen & (UINT64_C(1) << i)) || (field->flags & (KT_F_OPTIONAL | KT_F_REQUIRED)))
+		if (field->type != KT_F_STRUCT || (seen & (UINT64_C(1) << i)) ||
+		    (field->flags & (KT_F_OPTIONAL | KT_F_REQUIRED)))
 			continue;
 		path.name = field->name;
 		d->path = &path;

@@ -9,7 +9,8 @@
 
 #define DURATION_PATTERN "^([0-9]+(\\\\.[0-9]+)?(ns|us|ms|s|m|h))+$"
 
-/* --- JSON Schema ---------------------------------------------------------------------------------------------------- */
+/* --- JSON Schema ----------------------------------------------------------------------------------------------------
+ */
 
 static void indent(struct kt_buf *out, unsigned depth)
 {
@@ -23,7 +24,8 @@ static void add_text(struct kt_buf *out, const char *text)
 	kt_buf_add_json(out, kt_view_str(text));
 }
 
-static void schema_object(struct kt_buf *out, const struct kt_table *table, const struct kt_kind_info *kind, unsigned depth);
+static void schema_object(struct kt_buf *out, const struct kt_table *table, const struct kt_kind_info *kind,
+			  unsigned depth);
 
 static void schema_names(struct kt_buf *out, const struct kt_enum_name *names)
 {
@@ -81,20 +83,22 @@ static void schema_default(struct kt_buf *out, const struct kt_field *field)
 	}
 }
 
-static void schema_type(struct kt_buf *out, const struct kt_field *field, const struct kt_kind_info *kind, unsigned depth)
+static void schema_type(struct kt_buf *out, const struct kt_field *field, const struct kt_kind_info *kind,
+			unsigned depth)
 {
 	long long max_items = field->max ? field->max : KT_MANIFEST_NAMES_MAX;
 
 	switch (field->type) {
 	case KT_F_STRING:
-		kt_buf_addf(out, "\"type\": \"string\", \"maxLength\": %lld", field->max ? (long long)field->max : 8192LL);
+		kt_buf_addf(out, "\"type\": \"string\", \"maxLength\": %lld",
+			    field->max ? (long long)field->max : 8192LL);
 		break;
 	case KT_F_BOOL:
 		kt_buf_adds(out, "\"type\": \"boolean\"");
 		break;
 	case KT_F_INT:
 		kt_buf_addf(out, "\"type\": \"integer\", \"minimum\": %lld, \"maximum\": %lld", (long long)field->min,
-		            field->max ? (long long)field->max : (long long)INT32_MAX);
+			    field->max ? (long long)field->max : (long long)INT32_MAX);
 		break;
 	case KT_F_DURATION:
 		kt_buf_adds(out, "\"type\": \"string\", \"pattern\": \"" DURATION_PATTERN "\"");
@@ -114,11 +118,17 @@ static void schema_type(struct kt_buf *out, const struct kt_field *field, const 
 		kt_buf_adds(out, "\"type\": \"string\", \"contentEncoding\": \"base64\"");
 		break;
 	case KT_F_STRINGS:
-		kt_buf_addf(out, "\"type\": \"array\", \"maxItems\": %lld, \"items\": {\"type\": \"string\", \"minLength\": 1}", max_items);
+		kt_buf_addf(
+			out,
+			"\"type\": \"array\", \"maxItems\": %lld, \"items\": {\"type\": \"string\", \"minLength\": 1}",
+			max_items);
 		break;
 	case KT_F_PAIRS:
 	case KT_F_SECRETS:
-		kt_buf_addf(out, "\"type\": \"object\", \"maxProperties\": %lld, \"additionalProperties\": {\"type\": \"string\"}", max_items);
+		kt_buf_addf(out,
+			    "\"type\": \"object\", \"maxProperties\": %lld, \"additionalProperties\": {\"type\": "
+			    "\"string\"}",
+			    max_items);
 		break;
 	case KT_F_STRUCT:
 	case KT_F_OBJECT:
@@ -180,7 +190,8 @@ static void schema_choice(struct kt_buf *out, const struct kt_table *table, unsi
 	kt_buf_addc(out, ']');
 }
 
-static void schema_object(struct kt_buf *out, const struct kt_table *table, const struct kt_kind_info *kind, unsigned depth)
+static void schema_object(struct kt_buf *out, const struct kt_table *table, const struct kt_kind_info *kind,
+			  unsigned depth)
 {
 	kt_buf_adds(out, "\"type\": \"object\", \"additionalProperties\": false");
 	schema_required(out, table, depth);
@@ -210,7 +221,7 @@ void kt_manifest_schema(enum kt_kind kind, struct kt_buf *out)
 	const struct kt_kind_info *info = &kt_kind_infos[kind];
 
 	kt_buf_adds(out, "{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"$id\": "
-	                 "\"https://keyturn.dev/schema/");
+			 "\"https://keyturn.dev/schema/");
 	kt_buf_addf(out, "%s.schema.json\",\n  \"title\": \"%s\",\n  \"description\": ", info->file, info->name);
 	add_text(out, info->doc);
 	kt_buf_adds(out, ",\n  ");
@@ -218,16 +229,29 @@ void kt_manifest_schema(enum kt_kind kind, struct kt_buf *out)
 	kt_buf_adds(out, "\n}\n");
 }
 
-/* --- the reference page ------------------------------------------------------------------------------------------------ */
+/* --- the reference page
+ * ------------------------------------------------------------------------------------------------ */
 
 static void type_name(struct kt_buf *out, const struct kt_field *field)
 {
 	static const char *const names[] = {
-	        [KT_F_STRING] = "string", [KT_F_BOOL] = "boolean",   [KT_F_INT] = "number",       [KT_F_DURATION] = "duration",
-	        [KT_F_MODE] = "mode",     [KT_F_BYTES] = "base64",   [KT_F_STRINGS] = "list of strings",
-	        [KT_F_PAIRS] = "map of strings", [KT_F_SECRETS] = "map of strings", [KT_F_STRUCT] = "object", [KT_F_OBJECT] = "object",
-	        [KT_F_LIST] = "list of objects", [KT_F_FIXED] = "string", [KT_F_IGNORED] = "not used", [KT_F_REFUSED] = "**refused**",
-	        [KT_F_ENUM] = "", [KT_F_FLAGS] = "list of ",
+		[KT_F_STRING] = "string",
+		[KT_F_BOOL] = "boolean",
+		[KT_F_INT] = "number",
+		[KT_F_DURATION] = "duration",
+		[KT_F_MODE] = "mode",
+		[KT_F_BYTES] = "base64",
+		[KT_F_STRINGS] = "list of strings",
+		[KT_F_PAIRS] = "map of strings",
+		[KT_F_SECRETS] = "map of strings",
+		[KT_F_STRUCT] = "object",
+		[KT_F_OBJECT] = "object",
+		[KT_F_LIST] = "list of objects",
+		[KT_F_FIXED] = "string",
+		[KT_F_IGNORED] = "not used",
+		[KT_F_REFUSED] = "**refused**",
+		[KT_F_ENUM] = "",
+		[KT_F_FLAGS] = "list of ",
 	};
 
 	kt_buf_adds(out, names[field->type]);
@@ -269,9 +293,11 @@ static void limits_text(struct kt_buf *out, const struct kt_field *field)
 	char a[32], b[32];
 
 	if (field->type == KT_F_INT)
-		kt_buf_addf(out, " From %lld to %lld.", (long long)field->min, field->max ? (long long)field->max : (long long)INT32_MAX);
+		kt_buf_addf(out, " From %lld to %lld.", (long long)field->min,
+			    field->max ? (long long)field->max : (long long)INT32_MAX);
 	else if (field->type == KT_F_DURATION && field->max)
-		kt_buf_addf(out, " From %s to %s.", kt_duration_format(field->min, a), kt_duration_format(field->max, b));
+		kt_buf_addf(out, " From %s to %s.", kt_duration_format(field->min, a),
+			    kt_duration_format(field->max, b));
 	else if ((field->type == KT_F_STRINGS || field->type == KT_F_LIST) && field->max)
 		kt_buf_addf(out, " At most %lld.", (long long)field->max);
 	if (field->flags & KT_F_CHOICE)
@@ -305,15 +331,18 @@ void kt_manifest_reference(enum kt_kind kind, struct kt_buf *out)
 {
 	const struct kt_kind_info *info = &kt_kind_infos[kind];
 
-	kt_buf_addf(out, "# %s (%s)\n\n%s\n\n```yaml\n%s```\n\n", info->name, info->api_version, info->doc, info->example);
-	kt_buf_adds(out, "A field marked *refused* is known and not offered: it is an error, with the reason. Fields that stand nowhere "
-	                 "here are errors too; none is ignored in silence.\n\n" HEAD);
+	kt_buf_addf(out, "# %s (%s)\n\n%s\n\n```yaml\n%s```\n\n", info->name, info->api_version, info->doc,
+		    info->example);
+	kt_buf_adds(out, "A field marked *refused* is known and not offered: it is an error, with the reason. Fields "
+			 "that stand nowhere "
+			 "here are errors too; none is ignored in silence.\n\n" HEAD);
 	reference_rows(out, info->top, "");
 	kt_buf_adds(out, "\n`metadata`:\n\n" HEAD);
 	reference_rows(out, &kt_table_meta, "metadata.");
-	kt_buf_addf(out, "\nThis page and `data/%s.schema.json` are made from the field table that also reads the manifests "
-	                 "(`make manifest-doc`).\n",
-	            info->file);
+	kt_buf_addf(out,
+		    "\nThis page and `data/%s.schema.json` are made from the field table that also reads the manifests "
+		    "(`make manifest-doc`).\n",
+		    info->file);
 }
 
 const char *kt_manifest_doc_file(enum kt_kind kind)

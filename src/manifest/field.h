@@ -9,30 +9,30 @@
 
 /*
  * A walk through. A kind has a table of top fields (metadata, spec …) relative to struct kt_resource; a table is an
- * array of rows sorted by name. A row says what is read where: name, type, offset in the struct of the table, default, limits, a
- * check of the value, and the sentence for the reference page. decode.c fills structs from trees, encode.c writes the
- * canonical JSON, doc.c the schema and the page: all by walking the same rows. What one field alone can't show (renewBefore
- * against duration) is in the table's check function.
+ * array of rows sorted by name. A row says what is read where: name, type, offset in the struct of the table, default,
+ * limits, a check of the value, and the sentence for the reference page. decode.c fills structs from trees, encode.c
+ * writes the canonical JSON, doc.c the schema and the page: all by walking the same rows. What one field alone can't
+ * show (renewBefore against duration) is in the table's check function.
  */
 
 enum kt_field_type {
-	KT_F_STRING,  /* const char * */
-	KT_F_BOOL,    /* bool */
-	KT_F_INT,     /* int64_t */
+	KT_F_STRING,   /* const char * */
+	KT_F_BOOL,     /* bool */
+	KT_F_INT,      /* int64_t */
 	KT_F_DURATION, /* kt_ms */
-	KT_F_MODE,    /* int64_t; "0440" in the manifest */
-	KT_F_ENUM,    /* an enum (int) */
-	KT_F_FLAGS,   /* uint32_t; a list of names in the manifest */
-	KT_F_BYTES,   /* struct kt_bytes; base64 in the manifest */
-	KT_F_STRINGS, /* struct kt_strings */
-	KT_F_PAIRS,   /* struct kt_pairs */
-	KT_F_SECRETS, /* struct kt_secret_items; several rows may add to one list */
-	KT_F_STRUCT,  /* embedded struct of `object` */
-	KT_F_OBJECT,  /* pointer to a struct of `object`, NULL when absent */
-	KT_F_LIST,    /* {items, count} of structs of `object` */
-	KT_F_FIXED,   /* read elsewhere (apiVersion, kind); in schema and page only */
-	KT_F_IGNORED, /* accepted without effect; doc says why */
-	KT_F_REFUSED  /* known, not offered; doc says why and what to do */
+	KT_F_MODE,     /* int64_t; "0440" in the manifest */
+	KT_F_ENUM,     /* an enum (int) */
+	KT_F_FLAGS,    /* uint32_t; a list of names in the manifest */
+	KT_F_BYTES,    /* struct kt_bytes; base64 in the manifest */
+	KT_F_STRINGS,  /* struct kt_strings */
+	KT_F_PAIRS,    /* struct kt_pairs */
+	KT_F_SECRETS,  /* struct kt_secret_items; several rows may add to one list */
+	KT_F_STRUCT,   /* embedded struct of `object` */
+	KT_F_OBJECT,   /* pointer to a struct of `object`, NULL when absent */
+	KT_F_LIST,     /* {items, count} of structs of `object` */
+	KT_F_FIXED,    /* read elsewhere (apiVersion, kind); in schema and page only */
+	KT_F_IGNORED,  /* accepted without effect; doc says why */
+	KT_F_REFUSED   /* known, not offered; doc says why and what to do */
 };
 
 enum {
@@ -59,13 +59,13 @@ struct kt_field {
 	enum kt_field_type type;
 	unsigned flags;
 	size_t offset;
-	const struct kt_table *object;      /* STRUCT, OBJECT, LIST */
-	const struct kt_enum_name *names;   /* ENUM, FLAGS */
-	kt_check_fn *check;                 /* STRING, each of STRINGS, each value of PAIRS */
-	kt_check_fn *check_key;             /* each key of PAIRS */
-	int64_t min, max;                   /* INT, DURATION (ms; 0, 0: only not negative); STRING, BYTES: max bytes; lists: max items */
-	int64_t def;                        /* INT, DURATION, MODE, ENUM, FLAGS, BOOL */
-	const char *def_text;               /* STRING */
+	const struct kt_table *object;    /* STRUCT, OBJECT, LIST */
+	const struct kt_enum_name *names; /* ENUM, FLAGS */
+	kt_check_fn *check;               /* STRING, each of STRINGS, each value of PAIRS */
+	kt_check_fn *check_key;           /* each key of PAIRS */
+	int64_t min, max; /* INT, DURATION (ms; 0, 0: only not negative); STRING, BYTES: max bytes; lists: max items */
+	int64_t def;      /* INT, DURATION, MODE, ENUM, FLAGS, BOOL */
+	const char *def_text; /* STRING */
 	const char *doc;
 };
 
@@ -79,7 +79,8 @@ struct kt_table {
 	const char *doc;
 	/* How many of the rows with KT_F_CHOICE must be given: between choice_min and choice_max. 0, 0: no choice. */
 	unsigned choice_min, choice_max;
-	/* Looks at the filled struct; complains by kt_complain with the path of the field below the object ("" for itself). */
+	/* Looks at the filled struct; complains by kt_complain with the path of the field below the object ("" for
+	 * itself). */
 	void (*check)(struct kt_decoder *d, const struct kt_node *node, void *object);
 };
 
@@ -117,26 +118,27 @@ struct kt_kind_info {
 extern const struct kt_kind_info kt_kind_infos[KT_RES_COUNT];
 
 /* The tables. */
-extern const struct kt_table kt_table_meta, kt_table_issuer, kt_table_certificate, kt_table_secret, kt_table_token_issuer,
-        kt_table_token, kt_table_consumer, kt_table_agent;
+extern const struct kt_table kt_table_meta, kt_table_issuer, kt_table_certificate, kt_table_secret,
+	kt_table_token_issuer, kt_table_token, kt_table_consumer, kt_table_agent;
 
 /* Fills *object (zeroed, of table->size) with defaults, then from node (NULL: defaults only). */
 void kt_decode(struct kt_decoder *d, const struct kt_table *table, const struct kt_node *node, void *object);
 /* A complaint about the field `name` ("renewBefore", "argv[0]", "" for the object) of node, the object being read. */
 void kt_complain(struct kt_decoder *d, const struct kt_node *node, const char *name, const char *fmt, ...)
-        __attribute__((format(printf, 4, 5)));
+	__attribute__((format(printf, 4, 5)));
 void kt_warn(struct kt_decoder *d, const struct kt_node *node, const char *name, const char *fmt, ...)
-        __attribute__((format(printf, 4, 5)));
+	__attribute__((format(printf, 4, 5)));
 /* A duration for a complaint: as it is written in node, else formatted into out. */
 const char *kt_written(const struct kt_node *node, const char *name, kt_ms span, char out[32]);
 const char *kt_enum_text(const struct kt_enum_name *names, int value); /* "?" for none */
 
 /* Value checks (value.c), each a kt_check_fn. */
-kt_check_fn kt_value_name, kt_value_label, kt_value_dns_name, kt_value_dns_domain, kt_value_ip, kt_value_cidr, kt_value_email, kt_value_uri,
-        kt_value_url, kt_value_any_url, kt_value_oid, kt_value_path, kt_value_file_path, kt_value_relative_path, kt_value_address, kt_value_listen,
-        kt_value_cron, kt_value_timezone, kt_value_key, kt_value_user, kt_value_unit, kt_value_cgroup, kt_value_env_name,
-        kt_value_json_path, kt_value_log_field, kt_value_header_name, kt_value_header_text, kt_value_scope,
-        kt_value_country, kt_value_label_key, kt_value_common_name, kt_value_credential, kt_value_claim_name, kt_value_printable;
+kt_check_fn kt_value_name, kt_value_label, kt_value_dns_name, kt_value_dns_domain, kt_value_ip, kt_value_cidr,
+	kt_value_email, kt_value_uri, kt_value_url, kt_value_any_url, kt_value_oid, kt_value_path, kt_value_file_path,
+	kt_value_relative_path, kt_value_address, kt_value_listen, kt_value_cron, kt_value_timezone, kt_value_key,
+	kt_value_user, kt_value_unit, kt_value_cgroup, kt_value_env_name, kt_value_json_path, kt_value_log_field,
+	kt_value_header_name, kt_value_header_text, kt_value_scope, kt_value_country, kt_value_label_key,
+	kt_value_common_name, kt_value_credential, kt_value_claim_name, kt_value_printable;
 /* The URL's host is this machine (localhost, 127.0.0.0/8, ::1). */
 bool kt_url_is_loopback(const char *url);
 

@@ -1,4 +1,5 @@
-/* keyturn-manifest-doc DIR: writes DIR/data/<kind>.schema.json and DIR/docs/reference/<kind>.md from the field tables. */
+/* keyturn-manifest-doc DIR: writes DIR/data/<kind>.schema.json and DIR/docs/reference/<kind>.md from the field tables.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 

@@ -14,15 +14,16 @@
 #include "kt/text.h"
 #include "manifest/node.h"
 
-#define MAGIC       "KTB1"
-#define FOLDER_MAX  100000u /* files of one folder */
+#define MAGIC      "KTB1"
+#define FOLDER_MAX 100000u /* files of one folder */
 
-/* --- the bundle ----------------------------------------------------------------------------------------------------- */
+/* --- the bundle -----------------------------------------------------------------------------------------------------
+ */
 
 static void add_u32(struct kt_buf *out, size_t value)
 {
 	unsigned char bytes[4] = {(unsigned char)value, (unsigned char)(value >> 8), (unsigned char)(value >> 16),
-	                          (unsigned char)(value >> 24)};
+				  (unsigned char)(value >> 24)};
 
 	kt_buf_add(out, bytes, sizeof(bytes));
 }
@@ -49,8 +50,8 @@ void kt_bundle_add(struct kt_buf *bundle, const char *path, struct kt_view conte
 	kt_buf_addv(bundle, content);
 }
 
-enum kt_code kt_bundle_next(struct kt_view bundle, size_t *offset, struct kt_view *ret_path, struct kt_view *ret_content,
-                            struct kt_err *err)
+enum kt_code kt_bundle_next(struct kt_view bundle, size_t *offset, struct kt_view *ret_path,
+			    struct kt_view *ret_content, struct kt_err *err)
 {
 	size_t path, content, left;
 
@@ -94,7 +95,7 @@ static enum kt_code add_to_set(void *arg, struct kt_resource *resource, struct k
 }
 
 enum kt_code kt_manifest_read_bundle(struct kt_view bundle, struct kt_set *set, kt_manifest_fn *on_resource, void *arg,
-                                     struct kt_report *report, struct kt_err *err)
+				     struct kt_report *report, struct kt_err *err)
 {
 	struct adding a = {.set = set, .on_resource = on_resource, .arg = arg, .report = report};
 	struct kt_view path, content;
@@ -111,7 +112,8 @@ enum kt_code kt_manifest_read_bundle(struct kt_view bundle, struct kt_set *set, 
 	return set ? kt_set_check(set, report, err) : KT_OK;
 }
 
-/* --- files ----------------------------------------------------------------------------------------------------------- */
+/* --- files -----------------------------------------------------------------------------------------------------------
+ */
 
 struct loading {
 	const struct kt_load_options *options;
@@ -154,7 +156,8 @@ static enum kt_code load_file(struct loading *l, const char *path, struct kt_err
 
 static bool is_manifest(const char *name)
 {
-	return name[0] != '.' && (kt_ends_with(name, ".yaml") || kt_ends_with(name, ".yml") || kt_ends_with(name, ".json"));
+	return name[0] != '.' &&
+	       (kt_ends_with(name, ".yaml") || kt_ends_with(name, ".yml") || kt_ends_with(name, ".json"));
 }
 
 static int compare_names(const void *a, const void *b)
@@ -219,7 +222,8 @@ static enum kt_code load_folder(struct loading *l, const char *path, struct kt_e
 	if (names.count)
 		qsort(names.items, names.count, sizeof(*names.items), compare_names);
 	for (size_t i = 0; i < names.count && code == KT_OK; i++) {
-		KT_AUTOFREE char *file = kt_asprintf("%s%s%s", path, len && path[len - 1] == '/' ? "" : "/", names.items[i]);
+		KT_AUTOFREE char *file =
+			kt_asprintf("%s%s%s", path, len && path[len - 1] == '/' ? "" : "/", names.items[i]);
 		struct stat st;
 
 		if (!file)
@@ -236,7 +240,7 @@ static enum kt_code load_folder(struct loading *l, const char *path, struct kt_e
 }
 
 enum kt_code kt_manifest_load_paths(const char *const *paths, size_t count, const struct kt_load_options *options,
-                                    struct kt_buf *bundle, struct kt_report *report, struct kt_err *err)
+				    struct kt_buf *bundle, struct kt_report *report, struct kt_err *err)
 {
 	struct loading l = {.options = options, .bundle = bundle, .report = report};
 	enum kt_code code;
@@ -249,28 +253,31 @@ enum kt_code kt_manifest_load_paths(const char *const *paths, size_t count, cons
 		/* What can't be looked at is named by the reading below. */
 		if (stat(paths[i], &st) != 0 && errno == ENOENT && options->missing_is_ok)
 			continue;
-		code = stat(paths[i], &st) == 0 && S_ISDIR(st.st_mode) ? load_folder(&l, paths[i], err) : load_file(&l, paths[i], err);
+		code = stat(paths[i], &st) == 0 && S_ISDIR(st.st_mode) ? load_folder(&l, paths[i], err)
+								       : load_file(&l, paths[i], err);
 	}
 	return code;
 }
 
-/* --- this machine ------------------------------------------------------------------------------------------------------ */
+/* --- this machine
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void check_program(const struct kt_resource *resource, const char *field, const char *program, uid_t uid,
-                          struct kt_report *report)
+			  struct kt_report *report)
 {
 	uint32_t line = kt_resource_line(resource, field);
 	struct kt_err why = {0};
 	struct stat st;
 
 	if (stat(program, &st) != 0)
-		kt_report_add(report, KT_COMPLAINT_ERROR, resource->file, line, "%s (%s) can't be run: %s", field, program,
-		              errno == ENOENT ? "there is no such file" : "it can't be reached");
+		kt_report_add(report, KT_COMPLAINT_ERROR, resource->file, line, "%s (%s) can't be run: %s", field,
+			      program, errno == ENOENT ? "there is no such file" : "it can't be reached");
 	else if (!S_ISREG(st.st_mode) || !(st.st_mode & 0111))
-		kt_report_add(report, KT_COMPLAINT_ERROR, resource->file, line, "%s (%s) can't be run: it is not an executable file", field,
-		              program);
+		kt_report_add(report, KT_COMPLAINT_ERROR, resource->file, line,
+			      "%s (%s) can't be run: it is not an executable file", field, program);
 	else if (kt_io_check_trusted(program, uid, &why) != KT_OK)
-		kt_report_add(report, KT_COMPLAINT_ERROR, resource->file, line, "%s (%s) is not safe to run: %s", field, program, why.what);
+		kt_report_add(report, KT_COMPLAINT_ERROR, resource->file, line, "%s (%s) is not safe to run: %s", field,
+			      program, why.what);
 }
 
 #define CHECK_EXEC(list, name)                                                                                         \
@@ -288,7 +295,8 @@ void kt_manifest_check_host(const struct kt_resource *resource, uid_t uid, struc
 	const struct kt_consumer_spec *consumer = &resource->consumer;
 
 	if (resource->kind == KT_RES_AGENT && resource->agent.master_key.command.count)
-		check_program(resource, "spec.masterKey.command[0]", resource->agent.master_key.command.items[0], uid, report);
+		check_program(resource, "spec.masterKey.command[0]", resource->agent.master_key.command.items[0], uid,
+			      report);
 	if (resource->kind != KT_RES_CONSUMER)
 		return;
 	CHECK_EXEC(consumer->validate, "validate")

@@ -17,7 +17,8 @@ struct reader {
 	struct kt_report *report;
 };
 
-/* --- kinds ---------------------------------------------------------------------------------------------------------- */
+/* --- kinds ----------------------------------------------------------------------------------------------------------
+ */
 
 const char *kt_kind_name(enum kt_kind kind)
 {
@@ -57,7 +58,8 @@ uint32_t kt_resource_line(const struct kt_resource *resource, const char *path)
 	return resource->tree ? kt_node_find(resource->tree, path)->line : resource->line;
 }
 
-/* --- resources ------------------------------------------------------------------------------------------------------- */
+/* --- resources -------------------------------------------------------------------------------------------------------
+ */
 
 void kt_resource_destroy(struct kt_resource *resource)
 {
@@ -90,15 +92,15 @@ static struct kt_resource *resource_create(size_t cost, const char *file)
 }
 
 static void decode_top(struct kt_resource *resource, enum kt_kind kind, const struct kt_node *root, const char *file,
-                       struct kt_report *report, unsigned *ret_errors)
+		       struct kt_report *report, unsigned *ret_errors)
 {
 	struct kt_decoder d = {
-	        .arena = resource->arena,
-	        .report = report,
-	        .file = file,
-	        .line = root ? root->line : 0,
-	        .resource = resource,
-	        .kind = &kt_kind_infos[kind],
+		.arena = resource->arena,
+		.report = report,
+		.file = file,
+		.line = root ? root->line : 0,
+		.resource = resource,
+		.kind = &kt_kind_infos[kind],
 	};
 	struct kt_arena *arena = resource->arena;
 	struct kt_resource keep;
@@ -113,17 +115,20 @@ static void decode_top(struct kt_resource *resource, enum kt_kind kind, const st
 	*ret_errors = d.errors;
 }
 
-static void unknown_kind(const struct reader *r, const struct kt_node *root, const struct kt_node *api, const struct kt_node *kind)
+static void unknown_kind(const struct reader *r, const struct kt_node *root, const struct kt_node *api,
+			 const struct kt_node *kind)
 {
 	const char *names[KT_RES_COUNT + 1], *near;
 	size_t count = 0;
-	static const char *const made[] = {"CertificateRequest", "CertificateSigningRequest", "Order", "Challenge", NULL};
+	static const char *const made[] = {"CertificateRequest", "CertificateSigningRequest", "Order", "Challenge",
+					   NULL};
 
 	for (size_t i = 0; made[i]; i++) {
 		if (!strcmp(kind->text, made[i])) {
 			kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, kind->line,
-			              "kind (%s) is made by a controller, not written by hand; remove it, keyturn keeps its own state",
-			              kind->text);
+				      "kind (%s) is made by a controller, not written by hand; remove it, keyturn "
+				      "keeps its own state",
+				      kind->text);
 			return;
 		}
 	}
@@ -132,8 +137,8 @@ static void unknown_kind(const struct reader *r, const struct kt_node *root, con
 	names[count] = NULL;
 	near = kt_nearest(kind->text, names);
 	kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, root == kind ? root->line : kind->line,
-	              "kind (%.64s) of apiVersion %.64s is not one that keyturn handles%s%s%s", kind->text, api->text,
-	              near ? ", did you mean " : "; keep it in another folder", near ? near : "", near ? "?" : "");
+		      "kind (%.64s) of apiVersion %.64s is not one that keyturn handles%s%s%s", kind->text, api->text,
+		      near ? ", did you mean " : "; keep it in another folder", near ? near : "", near ? "?" : "");
 }
 
 /* The kind of a document; KT_RES_NONE after a complaint. */
@@ -144,11 +149,12 @@ static enum kt_kind find_kind(const struct reader *r, const struct kt_node *root
 
 	if (!api || api->type != KT_NODE_STRING || !api->len) {
 		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, api ? api->line : root->line,
-		              "apiVersion is required, such as cert-manager.io/v1");
+			      "apiVersion is required, such as cert-manager.io/v1");
 		return KT_RES_NONE;
 	}
 	if (!kind || kind->type != KT_NODE_STRING || !kind->len) {
-		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, kind ? kind->line : root->line, "kind is required, such as Certificate");
+		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, kind ? kind->line : root->line,
+			      "kind is required, such as Certificate");
 		return KT_RES_NONE;
 	}
 	found = kt_kind_from_name(kind->text);
@@ -157,8 +163,9 @@ static enum kt_kind find_kind(const struct reader *r, const struct kt_node *root
 		return KT_RES_NONE;
 	}
 	if (strcmp(kt_kind_infos[found].api_version, api->text) != 0) {
-		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, api->line, "apiVersion (%.64s) must be %s for kind %s", api->text,
-		              kt_kind_infos[found].api_version, kind->text);
+		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, api->line,
+			      "apiVersion (%.64s) must be %s for kind %s", api->text, kt_kind_infos[found].api_version,
+			      kind->text);
 		return KT_RES_NONE;
 	}
 	return found;
@@ -198,19 +205,23 @@ static enum kt_code read_tree(struct reader *r, const struct kt_node *root, unsi
 	if (root->type == KT_NODE_NULL)
 		return KT_OK;
 	if (root->type != KT_NODE_MAP) {
-		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, root->line, "a document must be an object with apiVersion and kind, not %s",
-		              kt_node_type_name(root->type));
+		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, root->line,
+			      "a document must be an object with apiVersion and kind, not %s",
+			      kt_node_type_name(root->type));
 		return KT_OK;
 	}
 	if (!kind || kind->type != KT_NODE_STRING || strcmp(kind->text, "List") != 0)
 		return read_one(r, root, err);
 	if (depth >= LIST_DEPTH || !items || items->type != KT_NODE_LIST) {
-		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, kind->line, "a List must have items, and no Lists within Lists");
+		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, kind->line,
+			      "a List must have items, and no Lists within Lists");
 		return KT_OK;
 	}
 	for (const struct kt_node *field = root->first; field; field = field->next) {
-		if (strcmp(field->key, "apiVersion") && strcmp(field->key, "kind") && strcmp(field->key, "items") && strcmp(field->key, "metadata"))
-			kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, field->line, "%.64s is not a field of a List; remove it", field->key);
+		if (strcmp(field->key, "apiVersion") && strcmp(field->key, "kind") && strcmp(field->key, "items") &&
+		    strcmp(field->key, "metadata"))
+			kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, field->line,
+				      "%.64s is not a field of a List; remove it", field->key);
 	}
 	for (const struct kt_node *item = items->first; item && code == KT_OK; item = item->next)
 		code = read_tree(r, item, depth + 1, err);
@@ -223,7 +234,7 @@ static enum kt_code on_document(void *arg, const struct kt_node *root, struct kt
 }
 
 enum kt_code kt_manifest_read(struct kt_view text, const char *file, kt_manifest_fn *on_resource, void *arg,
-                              struct kt_report *report, struct kt_err *err)
+			      struct kt_report *report, struct kt_err *err)
 {
 	struct reader r = {.file = file, .on_resource = on_resource, .arg = arg, .report = report};
 	struct kt_arena arena = {0};
@@ -231,8 +242,9 @@ enum kt_code kt_manifest_read(struct kt_view text, const char *file, kt_manifest
 	uint32_t line = 1;
 
 	if (text.len > KT_MANIFEST_FILE_MAX) {
-		kt_report_add(report, KT_COMPLAINT_ERROR, file, 0, "the file has %zu bytes, at most %zu are accepted; split it", text.len,
-		              KT_MANIFEST_FILE_MAX);
+		kt_report_add(report, KT_COMPLAINT_ERROR, file, 0,
+			      "the file has %zu bytes, at most %zu are accepted; split it", text.len,
+			      KT_MANIFEST_FILE_MAX);
 		return KT_OK;
 	}
 	if (text.len >= 3 && !memcmp(text.ptr, "\xef\xbb\xbf", 3)) {
@@ -244,7 +256,8 @@ enum kt_code kt_manifest_read(struct kt_view text, const char *file, kt_manifest
 		size_t len = kt_yaml_document_len(text);
 
 		code = kt_yaml_slice((struct kt_view){text.ptr, len}, line, file, &arena, on_document, &r, report, err);
-		for (const char *at = text.ptr, *end = text.ptr + len; (at = memchr(at, '\n', (size_t)(end - at))); at++)
+		for (const char *at = text.ptr, *end = text.ptr + len; (at = memchr(at, '\n', (size_t)(end - at)));
+		     at++)
 			line++;
 		text.ptr += len;
 		text.len -= len;
@@ -253,7 +266,8 @@ enum kt_code kt_manifest_read(struct kt_view text, const char *file, kt_manifest
 	return code;
 }
 
-/* --- stored form ------------------------------------------------------------------------------------------------------- */
+/* --- stored form
+ * ------------------------------------------------------------------------------------------------------- */
 
 enum kt_code kt_resource_from_json(enum kt_kind kind, struct kt_view json, struct kt_resource **ret, struct kt_err *err)
 {
@@ -271,18 +285,23 @@ enum kt_code kt_resource_from_json(enum kt_kind kind, struct kt_view json, struc
 		return kt_err_set(err, KT_E_UNSUPPORTED, "kind %s has no stored form", kt_kind_name(kind));
 	code = kt_json_parse(json, KT_MANIFEST_DOC_MAX * 2, &value, err);
 	if (code != KT_OK)
-		return code == KT_E_NOMEM ? code : kt_err_set(err, KT_E_CORRUPT, "stored %s is not readable", kt_kind_name(kind));
+		return code == KT_E_NOMEM
+			       ? code
+			       : kt_err_set(err, KT_E_CORRUPT, "stored %s is not readable", kt_kind_name(kind));
 	root = kt_node_from_json(value, &arena, 0);
 	resource = root ? resource_create(kt_node_cost(root), NULL) : NULL;
 	if (!resource) {
-		code = arena.failed || root ? kt_err_set(err, KT_E_NOMEM, "out of memory") : kt_err_set(err, KT_E_CORRUPT, "stored %s is too deep", kt_kind_name(kind));
+		code = arena.failed || root
+			       ? kt_err_set(err, KT_E_NOMEM, "out of memory")
+			       : kt_err_set(err, KT_E_CORRUPT, "stored %s is too deep", kt_kind_name(kind));
 		goto out;
 	}
 	decode_top(resource, kind, root, kt_kind_name(kind), &report, &errors);
 	if (resource->arena->failed) {
 		code = kt_err_set(err, KT_E_NOMEM, "out of memory");
 	} else if (errors) {
-		code = kt_err_set(err, KT_E_CORRUPT, "stored %s is not right: %s", kt_kind_name(kind), report.count ? report.items[0].text : "?");
+		code = kt_err_set(err, KT_E_CORRUPT, "stored %s is not right: %s", kt_kind_name(kind),
+				  report.count ? report.items[0].text : "?");
 	} else {
 		*ret = resource;
 		resource = NULL;
@@ -294,7 +313,8 @@ out:
 	return code;
 }
 
-enum kt_code kt_resource_default(enum kt_kind kind, const char *ns, const char *name, struct kt_resource **ret, struct kt_err *err)
+enum kt_code kt_resource_default(enum kt_kind kind, const char *ns, const char *name, struct kt_resource **ret,
+				 struct kt_err *err)
 {
 	struct kt_resource *resource = resource_create(512, NULL);
 	struct kt_report report;
@@ -316,7 +336,8 @@ enum kt_code kt_resource_default(enum kt_kind kind, const char *ns, const char *
 	return KT_OK;
 }
 
-/* --- what makes a new credential necessary ---------------------------------------------------------------------------- */
+/* --- what makes a new credential necessary
+ * ---------------------------------------------------------------------------- */
 
 static void key_text(struct kt_buf *out, const char *name, const char *text)
 {
@@ -370,9 +391,9 @@ void kt_certificate_request_key(const struct kt_certificate_spec *c, struct kt_b
 		key_text(out, "other", c->other_names.items[i].oid);
 		key_text(out, "value", c->other_names.items[i].utf8_value);
 	}
-	kt_buf_addf(out, "duration=%lld\nusages=%u,%d\nca=%d\nkey=%d,%lld\nsignature=%d\n", (long long)c->duration, c->usages,
-	            c->encode_usages_in_request, c->is_ca, (int)c->private_key.algorithm, (long long)c->private_key.size,
-	            (int)c->signature_algorithm);
+	kt_buf_addf(out, "duration=%lld\nusages=%u,%d\nca=%d\nkey=%d,%lld\nsignature=%d\n", (long long)c->duration,
+		    c->usages, c->encode_usages_in_request, c->is_ca, (int)c->private_key.algorithm,
+		    (long long)c->private_key.size, (int)c->signature_algorithm);
 	if (c->name_constraints) {
 		kt_buf_addf(out, "constraints=%d\n", c->name_constraints->critical);
 		key_names(out, "permitted", &c->name_constraints->permitted);

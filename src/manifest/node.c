@@ -100,9 +100,9 @@ void kt_arena_reset(struct kt_arena *arena)
 const char *kt_node_type_name(enum kt_node_type type)
 {
 	static const char *const names[] = {
-	        [KT_NODE_NULL] = "null",       [KT_NODE_BOOL] = "a boolean",  [KT_NODE_INT] = "a number",
-	        [KT_NODE_FLOAT] = "a fraction", [KT_NODE_STRING] = "a string", [KT_NODE_LIST] = "a list",
-	        [KT_NODE_MAP] = "an object",
+		[KT_NODE_NULL] = "null",        [KT_NODE_BOOL] = "a boolean",  [KT_NODE_INT] = "a number",
+		[KT_NODE_FLOAT] = "a fraction", [KT_NODE_STRING] = "a string", [KT_NODE_LIST] = "a list",
+		[KT_NODE_MAP] = "an object",
 	};
 
 	return names[type];
@@ -212,8 +212,8 @@ static bool looks_int(const char *text)
 
 static bool looks_float(const char *text)
 {
-	static const char *const specials[] = {".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf",
-	                                       "-.Inf", "-.INF", ".nan", ".NaN", ".NAN", NULL};
+	static const char *const specials[] = {".inf",  ".Inf",  ".INF", "+.inf", "+.Inf", "+.INF", "-.inf",
+					       "-.Inf", "-.INF", ".nan", ".NaN",  ".NAN",  NULL};
 	const char *at = text + (*text == '-' || *text == '+');
 	bool whole, part = false;
 
@@ -238,8 +238,10 @@ static bool looks_float(const char *text)
 void kt_node_resolve(struct kt_node *node)
 {
 	static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
-	static const char *const yes[] = {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y", NULL};
-	static const char *const no[] = {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N", NULL};
+	static const char *const yes[] = {"true", "True", "TRUE", "yes", "Yes", "YES",
+					  "on",   "On",   "ON",   "y",   "Y",   NULL};
+	static const char *const no[] = {"false", "False", "FALSE", "no", "No", "NO",
+					 "off",   "Off",   "OFF",   "n",  "N",  NULL};
 	const char *text = node->text;
 
 	node->type = KT_NODE_STRING;
@@ -257,7 +259,8 @@ void kt_node_resolve(struct kt_node *node)
 		node->type = looks_int(text) ? KT_NODE_INT : looks_float(text) ? KT_NODE_FLOAT : KT_NODE_STRING;
 }
 
-/* --- from JSON ---------------------------------------------------------------------------------------------------------- */
+/* --- from JSON
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static const char *int_text(const json_t *value, struct kt_arena *arena, uint32_t *ret_len)
 {

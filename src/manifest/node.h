@@ -21,34 +21,44 @@ struct kt_arena {
 /* Embedded use: zero-initialised is ready. */
 void *kt_arena_alloc(struct kt_arena *arena, size_t size); /* zeroed, aligned for anything; NULL on failure */
 const char *kt_arena_str(struct kt_arena *arena, const char *text, size_t len); /* NUL-terminated copy */
-void kt_arena_finish(struct kt_arena *arena); /* wipes and frees everything */
-void kt_arena_reset(struct kt_arena *arena);  /* the same, but keeps one chunk for the next use */
+void kt_arena_finish(struct kt_arena *arena);                                   /* wipes and frees everything */
+void kt_arena_reset(struct kt_arena *arena); /* the same, but keeps one chunk for the next use */
 /* Makes sure that `size` more bytes need no further allocation. */
 void kt_arena_reserve(struct kt_arena *arena, size_t size);
 
-/* --- nodes ----------------------------------------------------------------------------------------------------------- */
+/* --- nodes -----------------------------------------------------------------------------------------------------------
+ */
 
-enum kt_node_type { KT_NODE_NULL = 0, KT_NODE_BOOL, KT_NODE_INT, KT_NODE_FLOAT, KT_NODE_STRING, KT_NODE_LIST, KT_NODE_MAP };
+enum kt_node_type {
+	KT_NODE_NULL = 0,
+	KT_NODE_BOOL,
+	KT_NODE_INT,
+	KT_NODE_FLOAT,
+	KT_NODE_STRING,
+	KT_NODE_LIST,
+	KT_NODE_MAP
+};
 
 struct kt_node {
 	enum kt_node_type type;
-	bool truth;             /* of a bool */
-	uint32_t line;          /* of the key of a map's entry, else of the value; from 1 */
-	uint32_t len;           /* bytes of text, entries of a list or map */
-	const char *key;        /* in a map; NUL-terminated */
-	const char *text;       /* scalars: as written; NUL-terminated, may hold NULs itself (len says) */
-	struct kt_node *first;  /* children */
-	struct kt_node *next;   /* sibling */
+	bool truth;            /* of a bool */
+	uint32_t line;         /* of the key of a map's entry, else of the value; from 1 */
+	uint32_t len;          /* bytes of text, entries of a list or map */
+	const char *key;       /* in a map; NUL-terminated */
+	const char *text;      /* scalars: as written; NUL-terminated, may hold NULs itself (len says) */
+	struct kt_node *first; /* children */
+	struct kt_node *next;  /* sibling */
 };
 
-const char *kt_node_type_name(enum kt_node_type type); /* "a string", "a list" … */
+const char *kt_node_type_name(enum kt_node_type type);                         /* "a string", "a list" … */
 const struct kt_node *kt_node_get(const struct kt_node *map, const char *key); /* NULL when absent */
 /* Follows "spec.dnsNames[2]" as far as it exists; never NULL. */
 const struct kt_node *kt_node_find(const struct kt_node *root, const char *path);
 /* Bytes that decoding this tree will need at most, roughly. */
 size_t kt_node_cost(const struct kt_node *node);
 
-/* --- where trees come from ---------------------------------------------------------------------------------------------- */
+/* --- where trees come from
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Decides type and truth of a plain scalar as YAML 1.1 does in Kubernetes. */
 void kt_node_resolve(struct kt_node *node);
@@ -59,7 +69,7 @@ void kt_node_resolve(struct kt_node *node);
  */
 typedef enum kt_code kt_tree_fn(void *arg, const struct kt_node *root, struct kt_err *err);
 enum kt_code kt_yaml_slice(struct kt_view slice, uint32_t line, const char *file, struct kt_arena *arena,
-                           kt_tree_fn *on_document, void *arg, struct kt_report *report, struct kt_err *err);
+			   kt_tree_fn *on_document, void *arg, struct kt_report *report, struct kt_err *err);
 /* The length of the first document of text, with its separator; at least 1 unless text is empty. */
 size_t kt_yaml_document_len(struct kt_view text);
 

@@ -63,7 +63,8 @@ static bool make_room(struct kt_report *report)
 	return true;
 }
 
-void kt_report_add(struct kt_report *report, enum kt_severity severity, const char *file, uint32_t line, const char *fmt, ...)
+void kt_report_add(struct kt_report *report, enum kt_severity severity, const char *file, uint32_t line,
+		   const char *fmt, ...)
 {
 	struct kt_complaint complaint = {.severity = severity, .line = line};
 	char text[1024];

@@ -93,7 +93,8 @@ static const char *keep_file(struct kt_set *set, const char *file)
 }
 
 /* The entry of a key, made if need be; *ret_new says which. NULL when memory ran out. */
-static struct entry *put(struct kt_set *set, const char *key, const struct kt_resource *resource, uint32_t line, bool *ret_new)
+static struct entry *put(struct kt_set *set, const char *key, const struct kt_resource *resource, uint32_t line,
+			 bool *ret_new)
 {
 	struct entry *entry = find(set, key);
 	size_t len = strlen(key);
@@ -198,15 +199,15 @@ static void add_owner(struct adding *a, const char *path, const char *ns, const 
 		return;
 	if (entry->count > 1) {
 		kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, line,
-		              "%s (%s) has an owner already: %s at %s; one secret has one owner, choose another name", path, name,
-		              kt_kind_name(entry->kind), place(entry, where));
+			      "%s (%s) has an owner already: %s at %s; one secret has one owner, choose another name",
+			      path, name, kt_kind_name(entry->kind), place(entry, where));
 		return;
 	}
 	/* Namespaces other than default have a folder beside the secrets of default: the names must differ. */
 	(void)snprintf(key, sizeof(key), "n%s", name);
 	if (!strcmp(ns, "default") && find(a->set, key))
 		kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, line,
-		              "%s (%s) is also the folder of namespace %s; choose another name", path, name, name);
+			      "%s (%s) is also the folder of namespace %s; choose another name", path, name, name);
 	if (!strcmp(ns, "default"))
 		return;
 	ask(a, path, "n%s", ns);
@@ -214,7 +215,8 @@ static void add_owner(struct adding *a, const char *path, const char *ns, const 
 	entry = find(a->set, key);
 	if (entry)
 		kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, line,
-		              "metadata.namespace (%s) is also the folder of the secret at %s; choose another name", ns, place(entry, where));
+			      "metadata.namespace (%s) is also the folder of the secret at %s; choose another name", ns,
+			      place(entry, where));
 }
 
 static void add_issuer(struct adding *a)
@@ -273,9 +275,11 @@ static void add_consumer(struct adding *a)
 			len--;
 		entry = add(a, "spec.volumes", "v%.*s", (int)len, volume->path);
 		if (entry && entry->count > 1)
-			kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, kt_resource_line(a->resource, "spec.volumes"),
-			              "spec.volumes path (%s) is the volume of the Consumer at %s already; each needs its own", volume->path,
-			              place(entry, where));
+			kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file,
+				      kt_resource_line(a->resource, "spec.volumes"),
+				      "spec.volumes path (%s) is the volume of the Consumer at %s already; each needs "
+				      "its own",
+				      volume->path, place(entry, where));
 		for (uint32_t k = 0; k < volume->sources.count; k++)
 			ask(a, "spec.volumes", "C%s/%s", ns, volume->sources.items[k].secret.name);
 	}
@@ -288,7 +292,8 @@ static void add_agent(struct adding *a)
 
 	if (first) {
 		kt_report_add(a->report, KT_COMPLAINT_ERROR, a->resource->file, a->resource->line,
-		              "kind Agent is given a second time, the first is at %s; put the settings together", place(first, where));
+			      "kind Agent is given a second time, the first is at %s; put the settings together",
+			      place(first, where));
 		return;
 	}
 	a->set->agent = add(a, "", "a");
@@ -304,18 +309,20 @@ enum kt_code kt_set_know_secret(struct kt_set *set, const char *ns, const char *
 	return put(set, key, NULL, 0, &made) ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory");
 }
 
-enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, struct kt_report *report, struct kt_err *err)
+enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, struct kt_report *report,
+			struct kt_err *err)
 {
 	struct adding a = {.set = set, .resource = resource, .report = report};
-	struct entry *entry = add(&a, "metadata.name", "r%d/%s/%s", (int)resource->kind, resource->meta.ns, resource->meta.name);
+	struct entry *entry =
+		add(&a, "metadata.name", "r%d/%s/%s", (int)resource->kind, resource->meta.ns, resource->meta.name);
 	char where[512];
 
 	if (!entry)
 		return kt_err_set(err, KT_E_NOMEM, "out of memory");
 	if (entry->count > 1) {
 		kt_report_add(report, KT_COMPLAINT_ERROR, resource->file, kt_resource_line(resource, "metadata.name"),
-		              "metadata.name (%s) is taken: another %s of this name is at %s", resource->meta.name,
-		              kt_kind_name(resource->kind), place(entry, where));
+			      "metadata.name (%s) is taken: another %s of this name is at %s", resource->meta.name,
+			      kt_kind_name(resource->kind), place(entry, where));
 		return KT_OK;
 	}
 	set->kinds[resource->kind]++;
@@ -353,7 +360,8 @@ enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, 
 	return a.failed ? kt_err_set(err, KT_E_NOMEM, "out of memory") : KT_OK;
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------------------ */
+/* --- the whole ------------------------------------------------------------------------------------------------------
+ */
 
 /* The name nearest to that of `wanted` among the keys that differ from it in the last part only. */
 static const char *nearest(const struct kt_set *set, char letter, const char *wanted)
@@ -388,15 +396,15 @@ static bool provided(const struct kt_set *set, const char *wanted, bool known_to
 	return known_too && find(set, key);
 }
 
-static void complain(struct kt_report *report, enum kt_severity severity, const struct entry *asked, const char *name, const char *problem,
-                     const char *near)
+static void complain(struct kt_report *report, enum kt_severity severity, const struct entry *asked, const char *name,
+		     const char *problem, const char *near)
 {
 	char more[48] = "";
 
 	if (asked->count > 1)
 		(void)snprintf(more, sizeof(more), " (asked for %u times)", asked->count);
 	kt_report_add(report, severity, asked->file, asked->line, "%s (%s) %s%s%s%s%s", asked->what, name, problem,
-	              near ? ", did you mean " : "", near ? near : "", near ? "?" : "", more);
+		      near ? ", did you mean " : "", near ? near : "", near ? "?" : "", more);
 }
 
 static void check_issuer(const struct kt_set *set, const struct entry *asked, struct kt_report *report)
@@ -409,9 +417,11 @@ static void check_issuer(const struct kt_set *set, const struct entry *asked, st
 	(void)snprintf(key, sizeof(key), "r%s", asked->key + 1);
 	issuer = find(set, key);
 	if (letter == 'L' && issuer && !issuer->local)
-		complain(report, KT_COMPLAINT_ERROR, asked, name, "has a meaning only with a local TokenIssuer, this one is oauth2; remove it", NULL);
+		complain(report, KT_COMPLAINT_ERROR, asked, name,
+			 "has a meaning only with a local TokenIssuer, this one is oauth2; remove it", NULL);
 	else if (letter == 'A' && issuer && issuer->local)
-		complain(report, KT_COMPLAINT_ERROR, asked, name, "must not be empty: this TokenIssuer is local and writes aud into each token", NULL);
+		complain(report, KT_COMPLAINT_ERROR, asked, name,
+			 "must not be empty: this TokenIssuer is local and writes aud into each token", NULL);
 	if (letter != 'I' || issuer)
 		return;
 	(void)snprintf(problem, sizeof(problem), "names a %s that is not there", kt_kind_name((enum kt_kind)kind));
@@ -431,8 +441,9 @@ static void check_volume(const struct kt_set *set, const struct entry *volume, s
 		outer = find(set, key);
 		if (outer)
 			kt_report_add(report, KT_COMPLAINT_ERROR, volume->file, volume->line,
-			              "spec.volumes path (%s) lies inside the volume of the Consumer at %s; volumes can't be nested",
-			              volume->key + 1, place(outer, where));
+				      "spec.volumes path (%s) lies inside the volume of the Consumer at %s; volumes "
+				      "can't be nested",
+				      volume->key + 1, place(outer, where));
 	}
 }
 
@@ -447,13 +458,15 @@ static void check_entry(const struct kt_set *set, const struct entry *entry, str
 	case 'S':
 		if (!provided(set, entry->key, true))
 			complain(report, KT_COMPLAINT_WARNING, entry, strrchr(entry->key, '/') + 1,
-			         "names a secret that nothing here provides; it must come from the store (keyturn secret set) or a mounted folder",
-			         nearest(set, 's', entry->key));
+				 "names a secret that nothing here provides; it must come from the store (keyturn "
+				 "secret set) or a mounted folder",
+				 nearest(set, 's', entry->key));
 		break;
 	case 'C':
 		if (!provided(set, entry->key, false))
 			complain(report, KT_COMPLAINT_ERROR, entry, strrchr(entry->key, '/') + 1,
-			         "names a secret that no Certificate and no Token has as its secretName", nearest(set, 's', entry->key));
+				 "names a secret that no Certificate and no Token has as its secretName",
+				 nearest(set, 's', entry->key));
 		break;
 	case 'v':
 		check_volume(set, entry, report);
@@ -485,7 +498,8 @@ enum kt_code kt_set_check(struct kt_set *set, struct kt_report *report, struct k
 		qsort(report->items + before, report->count - before, sizeof(*report->items), compare_complaints);
 	if (set->listener && !set->http01)
 		kt_report_add(report, KT_COMPLAINT_WARNING, set->listener->file, set->listener->line,
-		              "spec.acme.solvers can't be answered: no Agent has spec.listeners.http01 (such as \":80\"), and no annotation "
-		              "keyturn.dev/http01-webroot names a folder");
+			      "spec.acme.solvers can't be answered: no Agent has spec.listeners.http01 (such as "
+			      "\":80\"), and no annotation "
+			      "keyturn.dev/http01-webroot names a folder");
 	return KT_OK;
 }

@@ -2,14 +2,15 @@
 #include "manifest/rows.h"
 
 static const struct kt_enum_name anchors[] = {
-        {"None", KT_ANCHOR_NONE}, {"Syslog", KT_ANCHOR_SYSLOG}, {"File", KT_ANCHOR_FILE}, {NULL, 0}};
+	{"None", KT_ANCHOR_NONE}, {"Syslog", KT_ANCHOR_SYSLOG}, {"File", KT_ANCHOR_FILE}, {NULL, 0}};
 
 static const struct kt_field audit_rows[] = {
-        ROW("anchor", KT_F_ENUM, struct kt_audit_settings, anchor, .def = KT_ANCHOR_NONE, .names = anchors,
-            DOC "Where the head of the audit chain is written as well, outside the store."),
-        ROW("file", KT_F_STRING, struct kt_audit_settings, file, .check = kt_value_file_path, DOC "With anchor File: the file that is appended to."),
-        ROW("retention", KT_F_DURATION, struct kt_audit_settings, retention, .min = KT_HOUR, .max = 36525 * KT_DAY,
-            DOC "Records older than this may go; kept for ever when absent."),
+	ROW("anchor", KT_F_ENUM, struct kt_audit_settings, anchor, .def = KT_ANCHOR_NONE, .names = anchors,
+	    DOC "Where the head of the audit chain is written as well, outside the store."),
+	ROW("file", KT_F_STRING, struct kt_audit_settings, file, .check = kt_value_file_path,
+	    DOC "With anchor File: the file that is appended to."),
+	ROW("retention", KT_F_DURATION, struct kt_audit_settings, retention, .min = KT_HOUR, .max = 36525 * KT_DAY,
+	    DOC "Records older than this may go; kept for ever when absent."),
 };
 
 static void check_audit(struct kt_decoder *d, const struct kt_node *node, void *object)
@@ -20,35 +21,46 @@ static void check_audit(struct kt_decoder *d, const struct kt_node *node, void *
 		kt_complain(d, node, "file", "belongs with anchor: File; give both or none");
 }
 
-static const struct kt_table audit_table = TABLE("Audit", struct kt_audit_settings, audit_rows, .check = check_audit, .doc = "The audit chain.");
+static const struct kt_table audit_table =
+	TABLE("Audit", struct kt_audit_settings, audit_rows, .check = check_audit, .doc = "The audit chain.");
 
 static const struct kt_field control_rows[] = {
-        ROW("group", KT_F_STRING, struct kt_control, group, .check = kt_value_user,
-            DOC "Group whose members may command the agent, besides root and its own user."),
-        ROW("socket", KT_F_STRING, struct kt_control, socket, .check = kt_value_file_path, .max = 107, DOC "Path of the control socket."),
+	ROW("group", KT_F_STRING, struct kt_control, group, .check = kt_value_user,
+	    DOC "Group whose members may command the agent, besides root and its own user."),
+	ROW("socket", KT_F_STRING, struct kt_control, socket, .check = kt_value_file_path, .max = 107,
+	    DOC "Path of the control socket."),
 };
-static const struct kt_table control_table = TABLE("Control", struct kt_control, control_rows, .doc = "The control socket.");
+static const struct kt_table control_table =
+	TABLE("Control", struct kt_control, control_rows, .doc = "The control socket.");
 
 static const struct kt_field limits_rows[] = {
-        ROW("flights", KT_F_INT, struct kt_limits, flights, .def = 64, .min = 1, .max = 10000, DOC "Credentials in work at once."),
-        ROW("hooks", KT_F_INT, struct kt_limits, hooks, .def = 4, .min = 1, .max = 64, DOC "Hooks running at once."),
-        ROW("perIssuer", KT_F_INT, struct kt_limits, per_issuer, .def = 10, .min = 1, .max = 1000,
-            DOC "Orders or token requests at once at one issuer."),
+	ROW("flights", KT_F_INT, struct kt_limits, flights, .def = 64, .min = 1, .max = 10000,
+	    DOC "Credentials in work at once."),
+	ROW("hooks", KT_F_INT, struct kt_limits, hooks, .def = 4, .min = 1, .max = 64, DOC "Hooks running at once."),
+	ROW("perIssuer", KT_F_INT, struct kt_limits, per_issuer, .def = 10, .min = 1, .max = 1000,
+	    DOC "Orders or token requests at once at one issuer."),
 };
 static const struct kt_table limits_table = TABLE("Limits", struct kt_limits, limits_rows, .doc = "Limits.");
 
 static const struct kt_field listeners_rows[] = {
-        ROW("http01", KT_F_STRING, struct kt_listeners, http01, .check = kt_value_listen, DOC "Answers of http-01 challenges, such as `:80`."),
-        ROW("jwks", KT_F_STRING, struct kt_listeners, jwks, .check = kt_value_listen, DOC "JWKS and discovery document of local TokenIssuers."),
-        ROW("metrics", KT_F_STRING, struct kt_listeners, metrics, .check = kt_value_listen, DOC "/metrics, /livez, /readyz and the status page."),
+	ROW("http01", KT_F_STRING, struct kt_listeners, http01, .check = kt_value_listen,
+	    DOC "Answers of http-01 challenges, such as `:80`."),
+	ROW("jwks", KT_F_STRING, struct kt_listeners, jwks, .check = kt_value_listen,
+	    DOC "JWKS and discovery document of local TokenIssuers."),
+	ROW("metrics", KT_F_STRING, struct kt_listeners, metrics, .check = kt_value_listen,
+	    DOC "/metrics, /livez, /readyz and the status page."),
 };
-static const struct kt_table listeners_table = TABLE("Listeners", struct kt_listeners, listeners_rows,
-                                                     .doc = "Addresses listened on: `host:port`, `:port` or `unix:/path`; none when absent. Two may be the same.");
+static const struct kt_table listeners_table = TABLE(
+	"Listeners", struct kt_listeners, listeners_rows,
+	.doc = "Addresses listened on: `host:port`, `:port` or `unix:/path`; none when absent. Two may be the same.");
 
 static const struct kt_field master_key_rows[] = {
-        ROW("command", KT_F_STRINGS, struct kt_master_key, command, CHOICE, .max = 32, DOC "Program and arguments (no shell) that print the key."),
-        ROW("credential", KT_F_STRING, struct kt_master_key, credential, CHOICE, .check = kt_value_credential, DOC "Name of a systemd credential."),
-        ROW("file", KT_F_STRING, struct kt_master_key, file, CHOICE, .check = kt_value_file_path, DOC "A file, made with mode 0600 on first run."),
+	ROW("command", KT_F_STRINGS, struct kt_master_key, command, CHOICE, .max = 32,
+	    DOC "Program and arguments (no shell) that print the key."),
+	ROW("credential", KT_F_STRING, struct kt_master_key, credential, CHOICE, .check = kt_value_credential,
+	    DOC "Name of a systemd credential."),
+	ROW("file", KT_F_STRING, struct kt_master_key, file, CHOICE, .check = kt_value_file_path,
+	    DOC "A file, made with mode 0600 on first run."),
 };
 
 static void check_master_key(struct kt_decoder *d, const struct kt_node *node, void *object)
@@ -60,36 +72,43 @@ static void check_master_key(struct kt_decoder *d, const struct kt_node *node, v
 		kt_complain(d, node, "command[0]", "(%.128s) %s", key->command.items[0], problem);
 }
 
-static const struct kt_table master_key_table = TABLE("MasterKey", struct kt_master_key, master_key_rows, .choice_max = 1,
-                                                      .check = check_master_key,
-                                                      .doc = "Where the key that seals the store comes from; a file in the state directory when absent.");
+static const struct kt_table master_key_table =
+	TABLE("MasterKey", struct kt_master_key, master_key_rows, .choice_max = 1, .check = check_master_key,
+	      .doc = "Where the key that seals the store comes from; a file in the state directory when absent.");
 
 static const struct kt_field users_rows[] = {
-        ROW("courier", KT_F_STRING, struct kt_rooms, courier, .check = kt_value_user, DOC "User of the courier."),
-        ROW("desk", KT_F_STRING, struct kt_rooms, desk, .check = kt_value_user, DOC "User of the desk."),
-        ROW("keeper", KT_F_STRING, struct kt_rooms, keeper, .check = kt_value_user, DOC "User of the keeper."),
+	ROW("courier", KT_F_STRING, struct kt_rooms, courier, .check = kt_value_user, DOC "User of the courier."),
+	ROW("desk", KT_F_STRING, struct kt_rooms, desk, .check = kt_value_user, DOC "User of the desk."),
+	ROW("keeper", KT_F_STRING, struct kt_rooms, keeper, .check = kt_value_user, DOC "User of the keeper."),
 };
-static const struct kt_table users_table = TABLE("Users", struct kt_rooms, users_rows, .doc = "Users of the rooms when started as root.");
+static const struct kt_table users_table =
+	TABLE("Users", struct kt_rooms, users_rows, .doc = "Users of the rooms when started as root.");
 
 static const struct kt_field agent_rows[] = {
-        ROW("allowPersistent", KT_F_BOOL, struct kt_agent_spec, allow_persistent, DOC "secretsDir may lie on a disk."),
-        ROW("audit", KT_F_STRUCT, struct kt_agent_spec, audit, OF(audit_table), DOC "The audit chain."),
-        ROW("control", KT_F_STRUCT, struct kt_agent_spec, control, OF(control_table), DOC "The control socket."),
-        ROW("limits", KT_F_STRUCT, struct kt_agent_spec, limits, OF(limits_table), DOC "Limits."),
-        ROW("listeners", KT_F_STRUCT, struct kt_agent_spec, listeners, OF(listeners_table), DOC "Addresses listened on."),
-        ROW("masterKey", KT_F_STRUCT, struct kt_agent_spec, master_key, OF(master_key_table), DOC "Where the key that seals the store comes from."),
-        ROW("secretsDir", KT_F_STRING, struct kt_agent_spec, secrets_dir, .check = kt_value_path, DOC "Folder of the secret volumes."),
-        ROW("stateDir", KT_F_STRING, struct kt_agent_spec, state_dir, .check = kt_value_path, DOC "Folder of the state."),
-        ROW("users", KT_F_STRUCT, struct kt_agent_spec, users, OF(users_table), DOC "Users of the rooms when started as root."),
+	ROW("allowPersistent", KT_F_BOOL, struct kt_agent_spec, allow_persistent, DOC "secretsDir may lie on a disk."),
+	ROW("audit", KT_F_STRUCT, struct kt_agent_spec, audit, OF(audit_table), DOC "The audit chain."),
+	ROW("control", KT_F_STRUCT, struct kt_agent_spec, control, OF(control_table), DOC "The control socket."),
+	ROW("limits", KT_F_STRUCT, struct kt_agent_spec, limits, OF(limits_table), DOC "Limits."),
+	ROW("listeners", KT_F_STRUCT, struct kt_agent_spec, listeners, OF(listeners_table),
+	    DOC "Addresses listened on."),
+	ROW("masterKey", KT_F_STRUCT, struct kt_agent_spec, master_key, OF(master_key_table),
+	    DOC "Where the key that seals the store comes from."),
+	ROW("secretsDir", KT_F_STRING, struct kt_agent_spec, secrets_dir, .check = kt_value_path,
+	    DOC "Folder of the secret volumes."),
+	ROW("stateDir", KT_F_STRING, struct kt_agent_spec, state_dir, .check = kt_value_path,
+	    DOC "Folder of the state."),
+	ROW("users", KT_F_STRUCT, struct kt_agent_spec, users, OF(users_table),
+	    DOC "Users of the rooms when started as root."),
 };
 static const struct kt_table agent_table = TABLE("AgentSpec", struct kt_agent_spec, agent_rows, .doc = "The settings.");
 
 static const struct kt_field top_rows[] = {
-        FIXED("apiVersion", "keyturn.dev/v1alpha1"),
-        FIXED("kind", "Agent"),
-        ROW("metadata", KT_F_STRUCT, struct kt_resource, meta, REQUIRED, OF(kt_table_meta), DOC "Name."),
-        ROW("spec", KT_F_STRUCT, struct kt_resource, agent, REQUIRED, OF(agent_table), DOC "The settings."),
-        STATUS_ROW,
+	FIXED("apiVersion", "keyturn.dev/v1alpha1"),
+	FIXED("kind", "Agent"),
+	ROW("metadata", KT_F_STRUCT, struct kt_resource, meta, REQUIRED, OF(kt_table_meta), DOC "Name."),
+	ROW("spec", KT_F_STRUCT, struct kt_resource, agent, REQUIRED, OF(agent_table), DOC "The settings."),
+	STATUS_ROW,
 };
 
-const struct kt_table kt_table_agent = TABLE("Agent", struct kt_resource, top_rows, .doc = "The settings of the agent.");
+const struct kt_table kt_table_agent =
+	TABLE("Agent", struct kt_resource, top_rows, .doc = "The settings of the agent.");

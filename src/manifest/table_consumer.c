@@ -6,47 +6,57 @@
 
 #include "manifest/rows.h"
 
-
-static const struct kt_enum_name signals[] = {{"HUP", SIGHUP},   {"USR1", SIGUSR1},   {"USR2", SIGUSR2}, {"TERM", SIGTERM},
-                                              {"INT", SIGINT},   {"QUIT", SIGQUIT},   {"CONT", SIGCONT}, {"WINCH", SIGWINCH},
-                                              {"ALRM", SIGALRM}, {NULL, 0}};
+static const struct kt_enum_name signals[] = {
+	{"HUP", SIGHUP},   {"USR1", SIGUSR1}, {"USR2", SIGUSR2},   {"TERM", SIGTERM}, {"INT", SIGINT},
+	{"QUIT", SIGQUIT}, {"CONT", SIGCONT}, {"WINCH", SIGWINCH}, {"ALRM", SIGALRM}, {NULL, 0}};
 static const struct kt_enum_name actions[] = {{"Reload", KT_SYSTEMD_RELOAD},
-                                              {"Restart", KT_SYSTEMD_RESTART},
-                                              {"ReloadOrRestart", KT_SYSTEMD_RELOAD_OR_RESTART},
-                                              {NULL, 0}};
+					      {"Restart", KT_SYSTEMD_RESTART},
+					      {"ReloadOrRestart", KT_SYSTEMD_RELOAD_OR_RESTART},
+					      {NULL, 0}};
 static const struct kt_enum_name on_failures[] = {
-        {"Rollback", KT_ON_FAILURE_ROLLBACK}, {"Keep", KT_ON_FAILURE_KEEP}, {NULL, 0}};
+	{"Rollback", KT_ON_FAILURE_ROLLBACK}, {"Keep", KT_ON_FAILURE_KEEP}, {NULL, 0}};
 
 /* --- volumes ------------------------------------------------------------------------------------------------------ */
 
 static const struct kt_field item_rows[] = {
-        ROW("key", KT_F_STRING, struct kt_consumer_volume_item, key, REQUIRED, .check = kt_value_key, DOC "File of the secret, such as tls.crt or header."),
-        ROW("mode", KT_F_MODE, struct kt_consumer_volume_item, mode, .def = KT_FILE_MODE_UNSET, DOC "Mode of the file; the volume's when absent."),
-        ROW("path", KT_F_STRING, struct kt_consumer_volume_item, path, REQUIRED, .check = kt_value_relative_path, DOC "Path in the volume."),
+	ROW("key", KT_F_STRING, struct kt_consumer_volume_item, key, REQUIRED, .check = kt_value_key,
+	    DOC "File of the secret, such as tls.crt or header."),
+	ROW("mode", KT_F_MODE, struct kt_consumer_volume_item, mode, .def = KT_FILE_MODE_UNSET,
+	    DOC "Mode of the file; the volume's when absent."),
+	ROW("path", KT_F_STRING, struct kt_consumer_volume_item, path, REQUIRED, .check = kt_value_relative_path,
+	    DOC "Path in the volume."),
 };
-static const struct kt_table item_table = TABLE("VolumeItem", struct kt_consumer_volume_item, item_rows, .doc = "One file of a volume.");
+static const struct kt_table item_table =
+	TABLE("VolumeItem", struct kt_consumer_volume_item, item_rows, .doc = "One file of a volume.");
 
 typedef struct kt_consumer_volume_source_secret source_secret;
 static const struct kt_field source_secret_rows[] = {
-        ROW("items", KT_F_LIST, source_secret, items, .max = 100, OF(item_table), DOC "Which files; all of them under their own names when absent."),
-        ROW("name", KT_F_STRING, source_secret, name, REQUIRED, .check = kt_value_name, DOC "secretName of a Certificate or Token."),
+	ROW("items", KT_F_LIST, source_secret, items, .max = 100, OF(item_table),
+	    DOC "Which files; all of them under their own names when absent."),
+	ROW("name", KT_F_STRING, source_secret, name, REQUIRED, .check = kt_value_name,
+	    DOC "secretName of a Certificate or Token."),
 };
-static const struct kt_table source_secret_table = TABLE("SecretProjection", source_secret, source_secret_rows, .doc = "Files of one secret.");
+static const struct kt_table source_secret_table =
+	TABLE("SecretProjection", source_secret, source_secret_rows, .doc = "Files of one secret.");
 
 static const struct kt_field source_rows[] = {
-        ROW("secret", KT_F_STRUCT, struct kt_consumer_volume_source, secret, REQUIRED, OF(source_secret_table), DOC "Files of one secret."),
+	ROW("secret", KT_F_STRUCT, struct kt_consumer_volume_source, secret, REQUIRED, OF(source_secret_table),
+	    DOC "Files of one secret."),
 };
-static const struct kt_table source_table = TABLE("VolumeSource", struct kt_consumer_volume_source, source_rows, .doc = "A source of files.");
+static const struct kt_table source_table =
+	TABLE("VolumeSource", struct kt_consumer_volume_source, source_rows, .doc = "A source of files.");
 
 static const struct kt_field volume_rows[] = {
-        ROW("allowPersistent", KT_F_BOOL, struct kt_consumer_volume, allow_persistent, DOC "The volume may lie on a disk."),
-        ROW("defaultMode", KT_F_MODE, struct kt_consumer_volume, default_mode, .def = KT_FILE_MODE_UNSET,
-            DOC "Mode of the files, octal in quotes; when absent 0600 for keys and tokens, 0644 for the rest."),
-        ROW("group", KT_F_STRING, struct kt_consumer_volume, group, .check = kt_value_user, DOC "Group of the files."),
-        ROW("owner", KT_F_STRING, struct kt_consumer_volume, owner, .check = kt_value_user, DOC "Owner of the files."),
-        ROW("path", KT_F_STRING, struct kt_consumer_volume, path, REQUIRED, .check = kt_value_path, DOC "Folder of the volume."),
-        ROW("sources", KT_F_LIST, struct kt_consumer_volume, sources, REQUIRED, .max = 100, OF(source_table),
-            DOC "Secrets that the volume is made of, switched together."),
+	ROW("allowPersistent", KT_F_BOOL, struct kt_consumer_volume, allow_persistent,
+	    DOC "The volume may lie on a disk."),
+	ROW("defaultMode", KT_F_MODE, struct kt_consumer_volume, default_mode, .def = KT_FILE_MODE_UNSET,
+	    DOC "Mode of the files, octal in quotes; when absent 0600 for keys and tokens, 0644 for the rest."),
+	ROW("group", KT_F_STRING, struct kt_consumer_volume, group, .check = kt_value_user, DOC "Group of the files."),
+	ROW("owner", KT_F_STRING, struct kt_consumer_volume, owner, .check = kt_value_user, DOC "Owner of the files."),
+	ROW("path", KT_F_STRING, struct kt_consumer_volume, path, REQUIRED, .check = kt_value_path,
+	    DOC "Folder of the volume."),
+	ROW("sources", KT_F_LIST, struct kt_consumer_volume, sources, REQUIRED, .max = 100, OF(source_table),
+	    DOC "Secrets that the volume is made of, switched together."),
 };
 
 static void check_volume(struct kt_decoder *d, const struct kt_node *node, void *object)
@@ -62,27 +72,32 @@ static void check_volume(struct kt_decoder *d, const struct kt_node *node, void 
 
 				for (uint32_t m = 0; m < (j == i ? k : other->count); m++) {
 					if (!strcmp(items->items[k].path, other->items[m].path))
-						kt_complain(d, node, "sources", "have path %.128s twice; each file needs a path of its own",
-						            items->items[k].path);
+						kt_complain(d, node, "sources",
+							    "have path %.128s twice; each file needs a path of its own",
+							    items->items[k].path);
 				}
 			}
 		}
 	}
 }
 
-static const struct kt_table volume_table = TABLE("Volume", struct kt_consumer_volume, volume_rows, .check = check_volume,
-                                                  .doc = "A folder of its own for the consumer, as a pod's projected volume.");
+static const struct kt_table volume_table =
+	TABLE("Volume", struct kt_consumer_volume, volume_rows, .check = check_volume,
+	      .doc = "A folder of its own for the consumer, as a pod's projected volume.");
 
-/* --- exec ------------------------------------------------------------------------------------------------------------ */
+/* --- exec ------------------------------------------------------------------------------------------------------------
+ */
 
 static const struct kt_field exec_rows[] = {
-        ROW("argv", KT_F_STRINGS, struct kt_exec, argv, REQUIRED, .max = 64, DOC "Program (absolute path) and arguments; no shell."),
-        ROW("env", KT_F_PAIRS, struct kt_exec, env, .check_key = kt_value_env_name, .max = 64,
-            DOC "Variables on top of the fixed ones; never put a secret here."),
-        ROW("group", KT_F_STRING, struct kt_exec, group, .check = kt_value_user, DOC "Group it runs as."),
-        ROW("timeout", KT_F_DURATION, struct kt_exec, timeout, .def = 30 * KT_SECOND, .min = KT_SECOND, .max = KT_HOUR,
-            DOC "It is ended after so long."),
-        ROW("user", KT_F_STRING, struct kt_exec, user, .check = kt_value_user, DOC "User it runs as; the agent's own when absent, root only when named."),
+	ROW("argv", KT_F_STRINGS, struct kt_exec, argv, REQUIRED, .max = 64,
+	    DOC "Program (absolute path) and arguments; no shell."),
+	ROW("env", KT_F_PAIRS, struct kt_exec, env, .check_key = kt_value_env_name, .max = 64,
+	    DOC "Variables on top of the fixed ones; never put a secret here."),
+	ROW("group", KT_F_STRING, struct kt_exec, group, .check = kt_value_user, DOC "Group it runs as."),
+	ROW("timeout", KT_F_DURATION, struct kt_exec, timeout, .def = 30 * KT_SECOND, .min = KT_SECOND, .max = KT_HOUR,
+	    DOC "It is ended after so long."),
+	ROW("user", KT_F_STRING, struct kt_exec, user, .check = kt_value_user,
+	    DOC "User it runs as; the agent's own when absent, root only when named."),
 };
 
 static void check_exec(struct kt_decoder *d, const struct kt_node *node, void *object)
@@ -95,101 +110,130 @@ static void check_exec(struct kt_decoder *d, const struct kt_node *node, void *o
 }
 
 static const struct kt_table exec_table = TABLE("Exec", struct kt_exec, exec_rows, .check = check_exec,
-                                                .doc = "A program, run without a shell in a fixed environment.");
+						.doc = "A program, run without a shell in a fixed environment.");
 
 static const struct kt_field validate_rows[] = {
-        ROW("exec", KT_F_OBJECT, struct kt_validate, exec, REQUIRED, OF(exec_table), DOC "A program; exit status 0 means good."),
+	ROW("exec", KT_F_OBJECT, struct kt_validate, exec, REQUIRED, OF(exec_table),
+	    DOC "A program; exit status 0 means good."),
 };
-static const struct kt_table validate_table = TABLE("Validate", struct kt_validate, validate_rows,
-                                                    .doc = "A check of the candidate before the switch.");
+static const struct kt_table validate_table =
+	TABLE("Validate", struct kt_validate, validate_rows, .doc = "A check of the candidate before the switch.");
 
-/* --- notify ---------------------------------------------------------------------------------------------------------- */
+/* --- notify ----------------------------------------------------------------------------------------------------------
+ */
 
 static const struct kt_field process_rows[] = {
-        ROW("cgroup", KT_F_STRING, struct kt_process_match, cgroup, .check = kt_value_cgroup, DOC "Cgroup it must be in."),
-        ROW("executable", KT_F_STRING, struct kt_process_match, executable, REQUIRED, .check = kt_value_file_path, DOC "Its executable."),
+	ROW("cgroup", KT_F_STRING, struct kt_process_match, cgroup, .check = kt_value_cgroup,
+	    DOC "Cgroup it must be in."),
+	ROW("executable", KT_F_STRING, struct kt_process_match, executable, REQUIRED, .check = kt_value_file_path,
+	    DOC "Its executable."),
 };
-static const struct kt_table process_table = TABLE("ProcessMatch", struct kt_process_match, process_rows, .doc = "A process by what it runs.");
+static const struct kt_table process_table =
+	TABLE("ProcessMatch", struct kt_process_match, process_rows, .doc = "A process by what it runs.");
 
 static const struct kt_field signal_rows[] = {
-        ROW("name", KT_F_ENUM, struct kt_notify_signal, signo, REQUIRED, .names = signals, DOC "Which signal, without SIG."),
-        ROW("pidFile", KT_F_STRING, struct kt_notify_signal, pid_file, CHOICE, .check = kt_value_file_path, DOC "File with the pid."),
-        ROW("process", KT_F_OBJECT, struct kt_notify_signal, process, CHOICE, OF(process_table), DOC "The oldest process that matches."),
-        ROW("systemdUnit", KT_F_STRING, struct kt_notify_signal, systemd_unit, CHOICE, .check = kt_value_unit, DOC "The unit's main pid."),
+	ROW("name", KT_F_ENUM, struct kt_notify_signal, signo, REQUIRED, .names = signals,
+	    DOC "Which signal, without SIG."),
+	ROW("pidFile", KT_F_STRING, struct kt_notify_signal, pid_file, CHOICE, .check = kt_value_file_path,
+	    DOC "File with the pid."),
+	ROW("process", KT_F_OBJECT, struct kt_notify_signal, process, CHOICE, OF(process_table),
+	    DOC "The oldest process that matches."),
+	ROW("systemdUnit", KT_F_STRING, struct kt_notify_signal, systemd_unit, CHOICE, .check = kt_value_unit,
+	    DOC "The unit's main pid."),
 };
-static const struct kt_table signal_table = TABLE("Signal", struct kt_notify_signal, signal_rows, .choice_min = 1, .choice_max = 1,
-                                                  .doc = "A signal to one process.");
+static const struct kt_table signal_table = TABLE("Signal", struct kt_notify_signal, signal_rows, .choice_min = 1,
+						  .choice_max = 1, .doc = "A signal to one process.");
 
 static const struct kt_field systemd_rows[] = {
-        ROW("action", KT_F_ENUM, struct kt_notify_systemd, action, .def = KT_SYSTEMD_RELOAD, .names = actions, DOC "What to ask for."),
-        ROW("timeout", KT_F_DURATION, struct kt_notify_systemd, timeout, .def = 60 * KT_SECOND, .min = KT_SECOND, .max = KT_HOUR,
-            DOC "How long the job may take."),
-        ROW("unit", KT_F_STRING, struct kt_notify_systemd, unit, REQUIRED, .check = kt_value_unit, DOC "The unit."),
+	ROW("action", KT_F_ENUM, struct kt_notify_systemd, action, .def = KT_SYSTEMD_RELOAD, .names = actions,
+	    DOC "What to ask for."),
+	ROW("timeout", KT_F_DURATION, struct kt_notify_systemd, timeout, .def = 60 * KT_SECOND, .min = KT_SECOND,
+	    .max = KT_HOUR, DOC "How long the job may take."),
+	ROW("unit", KT_F_STRING, struct kt_notify_systemd, unit, REQUIRED, .check = kt_value_unit, DOC "The unit."),
 };
-static const struct kt_table systemd_table = TABLE("Systemd", struct kt_notify_systemd, systemd_rows, .doc = "A job of systemd.");
+static const struct kt_table systemd_table =
+	TABLE("Systemd", struct kt_notify_systemd, systemd_rows, .doc = "A job of systemd.");
 
 static const struct kt_field touch_rows[] = {
-        ROW("path", KT_F_STRING, struct kt_notify_touch, path, REQUIRED, .check = kt_value_file_path, DOC "A file that somebody watches."),
+	ROW("path", KT_F_STRING, struct kt_notify_touch, path, REQUIRED, .check = kt_value_file_path,
+	    DOC "A file that somebody watches."),
 };
-static const struct kt_table touch_table = TABLE("Touch", struct kt_notify_touch, touch_rows, .doc = "A file is touched.");
+static const struct kt_table touch_table =
+	TABLE("Touch", struct kt_notify_touch, touch_rows, .doc = "A file is touched.");
 
 static const struct kt_field notify_http_rows[] = {
-        ROW("caBundle", KT_F_BYTES, struct kt_notify_http, ca_bundle, DOC "PEM in base64: the roots to trust instead of the system's."),
-        ROW("timeout", KT_F_DURATION, struct kt_notify_http, timeout, .def = 10 * KT_SECOND, .min = KT_SECOND, .max = 10 * KT_MINUTE,
-            DOC "How long the answer may take."),
-        ROW("url", KT_F_STRING, struct kt_notify_http, url, REQUIRED, .check = kt_value_url, DOC "Where a small JSON is posted to."),
+	ROW("caBundle", KT_F_BYTES, struct kt_notify_http, ca_bundle,
+	    DOC "PEM in base64: the roots to trust instead of the system's."),
+	ROW("timeout", KT_F_DURATION, struct kt_notify_http, timeout, .def = 10 * KT_SECOND, .min = KT_SECOND,
+	    .max = 10 * KT_MINUTE, DOC "How long the answer may take."),
+	ROW("url", KT_F_STRING, struct kt_notify_http, url, REQUIRED, .check = kt_value_url,
+	    DOC "Where a small JSON is posted to."),
 };
-static const struct kt_table notify_http_table = TABLE("NotifyHTTP", struct kt_notify_http, notify_http_rows, .doc = "A POST with a small JSON.");
+static const struct kt_table notify_http_table =
+	TABLE("NotifyHTTP", struct kt_notify_http, notify_http_rows, .doc = "A POST with a small JSON.");
 
 static const struct kt_field notify_rows[] = {
-        ROW("exec", KT_F_OBJECT, struct kt_notify, exec, CHOICE, OF(exec_table), DOC "A program."),
-        ROW("http", KT_F_OBJECT, struct kt_notify, http, CHOICE, OF(notify_http_table), DOC "A POST with a small JSON."),
-        ROW("signal", KT_F_OBJECT, struct kt_notify, signal, CHOICE, OF(signal_table), DOC "A signal to one process."),
-        ROW("systemd", KT_F_OBJECT, struct kt_notify, systemd, CHOICE, OF(systemd_table), DOC "A job of systemd."),
-        ROW("touch", KT_F_OBJECT, struct kt_notify, touch, CHOICE, OF(touch_table), DOC "A file is touched."),
+	ROW("exec", KT_F_OBJECT, struct kt_notify, exec, CHOICE, OF(exec_table), DOC "A program."),
+	ROW("http", KT_F_OBJECT, struct kt_notify, http, CHOICE, OF(notify_http_table),
+	    DOC "A POST with a small JSON."),
+	ROW("signal", KT_F_OBJECT, struct kt_notify, signal, CHOICE, OF(signal_table), DOC "A signal to one process."),
+	ROW("systemd", KT_F_OBJECT, struct kt_notify, systemd, CHOICE, OF(systemd_table), DOC "A job of systemd."),
+	ROW("touch", KT_F_OBJECT, struct kt_notify, touch, CHOICE, OF(touch_table), DOC "A file is touched."),
 };
-static const struct kt_table notify_table = TABLE("Notify", struct kt_notify, notify_rows, .choice_min = 1, .choice_max = 1,
-                                                  .doc = "How the consumer is told.");
+static const struct kt_table notify_table = TABLE("Notify", struct kt_notify, notify_rows, .choice_min = 1,
+						  .choice_max = 1, .doc = "How the consumer is told.");
 
-/* --- prove ------------------------------------------------------------------------------------------------------------- */
+/* --- prove
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static const struct kt_field prove_tls_rows[] = {
-        ROW("address", KT_F_STRING, struct kt_prove_tls, address, REQUIRED, .check = kt_value_address, DOC "Where the server listens."),
-        ROW("serverName", KT_F_STRING, struct kt_prove_tls, server_name, .check = kt_value_dns_name, DOC "Name asked for (SNI); the host of address when absent."),
+	ROW("address", KT_F_STRING, struct kt_prove_tls, address, REQUIRED, .check = kt_value_address,
+	    DOC "Where the server listens."),
+	ROW("serverName", KT_F_STRING, struct kt_prove_tls, server_name, .check = kt_value_dns_name,
+	    DOC "Name asked for (SNI); the host of address when absent."),
 };
-static const struct kt_table prove_tls_table = TABLE("ProveTLS", struct kt_prove_tls, prove_tls_rows,
-                                                     .doc = "A handshake: the serial served must be the serial delivered.");
+static const struct kt_table prove_tls_table =
+	TABLE("ProveTLS", struct kt_prove_tls, prove_tls_rows,
+	      .doc = "A handshake: the serial served must be the serial delivered.");
 
 static const struct kt_field observed_http_rows[] = {
-        ROW("caBundle", KT_F_BYTES, struct kt_observed_http, ca_bundle, DOC "PEM in base64: the roots to trust instead of the system's."),
-        ROW("jsonPath", KT_F_STRING, struct kt_observed_http, json_path, REQUIRED, .check = kt_value_json_path,
-            DOC "Where the SHA-256 fingerprint stands, such as `.tls.sha256`."),
-        ROW("url", KT_F_STRING, struct kt_observed_http, url, REQUIRED, .check = kt_value_url, DOC "What is asked."),
+	ROW("caBundle", KT_F_BYTES, struct kt_observed_http, ca_bundle,
+	    DOC "PEM in base64: the roots to trust instead of the system's."),
+	ROW("jsonPath", KT_F_STRING, struct kt_observed_http, json_path, REQUIRED, .check = kt_value_json_path,
+	    DOC "Where the SHA-256 fingerprint stands, such as `.tls.sha256`."),
+	ROW("url", KT_F_STRING, struct kt_observed_http, url, REQUIRED, .check = kt_value_url, DOC "What is asked."),
 };
-static const struct kt_table observed_http_table = TABLE("ObservedHTTP", struct kt_observed_http, observed_http_rows, .doc = "A fingerprint in a JSON answer.");
+static const struct kt_table observed_http_table =
+	TABLE("ObservedHTTP", struct kt_observed_http, observed_http_rows, .doc = "A fingerprint in a JSON answer.");
 
 static const struct kt_field observed_log_rows[] = {
-        ROW("field", KT_F_STRING, struct kt_observed_log, field, REQUIRED, .check = kt_value_log_field,
-            DOC "A path into JSON lines, or the number of a column in quotes."),
-        ROW("path", KT_F_STRING, struct kt_observed_log, path, REQUIRED, .check = kt_value_file_path, DOC "The log."),
+	ROW("field", KT_F_STRING, struct kt_observed_log, field, REQUIRED, .check = kt_value_log_field,
+	    DOC "A path into JSON lines, or the number of a column in quotes."),
+	ROW("path", KT_F_STRING, struct kt_observed_log, path, REQUIRED, .check = kt_value_file_path, DOC "The log."),
 };
-static const struct kt_table observed_log_table = TABLE("ObservedLog", struct kt_observed_log, observed_log_rows, .doc = "A fingerprint in an access log.");
+static const struct kt_table observed_log_table =
+	TABLE("ObservedLog", struct kt_observed_log, observed_log_rows, .doc = "A fingerprint in an access log.");
 
 static const struct kt_field observed_rows[] = {
-        ROW("accessLog", KT_F_OBJECT, struct kt_observed, access_log, CHOICE, OF(observed_log_table), DOC "In an access log."),
-        ROW("http", KT_F_OBJECT, struct kt_observed, http, CHOICE, OF(observed_http_table), DOC "In a JSON answer."),
+	ROW("accessLog", KT_F_OBJECT, struct kt_observed, access_log, CHOICE, OF(observed_log_table),
+	    DOC "In an access log."),
+	ROW("http", KT_F_OBJECT, struct kt_observed, http, CHOICE, OF(observed_http_table), DOC "In a JSON answer."),
 };
-static const struct kt_table observed_table = TABLE("Observed", struct kt_observed, observed_rows, .choice_min = 1, .choice_max = 1,
-                                                    .doc = "The consumer or its peer tells which credential it uses.");
+static const struct kt_table observed_table =
+	TABLE("Observed", struct kt_observed, observed_rows, .choice_min = 1, .choice_max = 1,
+	      .doc = "The consumer or its peer tells which credential it uses.");
 
 static const struct kt_field accepted_http_rows[] = {
-        ROW("caBundle", KT_F_BYTES, struct kt_accepted_http, ca_bundle, DOC "PEM in base64: the roots to trust instead of the system's."),
-        ROW("expectStatus", KT_F_INT, struct kt_accepted_http, expect_status, .min = 200, .max = 599, DOC "The status; any 2xx when absent."),
-        ROW("headerName", KT_F_STRING, struct kt_accepted_http, header_name, .def_text = "Authorization", .check = kt_value_header_name,
-            DOC "Header that carries the token."),
-        ROW("headerPrefix", KT_F_STRING, struct kt_accepted_http, header_prefix, .check = kt_value_header_text,
-            DOC "What stands before the token; `Bearer ` with Authorization, else nothing."),
-        ROW("url", KT_F_STRING, struct kt_accepted_http, url, REQUIRED, .check = kt_value_url, DOC "What is called with the token."),
+	ROW("caBundle", KT_F_BYTES, struct kt_accepted_http, ca_bundle,
+	    DOC "PEM in base64: the roots to trust instead of the system's."),
+	ROW("expectStatus", KT_F_INT, struct kt_accepted_http, expect_status, .min = 200, .max = 599,
+	    DOC "The status; any 2xx when absent."),
+	ROW("headerName", KT_F_STRING, struct kt_accepted_http, header_name, .def_text = "Authorization",
+	    .check = kt_value_header_name, DOC "Header that carries the token."),
+	ROW("headerPrefix", KT_F_STRING, struct kt_accepted_http, header_prefix, .check = kt_value_header_text,
+	    DOC "What stands before the token; `Bearer ` with Authorization, else nothing."),
+	ROW("url", KT_F_STRING, struct kt_accepted_http, url, REQUIRED, .check = kt_value_url,
+	    DOC "What is called with the token."),
 };
 
 static void check_accepted_http(struct kt_decoder *d, const struct kt_node *node, void *object)
@@ -202,48 +246,59 @@ static void check_accepted_http(struct kt_decoder *d, const struct kt_node *node
 		http->header_prefix = strcasecmp(http->header_name, "Authorization") ? "" : "Bearer ";
 }
 
-static const struct kt_table accepted_http_table = TABLE("AcceptedHTTP", struct kt_accepted_http, accepted_http_rows, .check = check_accepted_http,
-                                                         .doc = "A call that must be let in with the new token.");
+static const struct kt_table accepted_http_table =
+	TABLE("AcceptedHTTP", struct kt_accepted_http, accepted_http_rows, .check = check_accepted_http,
+	      .doc = "A call that must be let in with the new token.");
 
 static const struct kt_field accepted_rows[] = {
-        ROW("http", KT_F_OBJECT, struct kt_accepted, http, REQUIRED, OF(accepted_http_table), DOC "A call with the token."),
+	ROW("http", KT_F_OBJECT, struct kt_accepted, http, REQUIRED, OF(accepted_http_table),
+	    DOC "A call with the token."),
 };
 static const struct kt_table accepted_table = TABLE("Accepted", struct kt_accepted, accepted_rows,
-                                                    .doc = "Weaker: the new credential itself is taken downstream.");
+						    .doc = "Weaker: the new credential itself is taken downstream.");
 
 static const struct kt_field prove_rows[] = {
-        ROW("accepted", KT_F_OBJECT, struct kt_prove, accepted, CHOICE, OF(accepted_table), DOC "The new token is taken by a URL."),
-        ROW("exec", KT_F_OBJECT, struct kt_prove, exec, CHOICE, OF(exec_table), DOC "A program; exit status 0 means proved."),
-        ROW("observed", KT_F_OBJECT, struct kt_prove, observed, CHOICE, OF(observed_table), DOC "What the consumer or its peer reports."),
-        ROW("secret", KT_F_STRING, struct kt_prove, secret, REQUIRED, .check = kt_value_name, DOC "Which secret is proved."),
-        ROW("tls", KT_F_OBJECT, struct kt_prove, tls, CHOICE, OF(prove_tls_table), DOC "A TLS handshake."),
+	ROW("accepted", KT_F_OBJECT, struct kt_prove, accepted, CHOICE, OF(accepted_table),
+	    DOC "The new token is taken by a URL."),
+	ROW("exec", KT_F_OBJECT, struct kt_prove, exec, CHOICE, OF(exec_table),
+	    DOC "A program; exit status 0 means proved."),
+	ROW("observed", KT_F_OBJECT, struct kt_prove, observed, CHOICE, OF(observed_table),
+	    DOC "What the consumer or its peer reports."),
+	ROW("secret", KT_F_STRING, struct kt_prove, secret, REQUIRED, .check = kt_value_name,
+	    DOC "Which secret is proved."),
+	ROW("tls", KT_F_OBJECT, struct kt_prove, tls, CHOICE, OF(prove_tls_table), DOC "A TLS handshake."),
 };
 static const struct kt_table prove_table = TABLE("Prove", struct kt_prove, prove_rows, .choice_min = 1, .choice_max = 1,
-                                                 .doc = "How it shows that the new credential is in use.");
+						 .doc = "How it shows that the new credential is in use.");
 
-/* --- spec ---------------------------------------------------------------------------------------------------------------- */
+/* --- spec
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static const struct kt_field rollout_rows[] = {
-        ROW("maxUnavailable", KT_F_INT, struct kt_rollout, max_unavailable, .min = 0, .max = 1000,
-            DOC "So many consumers of one secret are taken at once; the next only when one is proved. 0: no limit."),
+	ROW("maxUnavailable", KT_F_INT, struct kt_rollout, max_unavailable, .min = 0, .max = 1000,
+	    DOC "So many consumers of one secret are taken at once; the next only when one is proved. 0: no limit."),
 };
-static const struct kt_table rollout_table = TABLE("Rollout", struct kt_rollout, rollout_rows, .doc = "Consumers of one secret in turn.");
+static const struct kt_table rollout_table =
+	TABLE("Rollout", struct kt_rollout, rollout_rows, .doc = "Consumers of one secret in turn.");
 
 typedef struct kt_consumer_spec consumer;
 
 static const struct kt_field spec_rows[] = {
-        REFUSED("files", "rendered files come with the token release; use volumes with items"),
-        ROW("notify", KT_F_LIST, consumer, notify, .max = 16, OF(notify_table), DOC "How it is told, in this order."),
-        ROW("onFailure", KT_F_ENUM, consumer, on_failure, .def = KT_ON_FAILURE_ROLLBACK, .names = on_failures,
-            DOC "When a proof shows that the new credential does not work: put the previous one back, or keep the new one."),
-        ROW("prove", KT_F_LIST, consumer, prove, .max = 64, OF(prove_table), DOC "How it shows that it uses the new ones."),
-        ROW("rollout", KT_F_STRUCT, consumer, rollout, OF(rollout_table), DOC "Consumers of one secret in turn."),
-        ROW("secrets", KT_F_STRINGS, consumer, secrets, .check = kt_value_name, .max = 100,
-            DOC "Secrets used where they lie in secretsDir."),
-        ROW("validate", KT_F_LIST, consumer, validate, .max = 16, OF(validate_table), DOC "Checks of the candidate before the switch; all must pass."),
-        ROW("volumes", KT_F_LIST, consumer, volumes, .max = 32, OF(volume_table), DOC "Folders of its own."),
-        ROW("within", KT_F_DURATION, consumer, within, .def = 30 * KT_SECOND, .min = KT_SECOND, .max = KT_DAY,
-            DOC "Time for the proof, from the notification."),
+	REFUSED("files", "rendered files come with the token release; use volumes with items"),
+	ROW("notify", KT_F_LIST, consumer, notify, .max = 16, OF(notify_table), DOC "How it is told, in this order."),
+	ROW("onFailure", KT_F_ENUM, consumer, on_failure, .def = KT_ON_FAILURE_ROLLBACK, .names = on_failures,
+	    DOC "When a proof shows that the new credential does not work: put the previous one back, or keep the new "
+		"one."),
+	ROW("prove", KT_F_LIST, consumer, prove, .max = 64, OF(prove_table),
+	    DOC "How it shows that it uses the new ones."),
+	ROW("rollout", KT_F_STRUCT, consumer, rollout, OF(rollout_table), DOC "Consumers of one secret in turn."),
+	ROW("secrets", KT_F_STRINGS, consumer, secrets, .check = kt_value_name, .max = 100,
+	    DOC "Secrets used where they lie in secretsDir."),
+	ROW("validate", KT_F_LIST, consumer, validate, .max = 16, OF(validate_table),
+	    DOC "Checks of the candidate before the switch; all must pass."),
+	ROW("volumes", KT_F_LIST, consumer, volumes, .max = 32, OF(volume_table), DOC "Folders of its own."),
+	ROW("within", KT_F_DURATION, consumer, within, .def = 30 * KT_SECOND, .min = KT_SECOND, .max = KT_DAY,
+	    DOC "Time for the proof, from the notification."),
 };
 
 static bool uses(const consumer *c, const char *secret)
@@ -273,25 +328,28 @@ static void check_consumer(struct kt_decoder *d, const struct kt_node *node, voi
 		if (uses(c, c->prove.items[i].secret))
 			continue;
 		(void)snprintf(path, sizeof(path), "prove[%u].secret", i);
-		kt_complain(d, node, path, "(%.128s) is not used by this Consumer; name it under secrets or in volumes", c->prove.items[i].secret);
+		kt_complain(d, node, path, "(%.128s) is not used by this Consumer; name it under secrets or in volumes",
+			    c->prove.items[i].secret);
 	}
 	for (uint32_t i = 1; i < c->volumes.count; i++) {
 		for (uint32_t k = 0; k < i; k++) {
 			if (!strcmp(c->volumes.items[i].path, c->volumes.items[k].path))
-				kt_complain(d, node, "volumes", "have path %.256s twice; put the sources together", c->volumes.items[i].path);
+				kt_complain(d, node, "volumes", "have path %.256s twice; put the sources together",
+					    c->volumes.items[i].path);
 		}
 	}
 }
 
 static const struct kt_table spec_table = TABLE("ConsumerSpec", consumer, spec_rows, .check = check_consumer,
-                                                .doc = "Who uses secrets, and how it is known.");
+						.doc = "Who uses secrets, and how it is known.");
 
 static const struct kt_field top_rows[] = {
-        FIXED("apiVersion", "keyturn.dev/v1alpha1"),
-        FIXED("kind", "Consumer"),
-        ROW("metadata", KT_F_STRUCT, struct kt_resource, meta, REQUIRED, OF(kt_table_meta), DOC "Name and namespace."),
-        ROW("spec", KT_F_STRUCT, struct kt_resource, consumer, REQUIRED, OF(spec_table), DOC "Who uses secrets, and how it is known."),
-        STATUS_ROW,
+	FIXED("apiVersion", "keyturn.dev/v1alpha1"),
+	FIXED("kind", "Consumer"),
+	ROW("metadata", KT_F_STRUCT, struct kt_resource, meta, REQUIRED, OF(kt_table_meta), DOC "Name and namespace."),
+	ROW("spec", KT_F_STRUCT, struct kt_resource, consumer, REQUIRED, OF(spec_table),
+	    DOC "Who uses secrets, and how it is known."),
+	STATUS_ROW,
 };
 
 const struct kt_table kt_table_consumer = TABLE("Consumer", struct kt_resource, top_rows, .doc = "A consumer.");

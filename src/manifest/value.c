@@ -28,16 +28,17 @@ static bool plain_ascii(const char *text)
 
 const char *kt_value_name(const char *text)
 {
-	return kt_dns1123_subdomain(text) ? NULL
-	                                  : "is not a name: lower-case letters, digits, '-' and '.', at most 253, starting and "
-	                                    "ending with a letter or digit";
+	return kt_dns1123_subdomain(text)
+		       ? NULL
+		       : "is not a name: lower-case letters, digits, '-' and '.', at most 253, starting and "
+			 "ending with a letter or digit";
 }
 
 const char *kt_value_label(const char *text)
 {
 	return kt_dns1123_subdomain(text) && strlen(text) <= 63 && !strchr(text, '.')
-	               ? NULL
-	               : "is not a namespace: lower-case letters, digits and '-', at most 63";
+		       ? NULL
+		       : "is not a namespace: lower-case letters, digits and '-', at most 63";
 }
 
 static bool dns_labels(const char *text)
@@ -64,8 +65,8 @@ const char *kt_value_ip(const char *text)
 	unsigned char address[16];
 
 	return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1
-	               ? NULL
-	               : "is not an IP address such as 192.0.2.1 or 2001:db8::1";
+		       ? NULL
+		       : "is not an IP address such as 192.0.2.1 or 2001:db8::1";
 }
 
 const char *kt_value_dns_name(const char *text)
@@ -115,7 +116,8 @@ const char *kt_value_email(const char *text)
 {
 	const char *at = strrchr(text, '@');
 
-	if (!at || at == text || at - text > 64 || !plain_ascii(text) || strpbrk(text, "<>()[]\\,;:\"") || !dns_labels(at + 1))
+	if (!at || at == text || at - text > 64 || !plain_ascii(text) || strpbrk(text, "<>()[]\\,;:\"") ||
+	    !dns_labels(at + 1))
 		return "is not a mail address such as ops@example.com";
 	return memchr(text, '@', (size_t)(at - text)) ? "is not a mail address such as ops@example.com" : NULL;
 }
@@ -131,7 +133,8 @@ const char *kt_value_uri(const char *text)
 {
 	size_t n = scheme_len(text);
 
-	return n && text[n + 1] && plain_ascii(text) ? NULL : "is not a URI with a scheme, such as spiffe://example.org/web";
+	return n && text[n + 1] && plain_ascii(text) ? NULL
+						     : "is not a URI with a scheme, such as spiffe://example.org/web";
 }
 
 /* Host of scheme://host[:port]/…, without brackets; false when there is none or there is user information. */
@@ -202,7 +205,9 @@ const char *kt_value_url(const char *text)
 	if (!strncmp(text, "https://", 8))
 		return NULL;
 	if (!strncmp(text, "http://", 7))
-		return loopback_host(host) ? NULL : "must be https; http is accepted only for this machine (127.0.0.1, localhost)";
+		return loopback_host(host)
+			       ? NULL
+			       : "must be https; http is accepted only for this machine (127.0.0.1, localhost)";
 	return "must start with https://";
 }
 
@@ -277,8 +282,8 @@ const char *kt_value_file_path(const char *text)
 
 const char *kt_value_relative_path(const char *text)
 {
-	if (*text == '/' || has_dots(text) || strstr(text, "//") || text[strlen(text) - 1] == '/' || strlen(text) > 1024 ||
-	    has_control(text))
+	if (*text == '/' || has_dots(text) || strstr(text, "//") || text[strlen(text) - 1] == '/' ||
+	    strlen(text) > 1024 || has_control(text))
 		return "must be a relative path without '.', '..' and empty parts";
 	return kt_starts_with(text, "..") ? "must not start with '..'" : NULL;
 }
@@ -302,7 +307,9 @@ const char *kt_value_address(const char *text)
 	host[len] = '\0';
 	if (host[0] == '[' && host[len - 1] == ']') {
 		host[len - 1] = '\0';
-		return strchr(host, ':') && !kt_value_ip(host + 1) ? NULL : "is not an address with a port, such as [::1]:8443";
+		return strchr(host, ':') && !kt_value_ip(host + 1)
+			       ? NULL
+			       : "is not an address with a port, such as [::1]:8443";
 	}
 	return dns_labels(host) ? NULL : "is not an address with a port, such as 127.0.0.1:8443 or [::1]:8443";
 }
@@ -310,8 +317,9 @@ const char *kt_value_address(const char *text)
 const char *kt_value_listen(const char *text)
 {
 	if (!strncmp(text, "unix:", 5))
-		return kt_value_file_path(text + 5) || strlen(text + 5) > 107 ? "must be unix: and an absolute path of at most 107 bytes"
-		                                                             : NULL;
+		return kt_value_file_path(text + 5) || strlen(text + 5) > 107
+			       ? "must be unix: and an absolute path of at most 107 bytes"
+			       : NULL;
 	if (*text == ':')
 		return port_ok(text + 1) ? NULL : "is not a port, such as :9402";
 	return kt_value_address(text);
@@ -326,14 +334,16 @@ const char *kt_value_cron(const char *text)
 
 const char *kt_value_timezone(const char *text)
 {
-	return kt_zone_name_ok(text) ? NULL : "is not a time zone of this machine; write an IANA name such as Europe/Berlin";
+	return kt_zone_name_ok(text) ? NULL
+				     : "is not a time zone of this machine; write an IANA name such as Europe/Berlin";
 }
 
 const char *kt_value_key(const char *text)
 {
-	return only(text, LETTERS UPPER DIGITS "-_.") && strlen(text) <= 253 && strcmp(text, ".") != 0 && strncmp(text, "..", 2) != 0
-	               ? NULL
-	               : "is not a key of a secret: letters, digits, '-', '_' and '.', not starting with '..'";
+	return only(text, LETTERS UPPER DIGITS "-_.") && strlen(text) <= 253 && strcmp(text, ".") != 0 &&
+			       strncmp(text, "..", 2) != 0
+		       ? NULL
+		       : "is not a key of a secret: letters, digits, '-', '_' and '.', not starting with '..'";
 }
 
 const char *kt_value_user(const char *text)
@@ -342,8 +352,9 @@ const char *kt_value_user(const char *text)
 
 	if (only(text, DIGITS))
 		return len <= 9 ? NULL : "is not a user or group: the number is too large";
-	return only(text, LETTERS UPPER DIGITS "-_.") && *text != '-' && len <= 64 ? NULL
-	                                                                           : "is not the name or number of a user or group";
+	return only(text, LETTERS UPPER DIGITS "-_.") && *text != '-' && len <= 64
+		       ? NULL
+		       : "is not the name or number of a user or group";
 }
 
 const char *kt_value_unit(const char *text)
@@ -354,8 +365,8 @@ const char *kt_value_unit(const char *text)
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		known |= kt_ends_with(text, kinds[i]);
 	return known && only(text, LETTERS UPPER DIGITS ":-_.\\@") && *text != '-' && strlen(text) < 256
-	               ? NULL
-	               : "is not a systemd unit; write its whole name, such as nginx.service";
+		       ? NULL
+		       : "is not a systemd unit; write its whole name, such as nginx.service";
 }
 
 const char *kt_value_cgroup(const char *text)
@@ -403,13 +414,15 @@ const char *kt_value_log_field(const char *text)
 	if (*text == '.')
 		return kt_value_json_path(text);
 	return kt_parse_u64(kt_view_str(text), 1000, &column, NULL) == KT_OK && column
-	               ? NULL
-	               : "must be a path into a JSON line (.token_sha256) or the number of a column in quotes (\"7\")";
+		       ? NULL
+		       : "must be a path into a JSON line (.token_sha256) or the number of a column in quotes (\"7\")";
 }
 
 const char *kt_value_header_name(const char *text)
 {
-	return only(text, LETTERS UPPER DIGITS "!#$%&'*+-.^_`|~") && strlen(text) <= 128 ? NULL : "is not the name of an HTTP header";
+	return only(text, LETTERS UPPER DIGITS "!#$%&'*+-.^_`|~") && strlen(text) <= 128
+		       ? NULL
+		       : "is not the name of an HTTP header";
 }
 
 const char *kt_value_header_text(const char *text)
@@ -424,14 +437,16 @@ const char *kt_value_header_text(const char *text)
 /* RFC 6749 section 3.3: %x21 / %x23-5B / %x5D-7E. */
 const char *kt_value_scope(const char *text)
 {
-	return plain_ascii(text) && !strpbrk(text, "\"\\") ? NULL : "is not a scope: no spaces, quotes or backslashes; one list entry for each";
+	return plain_ascii(text) && !strpbrk(text, "\"\\")
+		       ? NULL
+		       : "is not a scope: no spaces, quotes or backslashes; one list entry for each";
 }
 
 const char *kt_value_country(const char *text)
 {
 	return strlen(text) == 2 && isalpha((unsigned char)text[0]) && isalpha((unsigned char)text[1])
-	               ? NULL
-	               : "is not a country code of two letters, such as DE";
+		       ? NULL
+		       : "is not a country code of two letters, such as DE";
 }
 
 const char *kt_value_label_key(const char *text)
@@ -448,9 +463,9 @@ const char *kt_value_label_key(const char *text)
 			return "must have a DNS name before the '/', as in example.com/name";
 	}
 	return only(name, LETTERS UPPER DIGITS "-_.") && strlen(name) <= 63 && isalnum((unsigned char)*name) &&
-	                       isalnum((unsigned char)name[strlen(name) - 1])
-	               ? NULL
-	               : "is not a key of a label or annotation: letters, digits, '-', '_', '.', at most 63";
+			       isalnum((unsigned char)name[strlen(name) - 1])
+		       ? NULL
+		       : "is not a key of a label or annotation: letters, digits, '-', '_', '.', at most 63";
 }
 
 const char *kt_value_printable(const char *text)
@@ -460,18 +475,21 @@ const char *kt_value_printable(const char *text)
 
 const char *kt_value_common_name(const char *text)
 {
-	return strlen(text) > 64 ? "has more than 64 bytes, which X.509 does not allow; use spec.dnsNames" : kt_value_printable(text);
+	return strlen(text) > 64 ? "has more than 64 bytes, which X.509 does not allow; use spec.dnsNames"
+				 : kt_value_printable(text);
 }
 
 const char *kt_value_credential(const char *text)
 {
-	return only(text, LETTERS UPPER DIGITS "-_.:@") && *text != '.' && strlen(text) < 256 ? NULL
-	                                                                                     : "is not the name of a systemd credential";
+	return only(text, LETTERS UPPER DIGITS "-_.:@") && *text != '.' && strlen(text) < 256
+		       ? NULL
+		       : "is not the name of a systemd credential";
 }
 
 const char *kt_value_claim_name(const char *text)
 {
-	static const char *const own[] = {"iss", "aud", "exp", "iat", "nbf", "jti", "scope", "sub", "client_id", "cnf", NULL};
+	static const char *const own[] = {"iss",   "aud", "exp",       "iat", "nbf", "jti",
+					  "scope", "sub", "client_id", "cnf", NULL};
 
 	for (const char *const *name = own; *name; name++) {
 		if (!strcmp(text, *name))

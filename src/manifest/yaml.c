@@ -64,7 +64,7 @@ static bool place(struct builder *b, struct kt_node *node, yaml_mark_t mark)
 	if (!top->pending) {
 		if (node->type != KT_NODE_STRING) {
 			complain(b, mark, "a key must be a string, this is %s%s%.32s; write it in quotes",
-			         kt_node_type_name(node->type), node->text ? ": " : "", node->text ? node->text : "");
+				 kt_node_type_name(node->type), node->text ? ": " : "", node->text ? node->text : "");
 			return false;
 		}
 		if (strlen(node->text) != node->len || node->len > KT_MANIFEST_DOC_MAX / 16) {
@@ -131,14 +131,15 @@ static bool on_alias(struct builder *b, const yaml_event_t *event)
 		return false;
 	}
 	if (!found->node) {
-		complain(b, event->start_mark, "alias *%.64s stands for a list or an object, which is not accepted; write it out",
-		         name);
+		complain(b, event->start_mark,
+			 "alias *%.64s stands for a list or an object, which is not accepted; write it out", name);
 		return false;
 	}
 	b->alias_bytes += found->node->len + 1;
 	if (b->alias_bytes > KT_MANIFEST_DOC_MAX) {
-		complain(b, event->start_mark, "aliases make the document larger than %zu bytes; write it out or split it",
-		         KT_MANIFEST_DOC_MAX);
+		complain(b, event->start_mark,
+			 "aliases make the document larger than %zu bytes; write it out or split it",
+			 KT_MANIFEST_DOC_MAX);
 		return false;
 	}
 	node = new_node(b, found->node->type, event->start_mark);
@@ -154,7 +155,8 @@ static bool is_tag(const yaml_char_t *tag, const char *name)
 {
 	static const char core[] = "tag:yaml.org,2002:";
 
-	return !strncmp((const char *)tag, core, sizeof(core) - 1) && !strcmp((const char *)tag + sizeof(core) - 1, name);
+	return !strncmp((const char *)tag, core, sizeof(core) - 1) &&
+	       !strcmp((const char *)tag + sizeof(core) - 1, name);
 }
 
 static bool on_scalar(struct builder *b, const yaml_event_t *event)
@@ -170,7 +172,8 @@ static bool on_scalar(struct builder *b, const yaml_event_t *event)
 	if (!node->text)
 		return false;
 	if (tag && strcmp((const char *)tag, "!") != 0 && !is_tag(tag, "str")) {
-		complain(b, event->start_mark, "tag %.64s is not accepted; leave it out, or quote what is a string", (const char *)tag);
+		complain(b, event->start_mark, "tag %.64s is not accepted; leave it out, or quote what is a string",
+			 (const char *)tag);
 		return false;
 	}
 	if (!tag && event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
@@ -184,7 +187,7 @@ static bool on_scalar(struct builder *b, const yaml_event_t *event)
 }
 
 static bool on_start(struct builder *b, const yaml_event_t *event, enum kt_node_type type, const yaml_char_t *anchor,
-                     const yaml_char_t *tag)
+		     const yaml_char_t *tag)
 {
 	struct kt_node *node = new_node(b, type, event->start_mark);
 
@@ -213,7 +216,8 @@ static bool on_event(struct builder *b, const yaml_event_t *event)
 	case YAML_ALIAS_EVENT:
 		return on_alias(b, event);
 	case YAML_SEQUENCE_START_EVENT:
-		return on_start(b, event, KT_NODE_LIST, event->data.sequence_start.anchor, event->data.sequence_start.tag);
+		return on_start(b, event, KT_NODE_LIST, event->data.sequence_start.anchor,
+				event->data.sequence_start.tag);
 	case YAML_MAPPING_START_EVENT:
 		return on_start(b, event, KT_NODE_MAP, event->data.mapping_start.anchor, event->data.mapping_start.tag);
 	case YAML_SEQUENCE_END_EVENT:
@@ -240,11 +244,12 @@ static void syntax_error(struct builder *b)
 		return;
 	}
 	if (p->error == YAML_READER_ERROR) {
-		complain(b, p->mark, "not UTF-8 text: %s at byte %zu", p->problem ? p->problem : "unreadable", p->problem_offset);
+		complain(b, p->mark, "not UTF-8 text: %s at byte %zu", p->problem ? p->problem : "unreadable",
+			 p->problem_offset);
 		return;
 	}
 	complain(b, mark, "not YAML: %s%s%s (column %zu)", p->problem ? p->problem : "syntax error",
-	         p->context ? ", " : "", p->context ? p->context : "", mark.column + 1);
+		 p->context ? ", " : "", p->context ? p->context : "", mark.column + 1);
 }
 
 static void begin_document(struct builder *b)
@@ -284,7 +289,7 @@ static enum kt_code run(struct builder *b, kt_tree_fn *on_document, void *arg, s
 }
 
 enum kt_code kt_yaml_slice(struct kt_view slice, uint32_t line, const char *file, struct kt_arena *arena,
-                           kt_tree_fn *on_document, void *arg, struct kt_report *report, struct kt_err *err)
+			   kt_tree_fn *on_document, void *arg, struct kt_report *report, struct kt_err *err)
 {
 	yaml_parser_t parser;
 	struct builder b;
@@ -299,8 +304,9 @@ enum kt_code kt_yaml_slice(struct kt_view slice, uint32_t line, const char *file
 	b.bad = false;
 	begin_document(&b);
 	if (slice.len > KT_MANIFEST_DOC_MAX) {
-		complain(&b, ((yaml_mark_t){0}), "the document has %zu bytes, at most %zu are accepted; split it with ---",
-		         slice.len, KT_MANIFEST_DOC_MAX);
+		complain(&b, ((yaml_mark_t){0}),
+			 "the document has %zu bytes, at most %zu are accepted; split it with ---", slice.len,
+			 KT_MANIFEST_DOC_MAX);
 		return KT_OK;
 	}
 	if (!yaml_parser_initialize(&parser))
@@ -313,7 +319,8 @@ enum kt_code kt_yaml_slice(struct kt_view slice, uint32_t line, const char *file
 	return code;
 }
 
-/* "---" alone or with something after it at the start of a line separates documents, even inside scalars (YAML 9.1.2). */
+/* "---" alone or with something after it at the start of a line separates documents, even inside scalars (YAML 9.1.2).
+ */
 static bool is_separator(const char *at, const char *end)
 {
 	return end - at >= 3 && !memcmp(at, "---", 3) &&

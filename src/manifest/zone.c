@@ -32,10 +32,10 @@ struct kt_zone {
 	struct kt_zone *next;
 	char name[64];
 	uint32_t count;
-	int64_t *times;    /* transitions, ascending */
-	int32_t *offsets;  /* from each on */
-	int32_t first;     /* before the first */
-	struct rule rule;  /* after the last */
+	int64_t *times;   /* transitions, ascending */
+	int32_t *offsets; /* from each on */
+	int32_t first;    /* before the first */
+	struct rule rule; /* after the last */
 };
 
 static struct kt_zone *zones;
@@ -208,10 +208,11 @@ static bool read_header(struct kt_view *file, struct header *h, size_t time_size
 	*h = (struct header){be32(at + 20), be32(at + 24), be32(at + 28), be32(at + 32), be32(at + 36), be32(at + 40)};
 	file->ptr += 44;
 	file->len -= 44;
-	if (h->times > TIMES_MAX || h->types > 256 || !h->types || h->chars > 4096 || h->leaps > 1000 || h->utc_count > 256 ||
-	    h->std_count > 256)
+	if (h->times > TIMES_MAX || h->types > 256 || !h->types || h->chars > 4096 || h->leaps > 1000 ||
+	    h->utc_count > 256 || h->std_count > 256)
 		return false;
-	*ret_data = h->times * (time_size + 1) + h->types * 6 + h->chars + h->leaps * (time_size + 4) + h->std_count + h->utc_count;
+	*ret_data = h->times * (time_size + 1) + h->types * 6 + h->chars + h->leaps * (time_size + 4) + h->std_count +
+		    h->utc_count;
 	return file->len >= *ret_data;
 }
 
@@ -271,7 +272,8 @@ static bool name_plausible(const char *name)
 {
 	size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-_/");
 
-	return n && !name[n] && n < sizeof(utc_zone.name) && *name != '/' && *name != '-' && !strstr(name, "//") && name[n - 1] != '/';
+	return n && !name[n] && n < sizeof(utc_zone.name) && *name != '/' && *name != '-' && !strstr(name, "//") &&
+	       name[n - 1] != '/';
 }
 
 static enum kt_code load(const char *name, struct kt_zone **ret, struct kt_err *err)

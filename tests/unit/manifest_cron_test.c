@@ -21,9 +21,10 @@ static kt_ms at(const char *text)
 
 static void test_parse(void **state)
 {
-	static const char *const wrong[] = {"", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *",
-	                                    "* * * * 8", "a * * * *", "5-1 * * * *", "*/0 * * * *", "1, * * * *", "1-2-3 * * * *",
-	                                    "@never", "-1 * * * *", "1.5 * * * *"};
+	static const char *const wrong[] = {
+		"",           "* * * *",    "* * * * * *", "60 * * * *",  "* 24 * * *", "* * 0 * *",     "* * * 13 *",
+		"* * * * 8",  "a * * * *",  "5-1 * * * *", "*/0 * * * *", "1, * * * *", "1-2-3 * * * *", "@never",
+		"-1 * * * *", "1.5 * * * *"};
 	struct kt_cron cron;
 
 	(void)state;
@@ -47,20 +48,22 @@ static void test_next(void **state)
 	static const struct {
 		const char *cron, *zone, *from, *next;
 	} cases[] = {
-	        {"0 2 * * *", "UTC", "2026-11-23T01:00:00Z", "2026-11-23T02:00:00Z"},
-	        {"0 2 * * *", "UTC", "2026-11-23T02:00:00Z", "2026-11-23T02:00:00Z"},
-	        {"0 2 * * *", "UTC", "2026-11-23T02:00:01Z", "2026-11-24T02:00:00Z"},
-	        {"0 2 * * *", "Europe/Berlin", "2026-07-01T00:00:01Z", "2026-07-02T00:00:00Z"},
-	        {"0 2 * * *", "Europe/Berlin", "2026-12-01T00:30:00Z", "2026-12-01T01:00:00Z"},
-	        {"30 2 * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", "2026-03-29T01:00:00Z"}, /* never shown: the jump */
-	        {"30 2 * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z"}, /* shown twice: the first */
-	        {"30 2 * * *", "Europe/Berlin", "2050-03-27T00:00:00Z", "2050-03-27T01:00:00Z"}, /* by the rule */
-	        {"0 3 * * *", "Europe/Berlin", "2050-07-01T00:00:00Z", "2050-07-01T01:00:00Z"},
-	        {"0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"},
-	        {"0 0 13 * 5", "UTC", "2026-11-23T00:00:00Z", "2026-11-27T00:00:00Z"}, /* either: the Friday */
-	        {"0 0 1 1 *", "Pacific/Kiritimati", "2026-12-31T00:00:00Z", "2026-12-31T10:00:00Z"},
-	        {"0 6 * * *", "America/New_York", "2026-11-23T00:00:00Z", "2026-11-23T11:00:00Z"},
-	        {"0 6 * * *", "Australia/Lord_Howe", "2045-01-10T00:00:00Z", "2045-01-10T19:00:00Z"},
+		{"0 2 * * *", "UTC", "2026-11-23T01:00:00Z", "2026-11-23T02:00:00Z"},
+		{"0 2 * * *", "UTC", "2026-11-23T02:00:00Z", "2026-11-23T02:00:00Z"},
+		{"0 2 * * *", "UTC", "2026-11-23T02:00:01Z", "2026-11-24T02:00:00Z"},
+		{"0 2 * * *", "Europe/Berlin", "2026-07-01T00:00:01Z", "2026-07-02T00:00:00Z"},
+		{"0 2 * * *", "Europe/Berlin", "2026-12-01T00:30:00Z", "2026-12-01T01:00:00Z"},
+		{"30 2 * * *", "Europe/Berlin", "2026-03-29T00:00:00Z",
+		 "2026-03-29T01:00:00Z"}, /* never shown: the jump */
+		{"30 2 * * *", "Europe/Berlin", "2026-10-25T00:00:00Z",
+		 "2026-10-25T00:30:00Z"}, /* shown twice: the first */
+		{"30 2 * * *", "Europe/Berlin", "2050-03-27T00:00:00Z", "2050-03-27T01:00:00Z"}, /* by the rule */
+		{"0 3 * * *", "Europe/Berlin", "2050-07-01T00:00:00Z", "2050-07-01T01:00:00Z"},
+		{"0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"},
+		{"0 0 13 * 5", "UTC", "2026-11-23T00:00:00Z", "2026-11-27T00:00:00Z"}, /* either: the Friday */
+		{"0 0 1 1 *", "Pacific/Kiritimati", "2026-12-31T00:00:00Z", "2026-12-31T10:00:00Z"},
+		{"0 6 * * *", "America/New_York", "2026-11-23T00:00:00Z", "2026-11-23T11:00:00Z"},
+		{"0 6 * * *", "Australia/Lord_Howe", "2045-01-10T00:00:00Z", "2045-01-10T19:00:00Z"},
 	};
 
 	(void)state;
@@ -73,7 +76,8 @@ static void test_next(void **state)
 		assert_int_equal(kt_zone_get(cases[i].zone, &zone, NULL), KT_OK);
 		(void)kt_time_format(kt_cron_next(&cron, zone, at(cases[i].from) / 1000) * 1000, text);
 		if (strcmp(text, cases[i].next) != 0)
-			fail_msg("case %zu (%s %s from %s): %s, not %s", i, cases[i].cron, cases[i].zone, cases[i].from, text, cases[i].next);
+			fail_msg("case %zu (%s %s from %s): %s, not %s", i, cases[i].cron, cases[i].zone, cases[i].from,
+				 text, cases[i].next);
 	}
 }
 
@@ -106,7 +110,8 @@ static void test_windows(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_parse), cmocka_unit_test(test_next), cmocka_unit_test(test_windows)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_parse), cmocka_unit_test(test_next),
+					   cmocka_unit_test(test_windows)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,9 @@
 #define HEAD(kind, name) "---\napiVersion: keyturn.dev/v1alpha1\nkind: " kind "\nmetadata: {name: " name "}\n"
 #define CM(kind, name)   "---\napiVersion: cert-manager.io/v1\nkind: " kind "\nmetadata: {name: " name "}\n"
 #define SELF             CM("Issuer", "ca") "spec: {selfSigned: {}}\n" /* 5 lines */
-#define CERT(name, secret) CM("Certificate", name) "spec:\n  secretName: " secret "\n  issuerRef: {name: ca}\n  dnsNames: [a.b]\n" /* 8 lines */
+#define CERT(name, secret)                                                                                             \
+	CM("Certificate", name)                                                                                        \
+	"spec:\n  secretName: " secret "\n  issuerRef: {name: ca}\n  dnsNames: [a.b]\n" /* 8 lines */
 
 static void read_set(const char *text, const char *known, struct kt_buf *out)
 {
@@ -47,26 +49,44 @@ static void read_set(const char *text, const char *known, struct kt_buf *out)
 static const struct {
 	const char *text, *known, *error; /* NULL: nothing at all */
 } cases[] = {
-        {SELF CERT("a", "a") CERT("b", "b"), NULL, NULL},
-        {SELF CERT("a", "a") CERT("a", "b"), NULL, "f:17: metadata.name (a) is taken: another Certificate of this name is at f:9"},
-        {SELF CERT("a", "x") CERT("b", "x"), NULL, "f:19: spec.secretName (x) has an owner already: Certificate at f:11"},
-        {CM("Issuer", "cb") "spec: {selfSigned: {}}\n" CERT("a", "x"), NULL, "f:12: spec.issuerRef.name (ca) names a Issuer that is not there, did you mean cb?"},
-        {CERT("a", "x"), NULL, "names a Issuer that is not there"},
-        {SELF CERT("a", "web-tls") HEAD("Consumer", "c") "spec: {secrets: [web-tsl]}\n", NULL, "f:18: spec.secrets (web-tsl) names a secret that no Certificate and no Token has as its secretName, did you mean web-tls?"},
-        {SELF CERT("a", "a") CERT("b", "b") HEAD("Consumer", "c") "spec: {volumes: [{path: /v, sources: [{secret: {name: a}}]}]}\n"
-         HEAD("Consumer", "d") "spec: {volumes: [{path: /v/, sources: [{secret: {name: b}}]}]}\n", NULL, "is the volume of the Consumer at f:26 already"},
-        {SELF CERT("a", "a") HEAD("Consumer", "c") "spec: {volumes: [{path: /v, sources: [{secret: {name: a}}]}]}\n"
-         HEAD("Consumer", "d") "spec: {volumes: [{path: /v/w/x, sources: [{secret: {name: a}}]}]}\n", NULL, "lies inside the volume of the Consumer"},
-        {CM("Issuer", "ca") "spec: {ca: {secretName: root}}\n", NULL, "f:5: warning: spec.ca.secretName (root) names a secret that nothing here provides"},
-        {CM("Issuer", "ca") "spec: {ca: {secretName: root}}\n", "root", NULL},
-        {HEAD("Agent", "a") "spec: {}\n" HEAD("Agent", "b") "spec: {}\n", NULL, "kind Agent is given a second time"},
-        {HEAD("TokenIssuer", "i") "spec: {local: {issuerURL: \"https://a.b\"}}\n" HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}}\n", NULL,
-         "spec.audiences (i) must not be empty"},
-        {HEAD("TokenIssuer", "i") "spec: {oauth2: {tokenURL: \"https://a.b\", auth: {clientID: c, clientSecretRef: {name: s}}}}\n"
-         HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}, claims: {subject: x}}\n", "s", "has a meaning only with a local TokenIssuer"},
-        {SELF CERT("a", "shop") "---\napiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nmetadata: {name: s}\nspec: {selfSigned: {}}\n---\napiVersion: cert-manager.io/v1\nkind: Certificate\n"
-         "metadata: {name: b, namespace: shop}\nspec: {secretName: b, issuerRef: {name: s, kind: ClusterIssuer}, dnsNames: [a.b]}\n", NULL, "metadata.namespace (shop) is also the folder of the secret at f:11"},
-        {CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: [{http01: {ingress: {}}}]}}\n", NULL, "can't be answered: no Agent has spec.listeners.http01"},
+	{SELF CERT("a", "a") CERT("b", "b"), NULL, NULL},
+	{SELF CERT("a", "a") CERT("a", "b"), NULL,
+	 "f:17: metadata.name (a) is taken: another Certificate of this name is at f:9"},
+	{SELF CERT("a", "x") CERT("b", "x"), NULL,
+	 "f:19: spec.secretName (x) has an owner already: Certificate at f:11"},
+	{CM("Issuer", "cb") "spec: {selfSigned: {}}\n" CERT("a", "x"), NULL,
+	 "f:12: spec.issuerRef.name (ca) names a Issuer that is not there, did you mean cb?"},
+	{CERT("a", "x"), NULL, "names a Issuer that is not there"},
+	{SELF CERT("a", "web-tls") HEAD("Consumer", "c") "spec: {secrets: [web-tsl]}\n", NULL,
+	 "f:18: spec.secrets (web-tsl) names a secret that no Certificate and no Token has as its secretName, did you "
+	 "mean web-tls?"},
+	{SELF CERT("a", "a") CERT("b", "b")
+		 HEAD("Consumer", "c") "spec: {volumes: [{path: /v, sources: [{secret: {name: a}}]}]}\n" HEAD(
+			 "Consumer", "d") "spec: {volumes: [{path: /v/, sources: [{secret: {name: b}}]}]}\n",
+	 NULL, "is the volume of the Consumer at f:26 already"},
+	{SELF CERT("a", "a")
+		 HEAD("Consumer", "c") "spec: {volumes: [{path: /v, sources: [{secret: {name: a}}]}]}\n" HEAD(
+			 "Consumer", "d") "spec: {volumes: [{path: /v/w/x, sources: [{secret: {name: a}}]}]}\n",
+	 NULL, "lies inside the volume of the Consumer"},
+	{CM("Issuer", "ca") "spec: {ca: {secretName: root}}\n", NULL,
+	 "f:5: warning: spec.ca.secretName (root) names a secret that nothing here provides"},
+	{CM("Issuer", "ca") "spec: {ca: {secretName: root}}\n", "root", NULL},
+	{HEAD("Agent", "a") "spec: {}\n" HEAD("Agent", "b") "spec: {}\n", NULL, "kind Agent is given a second time"},
+	{HEAD("TokenIssuer", "i") "spec: {local: {issuerURL: \"https://a.b\"}}\n" HEAD(
+		 "Token", "t") "spec: {secretName: t, issuerRef: {name: i}}\n",
+	 NULL, "spec.audiences (i) must not be empty"},
+	{HEAD("TokenIssuer",
+	      "i") "spec: {oauth2: {tokenURL: \"https://a.b\", auth: {clientID: c, clientSecretRef: {name: "
+		   "s}}}}\n" HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}, claims: {subject: x}}\n",
+	 "s", "has a meaning only with a local TokenIssuer"},
+	{SELF CERT("a", "shop") "---\napiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nmetadata: {name: s}\nspec: "
+				"{selfSigned: {}}\n---\napiVersion: cert-manager.io/v1\nkind: Certificate\n"
+				"metadata: {name: b, namespace: shop}\nspec: {secretName: b, issuerRef: {name: s, "
+				"kind: ClusterIssuer}, dnsNames: [a.b]}\n",
+	 NULL, "metadata.namespace (shop) is also the folder of the secret at f:11"},
+	{CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: "
+			    "[{http01: {ingress: {}}}]}}\n",
+	 NULL, "can't be answered: no Agent has spec.listeners.http01"},
 };
 
 static void test_cases(void **state)
@@ -77,7 +97,8 @@ static void test_cases(void **state)
 
 		read_set(cases[i].text, cases[i].known, &out);
 		if (cases[i].error ? !out.len || !strstr(out.ptr, cases[i].error) : out.len > 0)
-			fail_msg("case %zu: wanted %s, got:\n%s", i, cases[i].error ? cases[i].error : "nothing", out.len ? out.ptr : "nothing");
+			fail_msg("case %zu: wanted %s, got:\n%s", i, cases[i].error ? cases[i].error : "nothing",
+				 out.len ? out.ptr : "nothing");
 		kt_buf_finish(&out);
 	}
 }
@@ -128,7 +149,8 @@ static void put_file(const char *dir, const char *name, const char *text)
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	assert_true(fd >= 0);
-	assert_int_equal(kt_io_replace_file(fd, name, text, strlen(text), 0644, (uid_t)-1, (gid_t)-1, false, NULL), KT_OK);
+	assert_int_equal(kt_io_replace_file(fd, name, text, strlen(text), 0644, (uid_t)-1, (gid_t)-1, false, NULL),
+			 KT_OK);
 	assert_int_equal(close(fd), 0);
 }
 
@@ -199,23 +221,29 @@ static void test_host(void **state)
 	(void)state;
 	kt_report_init(&report);
 	kt_buf_init(&out, 1 << 16);
-	assert_int_equal(kt_manifest_read(kt_view_str("apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec:\n  secrets: [s]\n"
-	                                              "  validate:\n    - exec: {argv: [/bin/true]}\n    - exec: {argv: [/nonexistent/x]}\n"
-	                                              "  notify:\n    - exec:\n        argv: [/etc/passwd]\n"),
-	                                  "f", check_host, &report, &report, NULL),
-	                 KT_OK);
+	assert_int_equal(
+		kt_manifest_read(
+			kt_view_str(
+				"apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec:\n  "
+				"secrets: [s]\n"
+				"  validate:\n    - exec: {argv: [/bin/true]}\n    - exec: {argv: [/nonexistent/x]}\n"
+				"  notify:\n    - exec:\n        argv: [/etc/passwd]\n"),
+			"f", check_host, &report, &report, NULL),
+		KT_OK);
 	kt_report_format(&report, true, &out);
 	assert_int_equal(report.errors, 2);
-	assert_non_null(strstr(out.ptr, "f:8: spec.validate[1].exec.argv[0] (/nonexistent/x) can't be run: there is no such file"));
-	assert_non_null(strstr(out.ptr, "f:11: spec.notify[0].exec.argv[0] (/etc/passwd) can't be run: it is not an executable file"));
+	assert_non_null(strstr(
+		out.ptr, "f:8: spec.validate[1].exec.argv[0] (/nonexistent/x) can't be run: there is no such file"));
+	assert_non_null(strstr(
+		out.ptr, "f:11: spec.notify[0].exec.argv[0] (/etc/passwd) can't be run: it is not an executable file"));
 	kt_report_finish(&report);
 	kt_buf_finish(&out);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_examples), cmocka_unit_test(test_folder),
-	                                   cmocka_unit_test(test_host)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_examples),
+					   cmocka_unit_test(test_folder), cmocka_unit_test(test_host)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

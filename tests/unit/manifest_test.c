@@ -16,14 +16,18 @@
 #include "manifest/doc.h"
 #include "manifest/field.h"
 
-#define CERT_HEAD "apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: web}\nspec:\n  secretName: web-tls\n  issuerRef: {name: ca}\n"
-#define CERT      CERT_HEAD "  dnsNames: [a.example]\n" /* 7 lines: the next one is line 8 */
-#define ISSUER    "apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: le}\nspec:\n"
-#define ACME      ISSUER "  acme:\n    server: https://ca.example/dir\n    privateKeySecretRef: {name: key}\n"
-#define TOKEN     "apiVersion: keyturn.dev/v1alpha1\nkind: Token\nmetadata: {name: t}\nspec:\n  secretName: t\n  issuerRef: {name: i}\n"
-#define ISS       "apiVersion: keyturn.dev/v1alpha1\nkind: TokenIssuer\nmetadata: {name: i}\nspec:\n"
-#define CONSUMER  "apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec:\n  secrets: [web-tls]\n"
-#define AGENT     "apiVersion: keyturn.dev/v1alpha1\nkind: Agent\nmetadata: {name: a}\nspec:\n"
+#define CERT_HEAD                                                                                                      \
+	"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: web}\nspec:\n  secretName: web-tls\n  "   \
+	"issuerRef: {name: ca}\n"
+#define CERT   CERT_HEAD "  dnsNames: [a.example]\n" /* 7 lines: the next one is line 8 */
+#define ISSUER "apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: le}\nspec:\n"
+#define ACME   ISSUER "  acme:\n    server: https://ca.example/dir\n    privateKeySecretRef: {name: key}\n"
+#define TOKEN                                                                                                          \
+	"apiVersion: keyturn.dev/v1alpha1\nkind: Token\nmetadata: {name: t}\nspec:\n  secretName: t\n  issuerRef: "    \
+	"{name: i}\n"
+#define ISS      "apiVersion: keyturn.dev/v1alpha1\nkind: TokenIssuer\nmetadata: {name: i}\nspec:\n"
+#define CONSUMER "apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec:\n  secrets: [web-tls]\n"
+#define AGENT    "apiVersion: keyturn.dev/v1alpha1\nkind: Agent\nmetadata: {name: a}\nspec:\n"
 
 struct kept {
 	struct kt_resource *items[16];
@@ -67,118 +71,160 @@ struct bad {
 };
 
 static const struct bad bads[] = {
-        /* YAML itself */
-        {"a: [1, 2\n", "f:2: not YAML"},
-        {"a: 1\n  b: 2\n", "f:2: not YAML"},
-        {"a: \xff\n", "not UTF-8"},
-        {"- 1\n", "f:1: a document must be an object"},
-        {CERT "  <<: {a: 1}\n", "f:8: merge keys"},
-        {"1: a\n", "f:1: a key must be a string"},
-        {"yes: a\n", "f:1: a key must be a string"},
-        {"? [a]\n: b\n", "f:1: a key must be a string"},
-        {CERT "  commonName: *x\n", "f:8: alias *x has no anchor"},
-        {CERT "  uris: &x [a]\n  emailAddresses: *x\n", "f:9: alias *x stands for a list or an object"},
-        {CERT "  commonName: !!binary aGk=\n", "f:8: tag"},
-        {CERT "  dnsNames: [b.example]\n", "f:8: spec.dnsNames is given twice"},
-        {CERT "  secretTemplate:\n    labels: {a: x, a: y}\n", "spec.secretTemplate.labels.a is given twice"},
-        /* kinds */
-        {"apiVersion: v1\nkind: Sekret\n", "f:2: kind (Sekret) of apiVersion v1 is not one that keyturn handles, did you mean Secret?"},
-        {"apiVersion: cert-manager.io/v1alpha2\nkind: Certificate\n", "f:1: apiVersion (cert-manager.io/v1alpha2) must be cert-manager.io/v1"},
-        {"kind: Certificate\n", "f:1: apiVersion is required"},
-        {"apiVersion: v1\n", "f:1: kind is required"},
-        {"apiVersion: cert-manager.io/v1\nkind: CertificateRequest\n", "f:2: kind (CertificateRequest) is made by a controller"},
-        {"apiVersion: v1\nkind: List\n", "f:2: a List must have items"},
-        /* metadata */
-        {"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: ../x}\nspec: {secretName: a, issuerRef: {name: b}, dnsNames: [c]}\n",
-         "f:3: metadata.name (../x) is not a name"},
-        {"apiVersion: cert-manager.io/v1\nkind: Certificate\nspec: {secretName: a, issuerRef: {name: b}, dnsNames: [c]}\n", "f:1: metadata is required"},
-        {"apiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nmetadata: {name: x, namespace: shop}\nspec: {selfSigned: {}}\n", "f:3: metadata.namespace (shop) is not for kind ClusterIssuer"},
-        {"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: x, annotations: {keyturn.dev/webroot: /x}}\nspec: {selfSigned: {}}\n", "keyturn.dev/webroot is not an annotation that keyturn knows"},
-        /* fields and types */
-        {CERT "  isCa: true\n", "f:8: spec.isCa is not a field that is known here, did you mean isCA?"},
-        {CERT "  renewBefor: 1h\n", "did you mean renewBefore?"},
-        {CERT "  xyzzy: 1h\n", "f:8: spec.xyzzy is not a field that is known here; remove it"},
-        {CERT "  commonName: 5\n", "f:8: spec.commonName (5) must be a string, not a number; write it in quotes"},
-        {CERT "  commonName: yes\n", "f:8: spec.commonName (yes) must be a string, not a boolean"},
-        {CERT "  isCA: \"true\"\n", "f:8: spec.isCA (true) must be true or false, not a string"},
-        {CERT "  duration: 90d\n", "f:8: spec.duration (90d) is not a duration"},
-        {CERT "  duration: 24\n", "f:8: spec.duration (24) must be a duration"},
-        {CERT "  duration: 1ns\n", "f:8: spec.duration (1ns) must be from 5s to"},
-        {CERT "  duration: -1h\n", "f:8: spec.duration (-1h)"},
-        {CERT "  uris: a\n", "f:8: spec.uris (a) must be a list, not a string"},
-        {CERT "  privateKey: [a]\n", "f:8: spec.privateKey must be an object, not a list"},
-        {CERT "  revisionHistoryLimit: 0\n", "must be a whole number from 1 to 1000"},
-        {CERT "  revisionHistoryLimit: 1.5\n", "must be a number, not a fraction"},
-        {CERT "  usages: [server auth, serverauth]\n", "f:8: spec.usages[1] (serverauth) is not known, did you mean server auth?"},
-        {CERT_HEAD "  dnsNames:\n    - good.example\n    - \"\"\n", "f:9: spec.dnsNames[1] must not be empty"},
-        {"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: web}\nspec:\n  dnsNames: [a.example]\n  issuerRef: {name: ca}\n", "f:4: spec.secretName is required"},
-        {"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: web}\nspec:\n  dnsNames: [a.example]\n  issuerRef: {}\n  secretName: x\n", "f:6: spec.issuerRef.name is required"},
-        /* values of Certificate */
-        {CERT_HEAD, "f:4: spec must name at least one of dnsNames"},
-        {CERT_HEAD "  dnsNames: [\"a b\"]\n", "f:7: spec.dnsNames[0] (a b) is not a DNS name"},
-        {CERT_HEAD "  dnsNames: [\"a.*.b\"]\n", "has a '*' that is not its whole first label"},
-        {CERT_HEAD "  dnsNames: [127.0.0.1]\n", "is an IP address; move it to spec.ipAddresses"},
-        {CERT_HEAD "  dnsNames: [b\xc3\xbc" "cher.example]\n", "write it in punycode"},
-        {CERT_HEAD "  ipAddresses: [1.2.3]\n", "f:7: spec.ipAddresses[0] (1.2.3) "},
-        {CERT_HEAD "  ipAddresses: [\"1.2.3\"]\n", "f:7: spec.ipAddresses[0] (1.2.3) is not an IP address"},
-        {CERT "  uris: [www]\n", "is not a URI with a scheme"},
-        {CERT "  emailAddresses: [www]\n", "is not a mail address"},
-        {CERT "  commonName: 12345678901234567890123456789012345678901234567890123456789012345x\n", "has more than 64 bytes"},
-        {CERT "  duration: 24h\n  renewBefore: 720h\n", "f:9: spec.renewBefore (720h) must be shorter than spec.duration (24h)"},
-        {CERT "  renewBefore: 1m\n", "f:8: spec.renewBefore (1m) must be at least 5m"},
-        {CERT "  renewBefore: 1h\n  renewBeforePercentage: 10\n", "f:9: spec.renewBeforePercentage excludes renewBefore"},
-        {CERT "  renewBeforePercentage: 100\n", "from 1 to 99"},
-        {CERT "  duration: 1h\n  renewBeforePercentage: 1\n", "leaves less than 5m"},
-        {CERT "  literalSubject: CN=x\n  commonName: x\n", "f:8: spec.literalSubject excludes commonName"},
-        {CERT "  privateKey: {algorithm: ECDSA, size: 2048}\n", "f:8: spec.privateKey.size (2048) must be 256, 384 or 521"},
-        {CERT "  privateKey: {size: 1024}\n", "must be from 2048 to 8192 for RSA"},
-        {CERT "  privateKey: {algorithm: ECDSA}\n  signatureAlgorithm: SHA256WithRSA\n", "f:9: spec.signatureAlgorithm (SHA256WithRSA) needs a key of algorithm RSA"},
-        {CERT "  nameConstraints: {permitted: {dnsDomains: [a]}}\n", "are for CA certificates only"},
-        {CERT "  isCA: true\n  nameConstraints: {permitted: {}}\n", "must name something"},
-        {CERT "  keystores: {jks: {create: true}}\n", "f:8: spec.keystores.jks is not offered: JKS key stores come with the token release"},
-        {CERT "  keystores: {pkcs12: {create: true}}\n", "must have passwordSecretRef or password"},
-        {CERT "  keystores: {pkcs12: {create: true, password: 7}}\n", "spec.keystores.pkcs12.password must be a string"},
-        {CERT "  renewal: {windows: [{cron: \"0 25 * * *\", windowDuration: 1h}]}\n", "f:8: spec.renewal.windows[0].cron (0 25 * * *) has a wrong second field"},
-        {CERT "  renewal: {windows: [{cron: \"0 2 * * *\", windowDuration: 1h, timezone: Europe/Atlantis}]}\n", "(Europe/Atlantis) is not a time zone"},
-        {CERT "  renewal: {windows: [{cron: \"0 2 * * *\"}]}\n", "spec.renewal.windows[0].windowDuration is required"},
-        {CERT "  otherNames: [{oid: 1.2.x, utf8Value: a}]\n", "is not an object identifier"},
-        {CERT "  secretTemplate: {annotations: {cert-manager.io/x: z}}\n", "is kept for the controller"},
-        {"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: w}\nspec: {secretName: a, issuerRef: {name: b, group: awspca.x}, dnsNames: [c]}\n", "f:4: spec.issuerRef.group (awspca.x) is not offered"},
-        /* Issuer */
-        {ISSUER "  {}\n", "f:4: spec must have one of: acme, ca, selfSigned"},
-        {ISSUER "  selfSigned: {}\n  ca: {secretName: x}\n", "f:4: spec must have only one of"},
-        {ISSUER "  vault: {server: x}\n", "f:5: spec.vault is not offered"},
-        {ACME "    solvers: [{dns01: {cloudflare: {}}}]\n", "f:8: spec.acme.solvers[0].dns01 is not offered: it comes with the ACME release"},
-        {ACME "    solvers: [{http01: {ingress: {name: x}}}]\n", "ingress.name is not offered: there is no Ingress to edit here"},
-        {ACME "    solvers: []\n", "spec.acme.solvers must have at least one entry"},
-        {ACME "    skipTLSVerify: true\n    solvers: [{http01: {ingress: {}}}]\n", "f:8: spec.acme.skipTLSVerify is accepted only for a server on this machine"},
-        {ISSUER "  acme:\n    server: http://ca.example/dir\n    privateKeySecretRef: {name: k}\n    solvers: [{http01: {ingress: {}}}]\n", "f:6: spec.acme.server (http://ca.example/dir) must be https"},
-        /* TokenIssuer, Token */
-        {ISS "  oauth2: {tokenURL: \"https://a.example/t\", auth: {method: private_key_jwt, clientID: a, clientSecretRef: {name: b}}}\n", "spec.oauth2.auth.method (private_key_jwt) is not offered yet: it comes with the token release"},
-        {ISS "  oauth2: {auth: {clientID: a, clientSecretRef: {name: b}}}\n", "spec.oauth2 must have one of: issuer, tokenURL"},
-        {ISS "  anypoint: {}\n", "spec.anypoint is not offered"},
-        {ISS "  local: {issuerURL: \"https://a.example\", publishAhead: -1h}\n", "publishAhead (-1h)"},
-        {TOKEN "  maxLifetime: 10m\n  renewBefore: 10m\n", "f:8: spec.renewBefore (10m) must be shorter than spec.maxLifetime (10m)"},
-        {TOKEN "  scopes: [\"a b\"]\n", "is not a scope"},
-        {TOKEN "  outputs: [raw, yaml]\n", "spec.outputs[1] (yaml)"},
-        /* Consumer */
-        {"apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {within: 5s}\n", "f:4: spec must use a secret"},
-        {CONSUMER "  prove: [{secret: other, tls: {address: \"a:1\"}}]\n", "f:6: spec.prove[0].secret (other) is not used by this Consumer"},
-        {CONSUMER "  prove: [{secret: web-tls}]\n", "spec.prove[0] must have one of: accepted, exec, observed, tls"},
-        {CONSUMER "  validate: [{exec: {argv: [nginx, -t]}}]\n", "f:6: spec.validate[0].exec.argv[0] (nginx) must be an absolute path"},
-        {CONSUMER "  notify: [{signal: {name: SIGHUP, pidFile: /run/x}}]\n", "spec.notify[0].signal.name (SIGHUP)"},
-        {CONSUMER "  notify: [{signal: {name: HUP}}]\n", "must have one of: pidFile, process, systemdUnit"},
-        {CONSUMER "  notify: [{touch: {path: /run/../etc/x}}]\n", "must not have '.' or '..'"},
-        {CONSUMER "  volumes: [{path: /v, defaultMode: 0440, sources: [{secret: {name: a}}]}]\n", "f:6: spec.volumes[0].defaultMode (0440) must be an octal mode in quotes"},
-        {CONSUMER "  volumes: [{path: /v, sources: [{secret: {name: a, items: [{key: k, path: ../x}]}}]}]\n", "items[0].path (../x) must be a relative path"},
-        {CONSUMER "  volumes: [{path: /v}]\n", "spec.volumes[0].sources is required"},
-        {CONSUMER "  notify: [{exec: {argv: [/bin/true], env: {KEYTURN_X: a}}}]\n", "is a variable that keyturn sets"},
-        /* Agent */
-        {AGENT "  masterKey: {file: /a, credential: b}\n", "spec.masterKey must have only one of"},
-        {AGENT "  listeners: {metrics: \"127.0.0.1\"}\n", "is not an address with a port"},
-        {AGENT "  audit: {anchor: File}\n", "belongs with anchor: File"},
-        /* Secret: no value in a complaint */
-        {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {k: \"%%hush\"}\n", "f:4: data.k is not base64"},
+	/* YAML itself */
+	{"a: [1, 2\n", "f:2: not YAML"},
+	{"a: 1\n  b: 2\n", "f:2: not YAML"},
+	{"a: \xff\n", "not UTF-8"},
+	{"- 1\n", "f:1: a document must be an object"},
+	{CERT "  <<: {a: 1}\n", "f:8: merge keys"},
+	{"1: a\n", "f:1: a key must be a string"},
+	{"yes: a\n", "f:1: a key must be a string"},
+	{"? [a]\n: b\n", "f:1: a key must be a string"},
+	{CERT "  commonName: *x\n", "f:8: alias *x has no anchor"},
+	{CERT "  uris: &x [a]\n  emailAddresses: *x\n", "f:9: alias *x stands for a list or an object"},
+	{CERT "  commonName: !!binary aGk=\n", "f:8: tag"},
+	{CERT "  dnsNames: [b.example]\n", "f:8: spec.dnsNames is given twice"},
+	{CERT "  secretTemplate:\n    labels: {a: x, a: y}\n", "spec.secretTemplate.labels.a is given twice"},
+	/* kinds */
+	{"apiVersion: v1\nkind: Sekret\n",
+	 "f:2: kind (Sekret) of apiVersion v1 is not one that keyturn handles, did you mean Secret?"},
+	{"apiVersion: cert-manager.io/v1alpha2\nkind: Certificate\n",
+	 "f:1: apiVersion (cert-manager.io/v1alpha2) must be cert-manager.io/v1"},
+	{"kind: Certificate\n", "f:1: apiVersion is required"},
+	{"apiVersion: v1\n", "f:1: kind is required"},
+	{"apiVersion: cert-manager.io/v1\nkind: CertificateRequest\n",
+	 "f:2: kind (CertificateRequest) is made by a controller"},
+	{"apiVersion: v1\nkind: List\n", "f:2: a List must have items"},
+	/* metadata */
+	{"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: ../x}\nspec: {secretName: a, issuerRef: "
+	 "{name: b}, dnsNames: [c]}\n",
+	 "f:3: metadata.name (../x) is not a name"},
+	{"apiVersion: cert-manager.io/v1\nkind: Certificate\nspec: {secretName: a, issuerRef: {name: b}, dnsNames: "
+	 "[c]}\n",
+	 "f:1: metadata is required"},
+	{"apiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nmetadata: {name: x, namespace: shop}\nspec: "
+	 "{selfSigned: {}}\n",
+	 "f:3: metadata.namespace (shop) is not for kind ClusterIssuer"},
+	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: x, annotations: {keyturn.dev/webroot: "
+	 "/x}}\nspec: {selfSigned: {}}\n",
+	 "keyturn.dev/webroot is not an annotation that keyturn knows"},
+	/* fields and types */
+	{CERT "  isCa: true\n", "f:8: spec.isCa is not a field that is known here, did you mean isCA?"},
+	{CERT "  renewBefor: 1h\n", "did you mean renewBefore?"},
+	{CERT "  xyzzy: 1h\n", "f:8: spec.xyzzy is not a field that is known here; remove it"},
+	{CERT "  commonName: 5\n", "f:8: spec.commonName (5) must be a string, not a number; write it in quotes"},
+	{CERT "  commonName: yes\n", "f:8: spec.commonName (yes) must be a string, not a boolean"},
+	{CERT "  isCA: \"true\"\n", "f:8: spec.isCA (true) must be true or false, not a string"},
+	{CERT "  duration: 90d\n", "f:8: spec.duration (90d) is not a duration"},
+	{CERT "  duration: 24\n", "f:8: spec.duration (24) must be a duration"},
+	{CERT "  duration: 1ns\n", "f:8: spec.duration (1ns) must be from 5s to"},
+	{CERT "  duration: -1h\n", "f:8: spec.duration (-1h)"},
+	{CERT "  uris: a\n", "f:8: spec.uris (a) must be a list, not a string"},
+	{CERT "  privateKey: [a]\n", "f:8: spec.privateKey must be an object, not a list"},
+	{CERT "  revisionHistoryLimit: 0\n", "must be a whole number from 1 to 1000"},
+	{CERT "  revisionHistoryLimit: 1.5\n", "must be a number, not a fraction"},
+	{CERT "  usages: [server auth, serverauth]\n",
+	 "f:8: spec.usages[1] (serverauth) is not known, did you mean server auth?"},
+	{CERT_HEAD "  dnsNames:\n    - good.example\n    - \"\"\n", "f:9: spec.dnsNames[1] must not be empty"},
+	{"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: web}\nspec:\n  dnsNames: [a.example]\n  "
+	 "issuerRef: {name: ca}\n",
+	 "f:4: spec.secretName is required"},
+	{"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: web}\nspec:\n  dnsNames: [a.example]\n  "
+	 "issuerRef: {}\n  secretName: x\n",
+	 "f:6: spec.issuerRef.name is required"},
+	/* values of Certificate */
+	{CERT_HEAD, "f:4: spec must name at least one of dnsNames"},
+	{CERT_HEAD "  dnsNames: [\"a b\"]\n", "f:7: spec.dnsNames[0] (a b) is not a DNS name"},
+	{CERT_HEAD "  dnsNames: [\"a.*.b\"]\n", "has a '*' that is not its whole first label"},
+	{CERT_HEAD "  dnsNames: [127.0.0.1]\n", "is an IP address; move it to spec.ipAddresses"},
+	{CERT_HEAD "  dnsNames: [b\xc3\xbc"
+		   "cher.example]\n",
+	 "write it in punycode"},
+	{CERT_HEAD "  ipAddresses: [1.2.3]\n", "f:7: spec.ipAddresses[0] (1.2.3) "},
+	{CERT_HEAD "  ipAddresses: [\"1.2.3\"]\n", "f:7: spec.ipAddresses[0] (1.2.3) is not an IP address"},
+	{CERT "  uris: [www]\n", "is not a URI with a scheme"},
+	{CERT "  emailAddresses: [www]\n", "is not a mail address"},
+	{CERT "  commonName: 12345678901234567890123456789012345678901234567890123456789012345x\n",
+	 "has more than 64 bytes"},
+	{CERT "  duration: 24h\n  renewBefore: 720h\n",
+	 "f:9: spec.renewBefore (720h) must be shorter than spec.duration (24h)"},
+	{CERT "  renewBefore: 1m\n", "f:8: spec.renewBefore (1m) must be at least 5m"},
+	{CERT "  renewBefore: 1h\n  renewBeforePercentage: 10\n",
+	 "f:9: spec.renewBeforePercentage excludes renewBefore"},
+	{CERT "  renewBeforePercentage: 100\n", "from 1 to 99"},
+	{CERT "  duration: 1h\n  renewBeforePercentage: 1\n", "leaves less than 5m"},
+	{CERT "  literalSubject: CN=x\n  commonName: x\n", "f:8: spec.literalSubject excludes commonName"},
+	{CERT "  privateKey: {algorithm: ECDSA, size: 2048}\n",
+	 "f:8: spec.privateKey.size (2048) must be 256, 384 or 521"},
+	{CERT "  privateKey: {size: 1024}\n", "must be from 2048 to 8192 for RSA"},
+	{CERT "  privateKey: {algorithm: ECDSA}\n  signatureAlgorithm: SHA256WithRSA\n",
+	 "f:9: spec.signatureAlgorithm (SHA256WithRSA) needs a key of algorithm RSA"},
+	{CERT "  nameConstraints: {permitted: {dnsDomains: [a]}}\n", "are for CA certificates only"},
+	{CERT "  isCA: true\n  nameConstraints: {permitted: {}}\n", "must name something"},
+	{CERT "  keystores: {jks: {create: true}}\n",
+	 "f:8: spec.keystores.jks is not offered: JKS key stores come with the token release"},
+	{CERT "  keystores: {pkcs12: {create: true}}\n", "must have passwordSecretRef or password"},
+	{CERT "  keystores: {pkcs12: {create: true, password: 7}}\n",
+	 "spec.keystores.pkcs12.password must be a string"},
+	{CERT "  renewal: {windows: [{cron: \"0 25 * * *\", windowDuration: 1h}]}\n",
+	 "f:8: spec.renewal.windows[0].cron (0 25 * * *) has a wrong second field"},
+	{CERT "  renewal: {windows: [{cron: \"0 2 * * *\", windowDuration: 1h, timezone: Europe/Atlantis}]}\n",
+	 "(Europe/Atlantis) is not a time zone"},
+	{CERT "  renewal: {windows: [{cron: \"0 2 * * *\"}]}\n", "spec.renewal.windows[0].windowDuration is required"},
+	{CERT "  otherNames: [{oid: 1.2.x, utf8Value: a}]\n", "is not an object identifier"},
+	{CERT "  secretTemplate: {annotations: {cert-manager.io/x: z}}\n", "is kept for the controller"},
+	{"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: w}\nspec: {secretName: a, issuerRef: "
+	 "{name: b, group: awspca.x}, dnsNames: [c]}\n",
+	 "f:4: spec.issuerRef.group (awspca.x) is not offered"},
+	/* Issuer */
+	{ISSUER "  {}\n", "f:4: spec must have one of: acme, ca, selfSigned"},
+	{ISSUER "  selfSigned: {}\n  ca: {secretName: x}\n", "f:4: spec must have only one of"},
+	{ISSUER "  vault: {server: x}\n", "f:5: spec.vault is not offered"},
+	{ACME "    solvers: [{dns01: {cloudflare: {}}}]\n",
+	 "f:8: spec.acme.solvers[0].dns01 is not offered: it comes with the ACME release"},
+	{ACME "    solvers: [{http01: {ingress: {name: x}}}]\n",
+	 "ingress.name is not offered: there is no Ingress to edit here"},
+	{ACME "    solvers: []\n", "spec.acme.solvers must have at least one entry"},
+	{ACME "    skipTLSVerify: true\n    solvers: [{http01: {ingress: {}}}]\n",
+	 "f:8: spec.acme.skipTLSVerify is accepted only for a server on this machine"},
+	{ISSUER "  acme:\n    server: http://ca.example/dir\n    privateKeySecretRef: {name: k}\n    solvers: "
+		"[{http01: {ingress: {}}}]\n",
+	 "f:6: spec.acme.server (http://ca.example/dir) must be https"},
+	/* TokenIssuer, Token */
+	{ISS "  oauth2: {tokenURL: \"https://a.example/t\", auth: {method: private_key_jwt, clientID: a, "
+	     "clientSecretRef: {name: b}}}\n",
+	 "spec.oauth2.auth.method (private_key_jwt) is not offered yet: it comes with the token release"},
+	{ISS "  oauth2: {auth: {clientID: a, clientSecretRef: {name: b}}}\n",
+	 "spec.oauth2 must have one of: issuer, tokenURL"},
+	{ISS "  anypoint: {}\n", "spec.anypoint is not offered"},
+	{ISS "  local: {issuerURL: \"https://a.example\", publishAhead: -1h}\n", "publishAhead (-1h)"},
+	{TOKEN "  maxLifetime: 10m\n  renewBefore: 10m\n",
+	 "f:8: spec.renewBefore (10m) must be shorter than spec.maxLifetime (10m)"},
+	{TOKEN "  scopes: [\"a b\"]\n", "is not a scope"},
+	{TOKEN "  outputs: [raw, yaml]\n", "spec.outputs[1] (yaml)"},
+	/* Consumer */
+	{"apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {within: 5s}\n",
+	 "f:4: spec must use a secret"},
+	{CONSUMER "  prove: [{secret: other, tls: {address: \"a:1\"}}]\n",
+	 "f:6: spec.prove[0].secret (other) is not used by this Consumer"},
+	{CONSUMER "  prove: [{secret: web-tls}]\n", "spec.prove[0] must have one of: accepted, exec, observed, tls"},
+	{CONSUMER "  validate: [{exec: {argv: [nginx, -t]}}]\n",
+	 "f:6: spec.validate[0].exec.argv[0] (nginx) must be an absolute path"},
+	{CONSUMER "  notify: [{signal: {name: SIGHUP, pidFile: /run/x}}]\n", "spec.notify[0].signal.name (SIGHUP)"},
+	{CONSUMER "  notify: [{signal: {name: HUP}}]\n", "must have one of: pidFile, process, systemdUnit"},
+	{CONSUMER "  notify: [{touch: {path: /run/../etc/x}}]\n", "must not have '.' or '..'"},
+	{CONSUMER "  volumes: [{path: /v, defaultMode: 0440, sources: [{secret: {name: a}}]}]\n",
+	 "f:6: spec.volumes[0].defaultMode (0440) must be an octal mode in quotes"},
+	{CONSUMER "  volumes: [{path: /v, sources: [{secret: {name: a, items: [{key: k, path: ../x}]}}]}]\n",
+	 "items[0].path (../x) must be a relative path"},
+	{CONSUMER "  volumes: [{path: /v}]\n", "spec.volumes[0].sources is required"},
+	{CONSUMER "  notify: [{exec: {argv: [/bin/true], env: {KEYTURN_X: a}}}]\n", "is a variable that keyturn sets"},
+	/* Agent */
+	{AGENT "  masterKey: {file: /a, credential: b}\n", "spec.masterKey must have only one of"},
+	{AGENT "  listeners: {metrics: \"127.0.0.1\"}\n", "is not an address with a port"},
+	{AGENT "  audit: {anchor: File}\n", "belongs with anchor: File"},
+	/* Secret: no value in a complaint */
+	{"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {k: \"%%hush\"}\n", "f:4: data.k is not base64"},
 };
 
 static void test_bad(void **state)
@@ -194,7 +240,7 @@ static void test_bad(void **state)
 		if (kept.count || !out.len || !strstr(out.ptr, bads[i].error)) {
 			wrong++;
 			print_error("case %zu: wanted '%s', got %u resources and:\n%s\n", i, bads[i].error, kept.count,
-			            out.len ? out.ptr : "nothing");
+				    out.len ? out.ptr : "nothing");
 		}
 		if (out.len && strstr(out.ptr, "hush"))
 			fail_msg("case %zu shows a secret", i);
@@ -291,48 +337,78 @@ static void test_many(void **state)
 
 /* Every field that has a place in a struct, set to something that is not its default. */
 static const char *const goods[] = {
-        "apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata:\n  name: web\n  namespace: shop\n  labels: {app: web, a.b/c: d}\n"
-        "  annotations: {x: z}\n  uid: abc\n  managedFields: [{a: {b: c}}]\nspec:\n  secretName: web-tls\n"
-        "  secretTemplate: {annotations: {a: b}, labels: {c: d}}\n  issuerRef: {name: ca, kind: ClusterIssuer, group: cert-manager.io}\n"
-        "  commonName: web\n  subject:\n    organizations: [O]\n    countries: [DE]\n    organizationalUnits: [OU]\n    localities: [L]\n"
-        "    provinces: [P]\n    streetAddresses: [S]\n    postalCodes: [\"1\"]\n    serialNumber: \"77\"\n"
-        "  dnsNames: [a.example, \"*.b.example\"]\n  ipAddresses: [192.0.2.1, \"2001:db8::1\"]\n  uris: [\"spiffe://x/y\"]\n"
-        "  emailAddresses: [a@b.example]\n  otherNames: [{oid: 1.3.6.1.4.1.311.20.2.3, utf8Value: u@x}]\n  duration: 48h\n"
-        "  renewBefore: 12h\n  renewal: {policy: RenewBefore, windows: [{cron: \"0 2 * * 1-5\", timezone: Europe/Berlin, windowDuration: 2h}]}\n"
-        "  privateKey: {algorithm: ECDSA, encoding: PKCS8, rotationPolicy: Never, size: 384}\n  signatureAlgorithm: ECDSAWithSHA384\n"
-        "  usages: [signing, server auth, s/mime]\n  encodeUsagesInRequest: false\n  isCA: true\n"
-        "  nameConstraints:\n    critical: true\n    permitted: {dnsDomains: [a], ipRanges: [10.0.0.0/8], emailAddresses: [x], uriDomains: [z]}\n"
-        "    excluded: {dnsDomains: [b]}\n  keystores: {pkcs12: {create: true, profile: Modern2023, passwordSecretRef: {name: p, key: k}}}\n"
-        "  additionalOutputFormats: [{type: CombinedPEM}, {type: DER}]\n  revisionHistoryLimit: 3\nstatus: {conditions: []}\n",
-        CERT_HEAD "  literalSubject: CN=x,O=y\n  renewBeforePercentage: 30\n  renewal: {policy: Disabled}\n  keystores: {pkcs12: {create: false, password: changeit}}\n",
-        ISSUER "  acme:\n    server: https://127.0.0.1:14000/dir\n    email: a@b.example\n    privateKeySecretRef: {name: k, key: x}\n"
-               "    disableAccountKeyGeneration: true\n    enableDurationFeature: true\n    caBundle: aGVsbG8=\n    skipTLSVerify: true\n"
-               "    solvers:\n      - http01: {ingress: {ingressClassName: nginx, class: c, serviceType: NodePort}}\n"
-               "        selector: {matchLabels: {a: b}, dnsNames: [a.b], dnsZones: [b]}\n",
-        "apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/http01-webroot: /var/www}}\nspec:\n"
-        "  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: {ingress: {}}}]}\n",
-        ISSUER "  ca: {secretName: x, crlDistributionPoints: [\"http://a.b/c\"], ocspServers: [\"http://o.b\"], issuingCertificateURLs: [\"http://i.b\"]}\n",
-        "apiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nmetadata: {name: s}\nspec: {selfSigned: {crlDistributionPoints: [\"http://a.b\"]}}\n",
-        ISS "  oauth2: {issuer: \"https://a.b\", tokenURL: \"https://a.b/t\", audienceParam: resource, caBundle: aGVsbG8=, auth: {method: client_secret_post, clientID: c, clientSecretRef: {name: s, key: k}}}\n",
-        ISS "  local: {issuerURL: \"http://127.0.0.1:1\", algorithm: RS256, keyRotation: 24h, publishAhead: 0s, maxTokenLifetime: 2h, publishJWKS: {listener: false, volume: {path: /x}}}\n",
-        TOKEN "  audiences: [a]\n  scopes: [b]\n  claims: {subject: s, clientID: c, extra: {tenant: t}}\n  duration: 20m\n  maxLifetime: 30m\n  onLongerLifetime: Refuse\n"
-              "  renewBefore: 5m\n  defaultLifetime: 7m\n  outputs: [header, json]\n",
-        CONSUMER "  volumes:\n    - path: /run/c\n      owner: root\n      group: \"12\"\n      defaultMode: \"0440\"\n      allowPersistent: true\n"
-                 "      sources: [{secret: {name: web-tls, items: [{key: tls.crt, path: a/b, mode: \"0400\"}]}}, {secret: {name: t}}]\n"
-                 "  validate: [{exec: {argv: [/bin/true, -x], user: root, group: adm, timeout: 5s, env: {LANG: C}}}]\n"
-                 "  notify:\n    - signal: {name: HUP, pidFile: /run/x.pid}\n    - signal: {name: USR2, systemdUnit: nginx.service}\n"
-                 "    - signal: {name: TERM, process: {executable: /usr/sbin/x, cgroup: system.slice/x.service}}\n    - exec: {argv: [/bin/true]}\n"
-                 "    - systemd: {unit: a.service, action: ReloadOrRestart, timeout: 9s}\n    - touch: {path: /run/t}\n"
-                 "    - http: {url: \"http://localhost:1/x\", caBundle: aGVsbG8=, timeout: 3s}\n"
-                 "  prove:\n    - {secret: web-tls, tls: {address: \"127.0.0.1:1\", serverName: a.b}}\n"
-                 "    - {secret: t, observed: {http: {url: \"https://a.b\", jsonPath: \".a[0].b\", caBundle: aGVsbG8=}}}\n"
-                 "    - {secret: t, observed: {accessLog: {path: /var/log/x, field: \"7\"}}}\n"
-                 "    - {secret: t, accepted: {http: {url: \"https://a.b\", expectStatus: 204, headerName: X-Token, headerPrefix: \"t \", caBundle: aGVsbG8=}}}\n"
-                 "    - {secret: t, exec: {argv: [/bin/true]}}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: 1}\n",
-        AGENT "  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  listeners: {metrics: \":9402\", http01: \"[::1]:80\", jwks: \"unix:/run/j\"}\n"
-              "  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, perIssuer: 2, hooks: 3}\n"
-              "  audit: {anchor: File, file: /var/log/a, retention: 240h}\n  control: {socket: /run/k.sock, group: ops}\n",
-        AGENT "  {}\n",
+	"apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata:\n  name: web\n  namespace: shop\n  labels: {app: "
+	"web, a.b/c: d}\n"
+	"  annotations: {x: z}\n  uid: abc\n  managedFields: [{a: {b: c}}]\nspec:\n  secretName: web-tls\n"
+	"  secretTemplate: {annotations: {a: b}, labels: {c: d}}\n  issuerRef: {name: ca, kind: ClusterIssuer, group: "
+	"cert-manager.io}\n"
+	"  commonName: web\n  subject:\n    organizations: [O]\n    countries: [DE]\n    organizationalUnits: [OU]\n   "
+	" localities: [L]\n"
+	"    provinces: [P]\n    streetAddresses: [S]\n    postalCodes: [\"1\"]\n    serialNumber: \"77\"\n"
+	"  dnsNames: [a.example, \"*.b.example\"]\n  ipAddresses: [192.0.2.1, \"2001:db8::1\"]\n  uris: "
+	"[\"spiffe://x/y\"]\n"
+	"  emailAddresses: [a@b.example]\n  otherNames: [{oid: 1.3.6.1.4.1.311.20.2.3, utf8Value: u@x}]\n  duration: "
+	"48h\n"
+	"  renewBefore: 12h\n  renewal: {policy: RenewBefore, windows: [{cron: \"0 2 * * 1-5\", timezone: "
+	"Europe/Berlin, windowDuration: 2h}]}\n"
+	"  privateKey: {algorithm: ECDSA, encoding: PKCS8, rotationPolicy: Never, size: 384}\n  signatureAlgorithm: "
+	"ECDSAWithSHA384\n"
+	"  usages: [signing, server auth, s/mime]\n  encodeUsagesInRequest: false\n  isCA: true\n"
+	"  nameConstraints:\n    critical: true\n    permitted: {dnsDomains: [a], ipRanges: [10.0.0.0/8], "
+	"emailAddresses: [x], uriDomains: [z]}\n"
+	"    excluded: {dnsDomains: [b]}\n  keystores: {pkcs12: {create: true, profile: Modern2023, passwordSecretRef: "
+	"{name: p, key: k}}}\n"
+	"  additionalOutputFormats: [{type: CombinedPEM}, {type: DER}]\n  revisionHistoryLimit: 3\nstatus: "
+	"{conditions: []}\n",
+	CERT_HEAD "  literalSubject: CN=x,O=y\n  renewBeforePercentage: 30\n  renewal: {policy: Disabled}\n  "
+		  "keystores: {pkcs12: {create: false, password: changeit}}\n",
+	ISSUER "  acme:\n    server: https://127.0.0.1:14000/dir\n    email: a@b.example\n    privateKeySecretRef: "
+	       "{name: k, key: x}\n"
+	       "    disableAccountKeyGeneration: true\n    enableDurationFeature: true\n    caBundle: aGVsbG8=\n    "
+	       "skipTLSVerify: true\n"
+	       "    solvers:\n      - http01: {ingress: {ingressClassName: nginx, class: c, serviceType: NodePort}}\n"
+	       "        selector: {matchLabels: {a: b}, dnsNames: [a.b], dnsZones: [b]}\n",
+	"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/http01-webroot: "
+	"/var/www}}\nspec:\n"
+	"  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: {ingress: "
+	"{}}}]}\n",
+	ISSUER "  ca: {secretName: x, crlDistributionPoints: [\"http://a.b/c\"], ocspServers: [\"http://o.b\"], "
+	       "issuingCertificateURLs: [\"http://i.b\"]}\n",
+	"apiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nmetadata: {name: s}\nspec: {selfSigned: "
+	"{crlDistributionPoints: [\"http://a.b\"]}}\n",
+	ISS "  oauth2: {issuer: \"https://a.b\", tokenURL: \"https://a.b/t\", audienceParam: resource, caBundle: "
+	    "aGVsbG8=, auth: {method: client_secret_post, clientID: c, clientSecretRef: {name: s, key: k}}}\n",
+	ISS "  local: {issuerURL: \"http://127.0.0.1:1\", algorithm: RS256, keyRotation: 24h, publishAhead: 0s, "
+	    "maxTokenLifetime: 2h, publishJWKS: {listener: false, volume: {path: /x}}}\n",
+	TOKEN "  audiences: [a]\n  scopes: [b]\n  claims: {subject: s, clientID: c, extra: {tenant: t}}\n  duration: "
+	      "20m\n  maxLifetime: 30m\n  onLongerLifetime: Refuse\n"
+	      "  renewBefore: 5m\n  defaultLifetime: 7m\n  outputs: [header, json]\n",
+	CONSUMER
+	"  volumes:\n    - path: /run/c\n      owner: root\n      group: \"12\"\n      defaultMode: \"0440\"\n      "
+	"allowPersistent: true\n"
+	"      sources: [{secret: {name: web-tls, items: [{key: tls.crt, path: a/b, mode: \"0400\"}]}}, {secret: "
+	"{name: t}}]\n"
+	"  validate: [{exec: {argv: [/bin/true, -x], user: root, group: adm, timeout: 5s, env: {LANG: C}}}]\n"
+	"  notify:\n    - signal: {name: HUP, pidFile: /run/x.pid}\n    - signal: {name: USR2, systemdUnit: "
+	"nginx.service}\n"
+	"    - signal: {name: TERM, process: {executable: /usr/sbin/x, cgroup: system.slice/x.service}}\n    - exec: "
+	"{argv: [/bin/true]}\n"
+	"    - systemd: {unit: a.service, action: ReloadOrRestart, timeout: 9s}\n    - touch: {path: /run/t}\n"
+	"    - http: {url: \"http://localhost:1/x\", caBundle: aGVsbG8=, timeout: 3s}\n"
+	"  prove:\n    - {secret: web-tls, tls: {address: \"127.0.0.1:1\", serverName: a.b}}\n"
+	"    - {secret: t, observed: {http: {url: \"https://a.b\", jsonPath: \".a[0].b\", caBundle: aGVsbG8=}}}\n"
+	"    - {secret: t, observed: {accessLog: {path: /var/log/x, field: \"7\"}}}\n"
+	"    - {secret: t, accepted: {http: {url: \"https://a.b\", expectStatus: 204, headerName: X-Token, "
+	"headerPrefix: \"t \", caBundle: aGVsbG8=}}}\n"
+	"    - {secret: t, exec: {argv: [/bin/true]}}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
+	"1}\n",
+	AGENT
+	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  listeners: {metrics: \":9402\", http01: "
+	"\"[::1]:80\", jwks: \"unix:/run/j\"}\n"
+	"  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, "
+	"perIssuer: 2, hooks: 3}\n"
+	"  audit: {anchor: File, file: /var/log/a, retention: 240h}\n  control: {socket: /run/k.sock, group: ops}\n",
+	AGENT "  {}\n",
 };
 
 /* Equal text when written, read and written again; and every row of the tables was seen to be written. */
@@ -376,7 +452,8 @@ static void check_written(const struct kt_table *table, const char *all, unsigne
 		if (i && strcmp(table->fields[i - 1].name, field->name) >= 0)
 			fail_msg("%s: %s is not in order", table->name, field->name);
 		(void)snprintf(name, sizeof(name), "\"%s\":", field->name);
-		if (field->type < KT_F_FIXED && field->type != KT_F_SECRETS && table != &kt_table_secret && !strstr(all, name))
+		if (field->type < KT_F_FIXED && field->type != KT_F_SECRETS && table != &kt_table_secret &&
+		    !strstr(all, name))
 			fail_msg("%s.%s is never set by a case of the round trip", table->name, field->name);
 		if (field->object)
 			check_written(field->object, all, depth + 1);
@@ -448,7 +525,9 @@ static void test_values(void **state)
 	kt_buf_finish(&out);
 	drop(&kept);
 
-	read_text(kt_view_str("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {b: aGk=, a: aGk=}\nstringData: {b: text}\n"), &kept, &out);
+	read_text(kt_view_str("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {b: aGk=, a: "
+			      "aGk=}\nstringData: {b: text}\n"),
+		  &kept, &out);
 	assert_non_null(strstr(out.ptr, "f:2: warning: kind Secret lies readable"));
 	assert_int_equal(kept.items[0]->secret.data.count, 2);
 	assert_string_equal(kept.items[0]->secret.data.items[1].key, "b");
@@ -458,9 +537,11 @@ static void test_values(void **state)
 	drop(&kept);
 
 	/* JSON, aliases of scalars, a List. */
-	read_text(kt_view_str("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"cert-manager.io/v1\",\"kind\":\"Issuer\","
-	                      "\"metadata\":{\"name\":\"a\"},\"spec\":{\"selfSigned\":{}}}]}\n---\n" CERT_HEAD "  commonName: &n x.example\n  dnsNames: [*n ]\n"),
-	          &kept, &out);
+	read_text(kt_view_str("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"cert-manager.io/"
+			      "v1\",\"kind\":\"Issuer\","
+			      "\"metadata\":{\"name\":\"a\"},\"spec\":{\"selfSigned\":{}}}]}\n---\n" CERT_HEAD
+			      "  commonName: &n x.example\n  dnsNames: [*n ]\n"),
+		  &kept, &out);
 	assert_int_equal(kept.count, 2);
 	assert_string_equal(kept.items[1]->certificate.dns_names.items[0], "x.example");
 	kt_buf_finish(&out);
@@ -474,21 +555,21 @@ static void test_request_key(void **state)
 		const char *more;
 		bool same;
 	} cases[] = {{"  renewBefore: 10h\n", true},
-	             {"  privateKey: {rotationPolicy: Never, encoding: PKCS8}\n", true},
-	             {"  revisionHistoryLimit: 9\n", true},
-	             {"  additionalOutputFormats: [{type: DER}]\n", true},
-	             {"  keystores: {pkcs12: {create: true, password: x}}\n", true},
-	             {"  renewal: {policy: Disabled}\n", true},
-	             {"  duration: 48h\n", false},
-	             {"  commonName: x\n", false},
-	             {"  isCA: true\n", false},
-	             {"  usages: [any]\n", false},
-	             {"  uris: [\"a:b\"]\n", false},
-	             {"  ipAddresses: [\"::1\"]\n", false},
-	             {"  subject: {organizations: [x]}\n", false},
-	             {"  privateKey: {size: 4096}\n", false},
-	             {"  privateKey: {algorithm: ECDSA}\n", false},
-	             {"  signatureAlgorithm: SHA512WithRSA\n", false}};
+		     {"  privateKey: {rotationPolicy: Never, encoding: PKCS8}\n", true},
+		     {"  revisionHistoryLimit: 9\n", true},
+		     {"  additionalOutputFormats: [{type: DER}]\n", true},
+		     {"  keystores: {pkcs12: {create: true, password: x}}\n", true},
+		     {"  renewal: {policy: Disabled}\n", true},
+		     {"  duration: 48h\n", false},
+		     {"  commonName: x\n", false},
+		     {"  isCA: true\n", false},
+		     {"  usages: [any]\n", false},
+		     {"  uris: [\"a:b\"]\n", false},
+		     {"  ipAddresses: [\"::1\"]\n", false},
+		     {"  subject: {organizations: [x]}\n", false},
+		     {"  privateKey: {size: 4096}\n", false},
+		     {"  privateKey: {algorithm: ECDSA}\n", false},
+		     {"  signatureAlgorithm: SHA512WithRSA\n", false}};
 	struct kt_buf plain;
 	struct kept kept = {0};
 	struct kt_buf out;
@@ -526,11 +607,14 @@ static void test_solver(void **state)
 	const struct kt_acme *acme;
 
 	(void)state;
-	read_text(kt_view_str(ACME "    solvers:\n      - http01: {ingress: {}}\n        selector: {dnsZones: [example.com]}\n"
-	                           "      - http01: {ingress: {}}\n        selector: {dnsZones: [a.example.com]}\n"
-	                           "      - http01: {ingress: {}}\n        selector: {dnsNames: [x.a.example.com]}\n"
-	                           "      - http01: {ingress: {}}\n        selector: {matchLabels: {team: a}, dnsZones: [org]}\n"),
-	          &kept, &out);
+	read_text(
+		kt_view_str(
+			ACME
+			"    solvers:\n      - http01: {ingress: {}}\n        selector: {dnsZones: [example.com]}\n"
+			"      - http01: {ingress: {}}\n        selector: {dnsZones: [a.example.com]}\n"
+			"      - http01: {ingress: {}}\n        selector: {dnsNames: [x.a.example.com]}\n"
+			"      - http01: {ingress: {}}\n        selector: {matchLabels: {team: a}, dnsZones: [org]}\n"),
+		&kept, &out);
 	assert_int_equal(kept.count, 1);
 	acme = kept.items[0]->issuer.acme;
 	assert_int_equal(kt_acme_solver_for(acme, &none, "www.example.com"), 0);
@@ -559,8 +643,10 @@ static void test_docs(void **state)
 				kt_manifest_reference((enum kt_kind)kind, &made);
 			else
 				kt_manifest_schema((enum kt_kind)kind, &made);
-			(void)snprintf(path, sizeof(path), page ? KT_TEST_SRCDIR "/docs/reference/%s.md" : KT_TEST_SRCDIR "/data/%s.schema.json",
-			               kt_manifest_doc_file((enum kt_kind)kind));
+			(void)snprintf(path, sizeof(path),
+				       page ? KT_TEST_SRCDIR "/docs/reference/%s.md"
+					    : KT_TEST_SRCDIR "/data/%s.schema.json",
+				       kt_manifest_doc_file((enum kt_kind)kind));
 			assert_int_equal(kt_buf_check(&made, "made", &err), KT_OK);
 			if (kt_io_read_file(AT_FDCWD, path, &kept, &err) != KT_OK || strcmp(made.ptr, kept.ptr) != 0)
 				fail_msg("%s is out of date: run `make manifest-doc`", path);
@@ -603,10 +689,10 @@ static void test_nomem(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_bad),         cmocka_unit_test(test_goes_on), cmocka_unit_test(test_limits),
-	        cmocka_unit_test(test_many),        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_tables),
-	        cmocka_unit_test(test_values),      cmocka_unit_test(test_request_key), cmocka_unit_test(test_solver),
-	        cmocka_unit_test(test_docs),        cmocka_unit_test(test_nomem),
+		cmocka_unit_test(test_bad),    cmocka_unit_test(test_goes_on),     cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_many),   cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_tables),
+		cmocka_unit_test(test_values), cmocka_unit_test(test_request_key), cmocka_unit_test(test_solver),
+		cmocka_unit_test(test_docs),   cmocka_unit_test(test_nomem),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
