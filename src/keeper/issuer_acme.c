@@ -128,7 +128,10 @@ static enum kt_code issuer_json(const struct kt_issuer_entry *entry, struct kt_b
 {
 	const struct kt_acme *acme = entry->spec->issuer.acme;
 
-	kt_buf_adds(out, "{\"server\":");
+	/* "account" tells the courier two accounts at one server apart. */
+	kt_buf_adds(out, "{\"account\":");
+	kt_buf_add_json(out, kt_view_str(entry->ref));
+	kt_buf_adds(out, ",\"server\":");
 	kt_buf_add_json(out, kt_view_str(acme->server));
 	kt_buf_adds(out, ",\"termsOfServiceAgreed\":true");
 	if (acme->email != NULL) {
