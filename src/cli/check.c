@@ -1,0 +1,138 @@
+/* keyturn check: reads manifests as the agent would and says everything that is wrong, without doing anything. */
+#include "cli/cli.h"
+
+#include <string.h>
+#include <unistd.h>
+
+const struct kt_cli_option kt_cli_check_options[] = {
+        {"host", 0, NULL, "FILEs too: check that hooks exist here and that nobody else may write them"},
+        {"strict", 0, NULL, "warnings count as errors"},
+        {NULL, 0, NULL, NULL},
+};
+
+struct reading {
+	bool trust;
+	void (*on_resource)(const struct kt_resource *resource, void *arg);
+	void *arg;
+	struct kt_check *check;
+};
+
+static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct kt_err *err)
+{
+	struct reading *reading = arg;
+
+	(void)err;
+	reading->check->resources++;
+	if (reading->trust) {
+		kt_manifest_check_host(resource, geteuid(), &reading->check->report);
+	}
+	if (reading->on_resource != NULL) {
+		reading->on_resource(resource, reading->arg);
+	}
+	kt_resource_destroy(resource);
+	return KT_OK;
+}
+
+enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool missing_is_ok,
+                                void (*fn)(const struct kt_resource *resource, void *arg), void *arg,
+                                struct kt_check *ret, struct kt_err *err)
+{
+	struct kt_load_options load = {.check_trust = trust, .uid = geteuid(), .missing_is_ok = missing_is_ok};
+	struct reading reading = {trust, fn, arg, ret};
+	struct kt_buf bundle KT_AUTOBUF = {0};
+	struct kt_set *set = NULL;
+	enum kt_code code;
+
+	*ret = (struct kt_check){.resources = 0};
+	kt_report_init(&ret->report);
+	kt_buf_init(&bundle, KT_MANIFEST_TOTAL_MAX);
+	code = kt_set_create(&set, err);
+	if (code == KT_OK) {
+		code = kt_manifest_load_paths(paths, count, &load, &bundle, &ret->report, err);
+	}
+	if (code == KT_OK) {
+		code = kt_buf_check(&bundle, "the manifests", err);
+	}
+	if (code == KT_OK) {
+		code = kt_manifest_read_bundle(kt_buf_view(&bundle), set, on_resource, &reading, &ret->report, err);
+	}
+	kt_set_destroy(set);
+	if (code == KT_OK && ret->report.nomem) {
+		code = kt_err_set(err, KT_E_NOMEM, "no memory for all complaints");
+	}
+	return code;
+}
+
+void kt_check_finish(struct kt_check *check)
+{
+	kt_report_finish(&check->report);
+}
+
+void kt_check_print(const struct kt_check *check, bool warnings)
+{
+	struct kt_buf text KT_AUTOBUF = {0};
+
+	kt_buf_init(&text, 1024u * 1024u);
+	kt_report_format(&check->report, warnings, &text);
+	(void)fflush(stdout);
+	if (text.len > 0) {
+		(void)fputs(text.ptr, stderr);
+	}
+}
+
+static void print_value(const struct kt_cli *cli, const struct kt_check *check)
+{
+	json_t *errors = json_array();
+	json_t *warnings = json_array();
+	json_t *value KT_AUTOJSON = NULL;
+
+	for (uint32_t i = 0; i < check->report.count; i++) {
+		const struct kt_complaint *item = &check->report.items[i];
+
+		(void)json_array_append_new(item->severity == KT_COMPLAINT_ERROR ? errors : warnings,
+		                            json_pack("{s:s,s:I,s:s}", "file", item->file, "line", (json_int_t)item->line,
+		                                      "text", item->text));
+	}
+	value = json_pack("{s:I,s:I,s:I,s:o,s:o}", "resources", (json_int_t)check->resources, "errorCount",
+	                  (json_int_t)check->report.errors, "warningCount", (json_int_t)check->report.warnings, "errors",
+	                  errors, "warnings", warnings);
+	kt_cli_print_value(cli, stdout, value);
+}
+
+static void print_counts(const struct kt_check *check)
+{
+	(void)printf("%u resource%s, %u error%s, %u warning%s\n", check->resources, check->resources == 1 ? "" : "s",
+	             check->report.errors, check->report.errors == 1 ? "" : "s", check->report.warnings,
+	             check->report.warnings == 1 ? "" : "s");
+}
+
+int kt_cli_check(struct kt_cli *cli)
+{
+	bool named = cli->arg_count > 0;
+	const char *const *paths = named ? (const char *const *)cli->args : cli->manifests;
+	size_t count = named ? (size_t)cli->arg_count : cli->manifest_count;
+	struct kt_check check;
+	struct kt_err err;
+	int status = KT_EXIT_OK;
+
+	kt_err_clear(&err);
+	if (kt_check_manifests(paths, count, !named || kt_cli_flag(cli, "host"), !named && cli->manifests_default, NULL, NULL,
+	                       &check, &err) != KT_OK) {
+		status = kt_cli_fail(&err);
+		kt_check_finish(&check);
+		return status;
+	}
+	if (check.report.errors > 0 || (kt_cli_flag(cli, "strict") && check.report.warnings > 0)) {
+		status = KT_EXIT_USAGE;
+	}
+	if (cli->format >= KT_FORMAT_JSON) {
+		print_value(cli, &check);
+	} else {
+		kt_check_print(&check, !cli->quiet);
+		if (!cli->quiet) {
+			print_counts(&check);
+		}
+	}
+	kt_check_finish(&check);
+	return status;
+}
