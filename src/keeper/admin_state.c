@@ -94,7 +94,7 @@ static enum kt_code put_secret(struct kt_session *session, const char *ns, const
 {
 	struct kt_keeper *keeper = session->keeper;
 	struct kt_buf sealed KT_AUTOBUF = {0};
-	struct kt_seal_id id = {.table = "secret", .kind = "", .ns = ns, .name = name, .part = key};
+	struct kt_seal_id id = kt_store_secret_seal_id(ns, name, key);
 	struct kt_store_secret row = {
 	        .ns = ns, .name = name, .key = key, .source = KT_SECRET_COMMAND, .updated = kt_keeper_now(keeper)};
 	enum kt_code code;

@@ -48,7 +48,7 @@ static bool same_origin(struct kt_view a, struct kt_view b)
 
 static struct kt_seal_id account_seal(const struct kt_issuer_entry *entry)
 {
-	return (struct kt_seal_id){.table = "account", .kind = "", .ns = "", .name = entry->ref, .part = "key"};
+	return kt_store_account_seal_id(entry->ref, entry->spec->issuer.acme->server);
 }
 
 static enum kt_code store_account(struct kt_keeper *keeper, struct kt_issuer_entry *entry, const char *url,

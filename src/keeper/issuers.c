@@ -131,7 +131,7 @@ enum kt_code kt_issuers_get(struct kt_keeper *keeper, const struct kt_resource *
 static enum kt_code from_store(struct kt_keeper *keeper, const char *ns, const char *name, const char *key,
                                struct kt_secret **ret, struct kt_err *err)
 {
-	struct kt_seal_id id = {.table = "secret", .kind = "", .ns = ns, .name = name, .part = key};
+	struct kt_seal_id id = kt_store_secret_seal_id(ns, name, key);
 	struct kt_store_secret row;
 	enum kt_code code = kt_store_secret_get(keeper->store, ns, name, key, &row, err);
 

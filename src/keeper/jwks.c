@@ -55,8 +55,7 @@ static bool collect(const struct kt_store_issuer_key *key, void *arg)
 
 static struct kt_seal_id seal_id(const struct kt_issuer_entry *entry, const char *kid)
 {
-	return (struct kt_seal_id){
-	        .table = "issuer_key", .kind = "", .ns = "", .name = entry->ref, .part = kid};
+	return kt_store_issuer_key_seal_id(entry->ref, kid);
 }
 
 /* Makes and stores one more key. */

@@ -99,11 +99,7 @@ static enum kt_code load_secret(struct load *load, const struct kt_resource *res
 	kt_buf_init(&sealed, KT_MANIFEST_DOC_MAX);
 	for (i = 0; i < data->count; i++) {
 		const struct kt_secret_item *item = &data->items[i];
-		struct kt_seal_id id = {.table = "secret",
-		                        .kind = "",
-		                        .ns = resource->meta.ns,
-		                        .name = resource->meta.name,
-		                        .part = item->key};
+		struct kt_seal_id id = kt_store_secret_seal_id(resource->meta.ns, resource->meta.name, item->key);
 		struct kt_store_secret row = {.ns = resource->meta.ns,
 		                              .name = resource->meta.name,
 		                              .key = item->key,
