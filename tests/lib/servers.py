@@ -1,0 +1,387 @@
+"""Real servers around the agent: Pebble with its DNS, nginx, haproxy, oidc-provider; and a small HTTP consumer."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from .agent import TOP
+from .certs import Authority
+from .wait import Process, free_port
+
+PEERS = TOP / "build" / "peers"
+
+
+def lacking(what):
+    """A missing peer: a failure where CI is set, else a skip."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}: tests/peers/setup could not get it", pytrace=False)
+    pytest.skip(f"{what}: run tests/peers/setup")
+
+
+def program(name):
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    return path or lacking(f"no {name}")
+
+
+def fetch(url, data=None, context=None, timeout=10, headers=None):
+    """(status, body) of a small request."""
+    request = urllib.request.Request(url, data=data, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def no_checks():
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Server:
+    """Start and stop; use as a context manager."""
+
+    process = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        if self.process:
+            self.process.stop()
+            self.process = None
+
+    def log(self):
+        return self.process.log()
+
+
+class Names(Server):
+    """challtestsrv: every name is 127.0.0.1."""
+
+    def __init__(self, tmp):
+        self.tmp, self.port, self.management = Path(tmp), free_port(), free_port()
+
+    def start(self):
+        binary = PEERS / "bin" / "pebble-challtestsrv"
+        if not binary.exists():
+            lacking("no pebble-challtestsrv")
+        self.process = Process([binary, "-dnsserver", f"127.0.0.1:{self.port}", "-management", f"127.0.0.1:{self.management}",
+                                "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "",
+                                "-doh", ""], self.tmp / "names.log")
+        self.process.wait_port(self.management)
+
+
+class Pebble(Server):
+    """An ACME server with its own names; validates http-01 at http_port. Random delays and 5 % bad nonces unless told otherwise."""
+
+    def __init__(self, tmp, http_port=None, sleep=True, reject=None, sleep_time=None, validity=None):
+        self.tmp = Path(tmp) / f"pebble-{free_port()}"
+        self.tmp.mkdir(parents=True)
+        self.port, self.management = free_port(), free_port()
+        self.http_port = http_port or free_port()
+        self.names = Names(self.tmp)
+        self.env = dict(os.environ)
+        for name in [n for n in self.env if n.startswith("PEBBLE_")]:
+            del self.env[name]
+        if not sleep:
+            self.env["PEBBLE_VA_NOSLEEP"] = "1"
+        if sleep_time:
+            self.env["PEBBLE_VA_SLEEPTIME"] = str(sleep_time)
+        if reject is not None:
+            self.env["PEBBLE_WFE_NONCEREJECT"] = str(reject)
+        self.authority = Authority("pebble")
+        cert, key, _ = self.authority.write(self.tmp, "localhost", "127.0.0.1")
+        profile = {"description": "the only one", "validityPeriod": validity or 7776000}
+        self.config = self.tmp / "pebble.json"
+        self.config.write_text(json.dumps({"pebble": {
+            "listenAddress": f"127.0.0.1:{self.port}", "managementListenAddress": f"127.0.0.1:{self.management}",
+            "certificate": str(cert), "privateKey": str(key), "httpPort": self.http_port, "tlsPort": free_port(),
+            "ocspResponderURL": "", "externalAccountBindingRequired": False, "keyAlgorithm": "ecdsa",
+            "retryAfter": {"authz": 1, "order": 1}, "profiles": {"default": profile}}}))
+        self.server = f"https://localhost:{self.port}/dir"
+
+    def start(self):
+        binary = PEERS / "bin" / "pebble"
+        if not binary.exists():
+            lacking("no pebble")
+        if not self.names.process:
+            self.names.start()
+        self.process = Process([binary, "-config", self.config, "-dnsserver", f"127.0.0.1:{self.names.port}"],
+                               self.tmp / "pebble.log", env=self.env)
+        self.process.wait_port(self.port)
+        self.process.wait_port(self.management)
+
+    def stop(self):
+        super().stop()
+        self.names.stop()
+
+    def kill(self):
+        """The CA goes down; its names stay."""
+        self.process.stop()
+        self.process = None
+
+    def log(self):
+        return (self.tmp / "pebble.log").read_text(errors="replace")
+
+    def issued(self):
+        """Serials of the certificates that were issued, in order."""
+        return re.findall(r"Issued certificate serial (\S+)", self.log())
+
+    def orders(self):
+        return len(re.findall(r"Added order ", self.log()))
+
+    def accounts(self):
+        return max([0, *map(int, re.findall(r"There are now (\d+) accounts in memory", self.log()))])
+
+    def requests(self):
+        return len(re.findall(r"-> calling handler", self.log()))
+
+    def roots(self):
+        """Root and intermediate certificates of the CA that it made for this run."""
+        parts = []
+        for kind in ("roots", "intermediates"):
+            status, body = fetch(f"https://127.0.0.1:{self.management}/{kind}/0", context=no_checks())
+            if status == 200:
+                parts.append(body)
+        return parts[0]
+
+    def issuer(self, name="pebble", webroot=None, email="ops@example.org", bundle=None, **more):
+        """The Issuer manifest for it."""
+        meta = {"name": name}
+        if webroot:
+            meta["annotations"] = {"keyturn.dev/http01-webroot": str(webroot)}
+        return {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": meta, "spec": {"acme": {
+            "server": self.server, "email": email, "privateKeySecretRef": {"name": f"{name}-account"},
+            "caBundle": bundle or self.authority.bundle(), "solvers": [{"http01": {"ingress": {}}}], **more}}}
+
+
+class Nginx(Server):
+    """nginx with TLS servers and plain folders, all on loopback."""
+
+    def __init__(self, tmp):
+        self.tmp = Path(tmp) / f"nginx-{free_port()}"
+        self.tmp.mkdir(parents=True)
+        self.tmp.chmod(0o755)
+        self.pid_file = self.tmp / "nginx.pid"
+        self.config = self.tmp / "nginx.conf"
+        self.servers = []
+        self.ports = []
+        self.ignore_hup = False
+
+    def tls(self, cert, key, name="localhost", extra=""):
+        """A TLS server that reads these files; returns its port."""
+        port = free_port()
+        self.servers.append(f"""
+	server {{
+		listen 127.0.0.1:{port} ssl;
+		server_name {name};
+		ssl_certificate {cert};
+		ssl_certificate_key {key};
+		location / {{ return 200 "ok\\n"; }}
+		{extra}
+	}}""")
+        self.ports.append(port)
+        return port
+
+    def files(self, root, port=None):
+        """A plain server that serves a folder; returns its port."""
+        port = port or free_port()
+        self.servers.append(f"""
+	server {{
+		listen 127.0.0.1:{port};
+		location / {{ root {root}; }}
+	}}""")
+        self.ports.append(port)
+        return port
+
+    def write(self):
+        work = "".join(f"\t{n}_temp_path {self.tmp}/{n};\n" for n in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        self.config.write_text(f"""{user}daemon off;
+worker_processes 1;
+pid {self.pid_file};
+error_log {self.tmp}/error.log notice;
+events {{ worker_connections 128; }}
+http {{
+	access_log off;
+	ssl_session_cache off;
+	ssl_session_tickets off;
+{work}{''.join(self.servers)}
+}}
+""")
+        self.config.chmod(0o644)
+
+    def argv(self, *more):
+        return [program("nginx"), "-e", str(self.tmp / "error.log"), "-p", str(self.tmp), "-c", str(self.config), *more]
+
+    def start(self):
+        self.write()
+        self.process = Process(self.argv(), self.tmp / "nginx.log")
+        for port in self.ports:
+            self.process.wait_port(port)
+
+    def log(self):
+        path = self.tmp / "error.log"
+        return self.process.log() + (path.read_text(errors="replace") if path.exists() else "")
+
+
+class Haproxy(Server):
+    """haproxy in master-worker mode with one TLS frontend; SIGUSR2 to the master reloads it."""
+
+    def __init__(self, tmp, pem_file):
+        self.tmp = Path(tmp) / f"haproxy-{free_port()}"
+        self.tmp.mkdir(parents=True)
+        self.tmp.chmod(0o755)
+        self.port = free_port()
+        self.pid_file = self.tmp / "haproxy.pid"
+        self.config = self.tmp / "haproxy.cfg"
+        self.config.write_text(f"""global
+	maxconn 200
+defaults
+	mode http
+	timeout connect 5s
+	timeout client 5s
+	timeout server 5s
+frontend tls
+	bind 127.0.0.1:{self.port} ssl crt {pem_file}
+	http-request return status 200 content-type text/plain string ok
+""")
+        self.config.chmod(0o644)
+
+    def start(self):
+        self.process = Process([program("haproxy"), "-W", "-db", "-f", self.config, "-p", self.pid_file], self.tmp / "haproxy.log")
+        self.pid_file.write_text(f"{self.process.pid}\n")  # in the foreground it writes none
+        self.pid_file.chmod(0o644)
+        self.process.wait_port(self.port)
+
+
+class OidcProvider(Server):
+    """The certified npm oidc-provider over TLS."""
+
+    def __init__(self, tmp, ttl=15, jwt=True, clients=None, scopes=("pay.read", "pay.write")):
+        self.tmp = Path(tmp) / f"oidc-{free_port()}"
+        self.tmp.mkdir(parents=True)
+        self.port = free_port()
+        self.authority = Authority("oidc")
+        self.cert, self.key, _ = self.authority.write(self.tmp, "localhost", "127.0.0.1")
+        self.issuer_url = f"https://localhost:{self.port}"
+        self.clients = clients or [
+            {"client_id": "basic", "client_secret": "a:b c/%+secret&=x~0123456789", "token_endpoint_auth_method": "client_secret_basic"},
+            {"client_id": "post", "client_secret": "post-secret-0123456789", "token_endpoint_auth_method": "client_secret_post"},
+        ]
+        self.config = {"port": self.port, "cert": str(self.cert), "key": str(self.key), "clients": self.clients, "ttl": ttl,
+                       "format": "jwt" if jwt else "opaque", "scopes": list(scopes)}
+
+    def start(self):
+        node, script = program("node"), PEERS / "npm" / "oidc.mjs"
+        if not script.exists() or not (PEERS / "npm" / "node_modules" / "oidc-provider").is_dir():
+            lacking("no oidc-provider")
+        self.process = Process([node, script, json.dumps(self.config)], self.tmp / "oidc.log")
+        self.process.wait_port(self.port, 30)
+
+    def secret_of(self, client):
+        return next(c["client_secret"] for c in self.clients if c["client_id"] == client)
+
+    def context(self):
+        return ssl.create_default_context(cadata=self.authority.pem().decode())
+
+    def call(self, path, data=None, headers=None):
+        return fetch(self.issuer_url + path, data, self.context(), headers=headers)
+
+    def requests(self, path="/token"):
+        """What came in: [{time, method, path, status}]."""
+        return [r for r in json.loads(self.call("/-/log")[1]) if path is None or r["path"] == path]
+
+    def refuse(self, status=429, headers=None, times=-1, path="/token", body=""):
+        """Answers this from now on (times: so often); times=0 ends it."""
+        data = json.dumps({"status": status, "headers": headers or {}, "times": times, "path": path, "body": body}).encode()
+        assert self.call("/-/refuse", data)[0] == 200
+
+    def introspect(self, token, client="post"):
+        from urllib.parse import urlencode
+
+        data = urlencode({"token": token, "client_id": client, "client_secret": self.secret_of(client)}).encode()
+        status, body = self.call("/token/introspection", data, {"Content-Type": "application/x-www-form-urlencoded"})
+        assert status == 200, body
+        return json.loads(body)
+
+    def token_issuer(self, name="oidc", client="basic", method=None, bundle=None, **more):
+        """The TokenIssuer manifest for it; its secret is in Secret <name>-client."""
+        method = method or ("client_secret_post" if client == "post" else "client_secret_basic")
+        return {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": name}, "spec": {"oauth2": {
+            "issuer": self.issuer_url, "audienceParam": "resource", "caBundle": bundle or self.authority.bundle(),
+            "auth": {"method": method, "clientID": client, "clientSecretRef": {"name": f"{name}-client"}}, **more}}}
+
+
+class Consumer(Server):
+    """A small HTTP service that reads a file when it is told and reports its SHA-256."""
+
+    def __init__(self, file, status_path="/status"):
+        self.file, self.port = Path(file), free_port()
+        self.reloads, self.bodies, self.deaf, self.lie = 0, [], False, None
+        self.sha256 = ""
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self, body):
+                data = json.dumps(body).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self):
+                self.answer({"used": {"sha256": outer.lie or outer.sha256}, "reloads": outer.reloads})
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outer.bodies.append((dict(self.headers), body))
+                outer.reloads += 1
+                if not outer.deaf:
+                    outer.read()
+                self.answer({})
+
+            def log_message(self, *args):
+                pass
+
+        self.handler = Handler
+
+    def read(self):
+        try:
+            self.sha256 = hashlib.sha256(self.file.read_bytes()).hexdigest()
+        except OSError:
+            self.sha256 = ""
+
+    def start(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(5)
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+__all__ = ["Consumer", "Haproxy", "Names", "Nginx", "OidcProvider", "Pebble", "fetch", "lacking", "program"]
