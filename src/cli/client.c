@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kt/io.h"
@@ -34,6 +35,7 @@ struct call {
 	bool streamed; /* a stream to the keeper was there */
 	bool rows;     /* rows came: the request must not be sent again */
 	bool done;     /* the last line came */
+	bool said;     /* that it waits for the lock */
 	kt_ms give_up; /* monotonic */
 	int finished;  /* what the warden ended with */
 	char *log;     /* last error line of the warden while the command waits */
@@ -264,22 +266,28 @@ static int connect_by_lock(const char *state_dir, const char *known, struct kt_e
 	return strcmp(socket, known) != 0 ? kt_warden_connect(socket, err) : -1;
 }
 
+/* Where things are. Manifests that are wrong now don't keep anybody from an agent that runs on those from before. */
+static enum kt_code find_places(struct kt_cli *cli, struct kt_warden_places *places, struct kt_err *err)
+{
+	struct kt_warden_options options;
+	enum kt_code code;
+
+	kt_cli_warden_options(cli, KT_MODE_READONLY, &options);
+	code = kt_warden_places(&options, places, err);
+	if (code != KT_OK && code != KT_E_NOMEM) {
+		options.manifests = NULL;
+		kt_err_clear(err);
+		code = kt_warden_places(&options, places, err);
+	}
+	return code;
+}
+
 int kt_client_connect(struct kt_cli *cli, struct kt_err *err)
 {
 	struct kt_warden_places places = {0};
-	struct kt_warden_options options;
-	enum kt_code code;
 	int fd;
 
-	kt_cli_warden_options(cli, KT_MODE_READONLY, &options);
-	code = kt_warden_places(&options, &places, err);
-	if (code != KT_OK) {
-		/* Manifests that are wrong now don't keep anybody from an agent that runs on those from before. */
-		options.manifests = NULL;
-		kt_err_clear(err);
-		code = kt_warden_places(&options, &places, err);
-	}
-	if (code != KT_OK) {
+	if (find_places(cli, &places, err) != KT_OK) {
 		return -1;
 	}
 	fd = kt_warden_connect(places.socket_path, err);
@@ -354,6 +362,14 @@ static void on_finished(int status, void *arg)
 	kt_loop_stop(call->loop);
 }
 
+/* What a log line says, without its time, level and process. */
+static const char *text_of(const char *line)
+{
+	const char *at = line[0] != '{' ? strstr(line, "]: ") : NULL;
+
+	return at != NULL ? at + 3 : line;
+}
+
 /* Lines of the warden in this process: warnings are shown, the last error is kept for the end. */
 static void on_log(enum kt_level level, const char *line, void *arg)
 {
@@ -361,9 +377,9 @@ static void on_log(enum kt_level level, const char *line, void *arg)
 
 	if (level == KT_LOG_ERROR) {
 		kt_free(call->log);
-		call->log = kt_strdup(line);
+		call->log = kt_strdup(text_of(line));
 	} else {
-		kt_cli_complain("%s%s", level == KT_LOG_WARN ? "warning: " : "", line);
+		kt_cli_complain("%s%s", level == KT_LOG_WARN ? "warning: " : "", text_of(line));
 	}
 }
 
@@ -435,17 +451,104 @@ static void no_stream(struct call *call)
 	          call->log != NULL ? reason_of(call->log) : "interrupted");
 }
 
-static void ask_rooms(struct call *call)
+/* Who holds the lock of the state against us: 0 nobody, -1 somebody unknown (readers, for instance), else a pid. */
+static int64_t holder_of(const char *state_dir, bool read_only)
 {
-	kt_ms give_up = kt_clock_mono(kt_loop_clock(call->loop)) + LOCK_WAIT;
-	bool said = false;
+	char *path KT_AUTOFREE = kt_asprintf("%s/lock", state_dir);
+	KT_AUTOCLOSE int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+	struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	struct kt_buf text KT_AUTOBUF;
+	uint64_t pid;
+
+	kt_buf_init(&text, 8192);
+	if (fd < 0 || fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK) {
+		return 0;
+	}
+	if (lock.l_type == F_RDLCK || kt_io_read_fd(fd, "lock", &text, NULL) != KT_OK || text.len == 0 ||
+	    kt_parse_u64((struct kt_view){text.ptr, strcspn(text.ptr, "\n")}, INT32_MAX, &pid, NULL) != KT_OK) {
+		return -1;
+	}
+	return (int64_t)pid;
+}
+
+static void say_waiting(struct call *call, const char *state_dir, int64_t pid)
+{
+	if (call->said || call->cli->quiet) {
+		return;
+	}
+	call->said = true;
+	if (pid > 0) {
+		kt_cli_complain("waiting for keyturn with pid %lld, which works on %s", (long long)pid, state_dir);
+	} else {
+		kt_cli_complain("waiting for another keyturn command on %s", state_dir);
+	}
+}
+
+/* Waits for another command to end; true when the answer is there: it was in vain, or an agent has come up. */
+static bool wait_for_lock(struct call *call, const char *state_dir)
+{
+	bool read_only = call->request->mode == KT_MODE_READONLY;
+	struct kt_err err;
+	int64_t pid;
+
+	while ((pid = holder_of(state_dir, read_only)) != 0) {
+		int fd;
+
+		if (kt_clock_mono(kt_loop_clock(call->loop)) >= call->give_up) {
+			char text[512];
+			char who[48];
+
+			(void)snprintf(who, sizeof(who), pid > 0 ? "keyturn with pid %lld" : "another keyturn", (long long)pid);
+			(void)snprintf(text, sizeof(text), "%s has been in use by %s for 30 s: try again when it has ended",
+			               state_dir, who);
+			set_error(call->answer, KT_EXIT_LATER, KT_E_BUSY, text);
+			return true;
+		}
+		say_waiting(call, state_dir, pid);
+		kt_timer_start(call->pause, LOCK_PAUSE);
+		kt_loop_run(call->loop);
+		kt_err_clear(&err);
+		fd = kt_client_connect(call->cli, &err);
+		if (fd >= 0) {
+			call->give_up = 0;
+			ask_agent(call, fd);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool exists(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 || errno != ENOENT;
+}
+
+/* A reader has nothing to look at where nothing was ever done. */
+static bool no_state(struct call *call, const char *state_dir)
+{
+	char text[512];
+
+	if (call->request->mode != KT_MODE_READONLY || exists(state_dir)) {
+		return false;
+	}
+	(void)snprintf(text, sizeof(text), "there is no state yet in %.400s: run 'keyturn renew' first", state_dir);
+	set_error(call->answer, KT_EXIT_USAGE, KT_E_NOTFOUND, text);
+	return true;
+}
+
+static void ask_rooms(struct call *call, const char *state_dir)
+{
 	struct kt_err err;
 
-	for (;;) {
+	call->give_up = kt_clock_mono(kt_loop_clock(call->loop)) + LOCK_WAIT;
+	while (!no_state(call, state_dir) && !wait_for_lock(call, state_dir)) {
 		kt_err_clear(&err);
+		call->finished = 0;
 		if (run_rooms(call, &err) != KT_OK) {
 			set_err(call->answer, &err);
-			if (err.what[0] == '\0') {
+			if (err.what[0] == '\0') { /* every complaint has been shown */
 				kt_free(call->answer->what);
 				call->answer->what = NULL;
 			}
@@ -454,21 +557,9 @@ static void ask_rooms(struct call *call)
 		if (call->done) {
 			return;
 		}
-		if (call->streamed || call->finished != KT_EXIT_LATER ||
-		    kt_clock_mono(kt_loop_clock(call->loop)) >= give_up) {
+		/* Between our look at the lock and the keeper's somebody else may have taken it: once more. */
+		if (call->streamed || call->finished != KT_EXIT_LATER || holder_of(state_dir, false) == 0) {
 			no_stream(call);
-			return;
-		}
-		if (!said && !call->cli->quiet && call->log != NULL) {
-			kt_cli_complain("waiting: %s", reason_of(call->log));
-			said = true;
-		}
-		kt_timer_start(call->pause, LOCK_PAUSE);
-		kt_loop_run(call->loop);
-		/* What holds the state may be an agent that has come up meanwhile. */
-		int fd = kt_client_connect(call->cli, &err);
-		if (fd >= 0) {
-			ask_agent(call, fd);
 			return;
 		}
 	}
@@ -492,6 +583,7 @@ static enum kt_code prepare(struct call *call, struct kt_err *err)
 
 static void ask(struct call *call)
 {
+	struct kt_warden_places places = {0};
 	struct kt_err err;
 	int fd;
 
@@ -506,9 +598,12 @@ static void ask(struct call *call)
 		set_error(call->answer, KT_EXIT_NO_AGENT, err.code, err.what);
 	} else if (err.code != KT_E_NOTFOUND) {
 		set_err(call->answer, &err);
+	} else if (kt_err_clear(&err), find_places(call->cli, &places, &err) != KT_OK) {
+		set_err(call->answer, &err);
 	} else {
-		ask_rooms(call);
+		ask_rooms(call, places.state_dir);
 	}
+	kt_warden_places_finish(&places);
 }
 
 void kt_client_call(struct kt_cli *cli, const struct kt_request *request, struct kt_answer *ret)

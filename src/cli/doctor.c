@@ -240,7 +240,7 @@ static void check_keeper(struct doctor *doctor)
 		    yes_no(answer.result, "noCore"), yes_no(answer.result, "capsDropped"), yes_no(answer.result, "seccomp"),
 		    (long long)kt_json_int(answer.result, "landlockABI", 0), yes_no(answer.result, "lockedMemory"));
 	} else if (answer.code == KT_E_NOTFOUND && answer.what != NULL && strstr(answer.what, "no state yet") != NULL) {
-		say(doctor, "keeper's walls", "ok", "a keeper starts; there is no state yet to look at");
+		say(doctor, "keeper's walls", "ok", "there is no state yet to try them on");
 	} else {
 		say(doctor, "keeper's walls", "failed", "%s", answer.what != NULL ? answer.what : "no keeper could be asked");
 	}
