@@ -336,7 +336,11 @@ void kt_command_renew(struct kt_session *session)
 		kt_session_fail(session, &err);
 		return;
 	}
-	kt_rotate_kick(keeper);
+	if (keeper->rotating) {
+		kt_rotate_kick(keeper);
+	} else {
+		kt_rotate_go(keeper);
+	}
 	if (!kt_json_bool(session->request, "wait", true) && keeper->mode == KT_MODE_DAEMON) {
 		kt_session_end(session, 0, NULL);
 		return;

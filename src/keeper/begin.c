@@ -66,13 +66,16 @@ static enum kt_code begin_new(struct kt_flight *flight, struct kt_err *err)
 {
 	struct kt_keeper *keeper = flight->keeper;
 	kt_ms now = kt_keeper_now(keeper);
-	enum kt_code code = flight->cred.candidate != 0 ? drop_candidate(flight, err) : KT_OK;
+	bool dropped = flight->cred.candidate != 0;
+	enum kt_code code = dropped ? drop_candidate(flight, err) : KT_OK;
 
 	if (code != KT_OK) {
 		return code;
 	}
 	(void)kt_audit_trace_id(now, flight->trace_id);
-	flight->cred.revision++;
+	if (dropped || flight->cred.step != KT_STEP_DUE || flight->cred.revision == 0) {
+		flight->cred.revision++; /* "due" without more: nothing was stored under the number yet */
+	}
 	flight->cred.deaths = 0;
 	flight->material = (struct kt_store_material){.credential = flight->id,
 	                                              .revision = flight->cred.revision,

@@ -372,9 +372,6 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 
 	(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", flight->err.what);
 	flight->failed = false;
-	if (flight->fresh_row && flight->material.revision == cred->revision) {
-		cred->revision--; /* nothing of it was stored: the number is free */
-	}
 	cred->attempts++;
 	cred->error = flight->err.code;
 	cred->error_text = flight->error_text;

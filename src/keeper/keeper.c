@@ -389,6 +389,9 @@ static enum kt_code opened(struct kt_room_ctx *ctx, struct kt_err *err)
 	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
 		code = kt_sweep_start(keeper, err);
 	}
+	if (code == KT_OK && keeper->mode == KT_MODE_DAEMON) {
+		kt_rotate_go(keeper);
+	}
 	return code == KT_OK ? kt_wire_notice(ctx->warden, KT_READY, &ready, NULL, 0, err) : code;
 }
 

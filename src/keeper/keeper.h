@@ -181,6 +181,7 @@ struct kt_keeper {
 	unsigned flight_count;
 	struct kt_timer *round_timer;
 	struct kt_wall_timer *due_timer;
+	bool rotating; /* the agent always; a one-shot only for renew */
 	bool round_planned;
 	bool ending;
 	unsigned commit_failures;
@@ -257,6 +258,8 @@ kt_ms kt_spec_duration(const struct kt_resource *spec);
 /* --- rotate.c: the pipeline ---------------------------------------------------------------------------------------- */
 
 enum kt_code kt_rotate_start(struct kt_keeper *keeper, struct kt_err *err);
+/* From now on what is due is done. */
+void kt_rotate_go(struct kt_keeper *keeper);
 void kt_rotate_finish(struct kt_keeper *keeper);
 /* Something may be due: a round follows at once. */
 void kt_rotate_kick(struct kt_keeper *keeper);
@@ -337,6 +340,7 @@ void kt_tasks_finish(struct kt_keeper *keeper);
 /* --- sweep.c: drift ------------------------------------------------------------------------------------------------ */
 
 enum kt_code kt_sweep_start(struct kt_keeper *keeper, struct kt_err *err);
+void kt_sweep_go(struct kt_keeper *keeper);
 void kt_sweep_finish(struct kt_keeper *keeper);
 
 /* --- admin.c: commands -------------------------------------------------------------------------------------------- */

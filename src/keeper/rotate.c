@@ -20,7 +20,7 @@ static void plan_round(struct kt_keeper *keeper, kt_ms delay)
 
 void kt_rotate_kick(struct kt_keeper *keeper)
 {
-	if (!keeper->ending && keeper->round_timer != NULL) {
+	if (!keeper->ending && keeper->rotating && keeper->round_timer != NULL) {
 		plan_round(keeper, 0);
 	}
 }
@@ -280,10 +280,14 @@ enum kt_code kt_rotate_start(struct kt_keeper *keeper, struct kt_err *err)
 	if (code == KT_OK) {
 		code = kt_timer_create(keeper->loop, on_trim, keeper, &keeper->trim_timer, err);
 	}
-	if (code == KT_OK) {
-		kt_rotate_kick(keeper);
-	}
 	return code;
+}
+
+void kt_rotate_go(struct kt_keeper *keeper)
+{
+	keeper->rotating = true;
+	kt_sweep_go(keeper);
+	kt_rotate_kick(keeper);
 }
 
 void kt_rotate_finish(struct kt_keeper *keeper)

@@ -82,12 +82,12 @@ static void on_sweep(void *arg)
 
 enum kt_code kt_sweep_start(struct kt_keeper *keeper, struct kt_err *err)
 {
-	enum kt_code code = kt_timer_create(keeper->loop, on_sweep, keeper, &keeper->sweep_timer, err);
+	return kt_timer_create(keeper->loop, on_sweep, keeper, &keeper->sweep_timer, err);
+}
 
-	if (code == KT_OK) {
-		kt_timer_start(keeper->sweep_timer, 0);
-	}
-	return code;
+void kt_sweep_go(struct kt_keeper *keeper)
+{
+	kt_timer_start(keeper->sweep_timer, 0);
 }
 
 void kt_sweep_finish(struct kt_keeper *keeper)
