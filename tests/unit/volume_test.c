@@ -730,7 +730,10 @@ static void test_fail_everywhere(void **state)
 			if (code != KT_OK && !(variant & 4)) {
 				assert_false(rotate_step == STAGING && exists(&vol, GEN_B));
 				assert_false(exists(&vol, "..data_tmp"));
-				(rotate_step == STAGING ? staging : later)++;
+				if (rotate_step == STAGING)
+					staging++;
+				else
+					later++;
 			}
 			if (rotate(&vol, &err) != KT_OK)
 				fail_msg("after call %d failed with %s: %s", n, strerror(errnos[variant & 3]), err.what);
