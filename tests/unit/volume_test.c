@@ -705,13 +705,13 @@ static void test_fail_everywhere(void **state)
 
 	(void)state;
 	for (int variant = 0; variant < 16; variant++) {
-		for (int n = 0;; n++, count++) {
+		for (int n = 0;; n++) {
 			struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 			struct kt_err err;
 			enum kt_code code;
 			bool reached;
 
-			fresh_volume(&vol, count, variant & 8);
+			fresh_volume(&vol, count++, variant & 8);
 			faults_off();
 			fault_errno = errnos[variant & 3];
 			fault_forever = variant & 4;

@@ -23,4 +23,10 @@ tests_unit_volume_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(SODIUM_CFLAG
 tests_unit_volume_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mkdirat,--wrap=openat,--wrap=write,--wrap=fchmod \
 	-Wl,--wrap=fchown,--wrap=fsync,--wrap=symlinkat,--wrap=renameat,--wrap=unlinkat
 tests_unit_volume_test_LDADD = $(deliver_libs)
+
+check_PROGRAMS += tests/unit/formats_test
+TESTS += tests/unit/formats_test
+tests_unit_formats_test_SOURCES = tests/unit/formats_test.c
+tests_unit_formats_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_formats_test_LDADD = $(deliver_libs)
 endif
