@@ -307,6 +307,20 @@ static void on_wire_closed(struct kt_wire *wire, const struct kt_err *why, void 
 
 /* --- start ------------------------------------------------------------------------------------------------------ */
 
+/*
+ * A command that works on the state itself answers http-01 as the agent would; it opens that port only once an order
+ * needs it. Key sets and pages are the agent's alone.
+ */
+static enum kt_code listen_for_challenges(struct kt_warden *warden, struct kt_err *err)
+{
+	const struct kt_listeners only = {.http01 = warden->current->agent->agent.listeners.http01};
+
+	if (warden->options.mode != KT_MODE_ONESHOT || warden->bound.count > 0) {
+		return KT_OK;
+	}
+	return kt_bound_open(&only, NULL, &warden->bound, err);
+}
+
 static enum kt_code start(struct kt_warden_room *room, struct kt_err *err)
 {
 	struct kt_wire_config config = {.self = KT_ROOM_WARDEN,
@@ -315,9 +329,12 @@ static enum kt_code start(struct kt_warden_room *room, struct kt_err *err)
 	                                .closed = on_wire_closed,
 	                                .arg = room};
 	struct kt_ids ids = {0};
-	enum kt_code code;
+	enum kt_code code = room->self == KT_ROOM_DESK ? listen_for_challenges(room->warden, err) : KT_OK;
 	int pair[2];
 
+	if (code != KT_OK) {
+		return code;
+	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
 		return kt_err_sys(err, "no wire for keyturn-%s", names[room->self]);
 	}

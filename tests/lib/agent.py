@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from .wait import Process, kill_session, session_pids, until
+from .wait import Process, descendants, kill_tree, orphan_rooms, until
 
 TOP = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("KEYTURN_BUILD") or TOP / "build" / "release")
@@ -27,11 +27,11 @@ class Result:
         return json.loads(self.out)
 
     def __repr__(self):
-        return f"{' '.join(self.argv)} -> {self.status} after {self.seconds:.2f} s\n--- out\n{self.out}\n--- err\n{self.err}"
+        return f"{' '.join(self.argv)} -> {self.status} after {self.seconds:.2f} s\n--- out\n{self.out[-3000:]}\n--- err\n{self.err[-3000:]}"
 
 
 class Running:
-    """A `keyturn` that runs in the background with all its rooms in one session."""
+    """A `keyturn` that runs in the background."""
 
     def __init__(self, process):
         self.process = process
@@ -44,7 +44,8 @@ class Running:
         return self.process.alive()
 
     def rooms(self):
-        return session_pids(self.pid)
+        """{pid: name} of the rooms that are up."""
+        return {pid: name for pid, name in descendants(self.pid).items() if name.startswith("keyturn-")}
 
     def wait(self, timeout=60):
         try:
@@ -54,9 +55,8 @@ class Running:
 
     def kill9(self):
         """kill -9 to the warden and every room at once; afterwards none is left."""
-        kill_session(self.pid, signal.SIGKILL)
+        kill_tree(self.pid)
         self.process.process.wait(5)
-        kill_session(self.pid, signal.SIGKILL)  # what was being started meanwhile
         self.no_room_left()
 
     def stop(self, timeout=15):
@@ -68,7 +68,7 @@ class Running:
         return status
 
     def no_room_left(self, timeout=5):
-        until(lambda: not session_pids(self.pid), timeout, "every room has ended")
+        until(lambda: not orphan_rooms(), timeout, "every room has ended")
 
 
 class Keyturn:
@@ -108,16 +108,18 @@ class Keyturn:
 
     def __exit__(self, *_):
         for running in self.running:
-            if session_pids(running.pid):
-                kill_session(running.pid)
-            running.process.process.poll()
+            if running.alive():
+                kill_tree(running.pid)
+            running.process.process.wait(5)
+        for pid in orphan_rooms():
+            os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.root, ignore_errors=True)
 
     # --- manifests
 
     def manifest(self, name, *documents):
         """Writes manifests/<name>.yaml: dicts, or YAML as text."""
-        text = "---\n".join(d if isinstance(d, str) else yaml.safe_dump(d, sort_keys=False) for d in documents)
+        text = "\n---\n".join(d if isinstance(d, str) else yaml.safe_dump(d, sort_keys=False) for d in documents)
         path = self.manifests / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")
         path.chmod(0o644)
@@ -139,13 +141,13 @@ class Keyturn:
         try:
             out, err = process.communicate(stdin.encode() if isinstance(stdin, str) else stdin or b"", timeout=timeout)
         except subprocess.TimeoutExpired:
-            kill_session(process.pid)
+            kill_tree(process.pid)
             out, err = process.communicate()
             raise AssertionError(f"keyturn {' '.join(map(str, args))} has not ended after {timeout} s:\n"
                                  f"{out.decode(errors='replace')[-2000:]}\n{err.decode(errors='replace')[-4000:]}") from None
         result = Result(["keyturn", *map(str, args)], process.returncode, out.decode(errors="replace"),
                         err.decode(errors="replace"), time.monotonic() - began)
-        until(lambda: not session_pids(process.pid), 5, f"no room is left after {result!r}")
+        until(lambda: not orphan_rooms(), 5, f"no room is left after {result!r}")
         return result
 
     def ok(self, *args, status=0, **kw):

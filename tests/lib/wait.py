@@ -1,5 +1,6 @@
 """Bounded waiting, free ports, and processes that end by their pid."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -39,36 +40,65 @@ def port_open(port, host="127.0.0.1"):
         return probe.connect_ex((host, port)) == 0
 
 
+# Orphans become our own children, so that nothing that a test started can get out of sight.
+_PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def stat_of(pid):
-    """(state, parent, session, start time) of a process, None when there is none."""
+    """(name, state, parent) of a process, None when there is none."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
+            head, _, rest = file.read().rpartition(")")
     except OSError:
         return None
-    return fields[0], int(fields[1]), int(fields[3]), int(fields[19])
+    fields = rest.split()
+    return head.partition("(")[2], fields[0], int(fields[1])
 
 
-def session_pids(session):
-    """Living processes of a session, without zombies."""
-    found = []
+def descendants(root):
+    """Living processes below a process (zombies are none), as {pid: name}."""
+    below, names = {}, {}
     for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            stat = stat_of(entry)
-            if stat and stat[2] == session and stat[0] != "Z":
-                found.append(int(entry))
+        stat = stat_of(entry) if entry.isdigit() else None
+        if stat:
+            below.setdefault(stat[2], []).append(int(entry))
+            if stat[1] != "Z":
+                names[int(entry)] = stat[0]
+    found, todo = {}, [root]
+    while todo:
+        for pid in below.get(todo.pop(), []):
+            todo.append(pid)
+            if pid in names:
+                found[pid] = names[pid]
     return found
 
 
-def kill_session(session, number=signal.SIGKILL):
-    """Sends a signal to every process of a session that we started, by pid. Returns the pids."""
-    pids = session_pids(session)
+def kill_tree(root, number=signal.SIGKILL):
+    """Sends a signal to a process that we started and to everything below it. Returns the pids."""
+    pids = [root, *descendants(root)]
     for pid in pids:
         try:
             os.kill(pid, number)
         except ProcessLookupError:
             pass
     return pids
+
+
+def orphan_rooms():
+    """Rooms whose warden is gone: they are our own children now. Dead ones are reaped on the way."""
+    left = {}
+    for entry in os.listdir("/proc"):
+        stat = stat_of(entry) if entry.isdigit() else None
+        if stat and stat[2] == os.getpid() and stat[0].startswith("keyturn-"):
+            if stat[1] == "Z":
+                try:
+                    os.waitpid(int(entry), os.WNOHANG)
+                except ChildProcessError:
+                    pass
+            else:
+                left[int(entry)] = stat[0]
+    return left
 
 
 class Process:
@@ -97,11 +127,17 @@ class Process:
         until(ready, timeout, f"{self.argv[0]} listens on {port}")
 
     def stop(self, number=signal.SIGTERM, timeout=5):
+        below = descendants(self.pid)
         if self.alive():
             self.process.send_signal(number)
             try:
                 self.process.wait(timeout)
             except subprocess.TimeoutExpired:
-                pass
-        kill_session(self.pid)
-        self.process.wait(5)
+                kill_tree(self.pid)
+                self.process.wait(5)
+        for pid in below:  # workers that outlive their master; orphans are our children, so the pid can't be another's
+            stat = stat_of(pid)
+            if stat and stat[2] == os.getpid():
+                if stat[1] != "Z":
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
