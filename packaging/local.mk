@@ -5,3 +5,14 @@ packaging/systemd/keyturn.service: packaging/systemd/keyturn.service.in Makefile
 		$(top_srcdir)/packaging/systemd/keyturn.service.in > $@.tmp && mv $@.tmp $@
 EXTRA_DIST += packaging/systemd/keyturn.service.in
 CLEANFILES += packaging/systemd/keyturn.service
+
+# bash looks for the file under the name of the program.
+EXTRA_DIST += packaging/completion/keyturn.bash
+install-data-local: install-completion
+uninstall-local: uninstall-completion
+.PHONY: install-completion uninstall-completion
+install-completion:
+	$(MKDIR_P) "$(DESTDIR)$(bashcompletiondir)"
+	$(INSTALL_DATA) $(top_srcdir)/packaging/completion/keyturn.bash "$(DESTDIR)$(bashcompletiondir)/keyturn"
+uninstall-completion:
+	rm -f "$(DESTDIR)$(bashcompletiondir)/keyturn"

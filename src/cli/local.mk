@@ -11,3 +11,16 @@ keyturn_SOURCES = src/cli/main.c
 keyturn_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(UV_CFLAGS)
 keyturn_LDADD = libkt_cli.a libkt_warden.a libkt_manifest.a libkt_wire.a libkt_loop.a libkt_base.a \
 	$(SMARTCOLS_LIBS) $(UV_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
+
+# cli_test.sh and man_test.sh use the program as it was built.
+TESTS += tests/unit/cli_test.sh tests/unit/man_test.sh
+EXTRA_DIST += tests/unit/cli_test.sh tests/unit/man_test.sh
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/cli_unit_test
+TESTS += tests/unit/cli_unit_test
+tests_unit_cli_unit_test_SOURCES = tests/unit/cli_unit_test.c
+tests_unit_cli_unit_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS) $(UV_CFLAGS)
+tests_unit_cli_unit_test_LDADD = libkt_cli.a libkt_warden.a libkt_manifest.a libkt_wire.a libkt_loop.a libkt_base.a \
+	$(CMOCKA_LIBS) $(SMARTCOLS_LIBS) $(UV_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
+endif

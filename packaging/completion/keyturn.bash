@@ -1,0 +1,85 @@
+# bash completion for keyturn(1): commands, options, formats, and the names of credentials that the state knows.
+
+_keyturn_names()
+{
+	keyturn status -q -o json 2>/dev/null | sed -n 's/^ *{.*"name":"\([^"]*\)","kind".*/\1/p'
+}
+
+_keyturn()
+{
+	local cur prev word command= i
+	local global='-c --config --state-dir --secrets-dir --socket -o --output -v --verbose -q --quiet -h --help'
+	local commands='run renew status plan why check rehearse token secret audit trace reload doctor master-key version help'
+
+	cur=${COMP_WORDS[COMP_CWORD]}
+	prev=${COMP_WORDS[COMP_CWORD - 1]}
+	COMPREPLY=()
+	case $prev in
+	-c | --config | --state-dir | --secrets-dir | --socket)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	-o | --output)
+		mapfile -t COMPREPLY < <(compgen -W 'json yaml wide table' -- "$cur")
+		return
+		;;
+	--format)
+		mapfile -t COMPREPLY < <(compgen -W 'raw header json' -- "$cur")
+		return
+		;;
+	--until)
+		mapfile -t COMPREPLY < <(compgen -W 'delivered' -- "$cur")
+		return
+		;;
+	--fail-within | --timeout | --since | --days | --number | --namespace | -n)
+		return
+		;;
+	esac
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		case $word in
+		-c | --config | --state-dir | --secrets-dir | --socket | -o | --output) ((i++)) ;;
+		-*) ;;
+		*)
+			command=$word
+			break
+			;;
+		esac
+	done
+	local options=$global words=
+	case $command in
+	'') words=$commands ;;
+	help) words=$commands ;;
+	run) options+=' --sidecar --until --no-sandbox' ;;
+	renew)
+		options+=' -f --force --timeout --no-wait'
+		[[ $cur == -* ]] || words=$(_keyturn_names)
+		;;
+	status)
+		options+=' --fail-within'
+		[[ $cur == -* ]] || words=$(_keyturn_names)
+		;;
+	why) [[ $cur == -* ]] || words=$(_keyturn_names) ;;
+	token)
+		options+=' --format'
+		[[ $cur == -* ]] || words=$(_keyturn_names)
+		;;
+	check) options+=' --host --strict' ;;
+	rehearse) options+=' --days' ;;
+	secret)
+		words='set list rm'
+		options+=' -n --namespace --raw'
+		;;
+	audit) options+=' --verify --since -n --number' ;;
+	reload) options+=' --exec' ;;
+	master-key) words='rotate' ;;
+	esac
+	if [[ $cur == -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+	elif [[ $command == check || ($command == secret && $cur == *=*) ]]; then
+		mapfile -t COMPREPLY < <(compgen -f -- "${cur#*=}")
+	else
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+	fi
+}
+complete -F _keyturn keyturn
