@@ -10,3 +10,11 @@ libkt_plan_a_SOURCES = \
 	src/keeper/plan/task.c \
 	src/keeper/plan/zone.c
 noinst_HEADERS += src/keeper/plan/plan.h src/keeper/plan/plan_internal.h
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/plan_test
+TESTS += tests/unit/plan_test
+tests_unit_plan_test_SOURCES = tests/unit/plan_test.c
+tests_unit_plan_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_plan_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
+endif

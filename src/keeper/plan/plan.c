@@ -144,18 +144,13 @@ static void apply_windows(const struct kt_plan_policy *policy, const struct kt_p
 		                    KT_TIME_MAX);
 	if (opens < now)
 		opens = kt_plan_window_next(policy->windows, policy->window_count, now, NULL);
-	if (opens > last) {
-		kt_ms floor = kt_plan_max(kt_plan_max(ret->alarm_at, ready), ret->renew_at);
-
-		ret->act_at = kt_plan_max(floor, ret->act_at);
-		if (floor > now) {
-			put_off(ret, floor, KT_WHY_WINDOW);
-		} else if (ret->action == KT_PLAN_RENEW) {
-			ret->reason = KT_WHY_FLOOR;
-		}
-	} else if (opens > now) {
+	if (opens > last)
+		opens = kt_plan_max(kt_plan_max(ret->alarm_at, ready), ret->renew_at);
+	if (opens > now && opens > ret->act_at)
 		put_off(ret, opens, ret->pending == KT_WHY_NOT_DUE ? KT_WHY_NOT_DUE : KT_WHY_WINDOW);
-	}
+	else if (opens <= now && ret->action == KT_PLAN_RENEW &&
+	         kt_plan_window_next(policy->windows, policy->window_count, now, NULL) > now)
+		ret->reason = ret->pending = KT_WHY_FLOOR;
 }
 
 /* Backoff, an issuer that is not ready, and windows. */
@@ -171,7 +166,7 @@ static void apply_obstacles(const struct kt_plan_policy *policy, const struct kt
 		put_off(ret, retry, row->needs_change ? KT_WHY_NEEDS_CHANGE : KT_WHY_BACKOFF);
 	if (is_work(ret->action) && ret->action != KT_PLAN_RESUME && state->not_ready)
 		put_off(ret, kt_plan_add(now, NOT_READY_POLL), KT_WHY_ISSUER_NOT_READY);
-	if (ret->action == KT_PLAN_RENEW || (ret->action == KT_PLAN_WAIT && ret->reason == KT_WHY_NOT_DUE))
+	if (ret->reason != KT_WHY_CLOCK && ret->reason != KT_WHY_ISSUER_NOT_READY)
 		apply_windows(policy, state, life, now, retry, ret);
 }
 
