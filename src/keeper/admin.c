@@ -301,19 +301,25 @@ enum kt_code kt_admin_accept(struct kt_keeper *keeper, int fd, uint32_t uid, uin
 	return KT_OK;
 }
 
+/* What a command that follows along is told unless it asks for every step. */
+static bool milestone(const struct kt_audit_event *event)
+{
+	return strcmp(event->outcome, "ok") != 0 || strcmp(event->step, "switched") == 0 ||
+	       strcmp(event->step, "proved") == 0;
+}
+
 void kt_admin_event(struct kt_keeper *keeper, const struct kt_audit_event *event)
 {
 	struct kt_session *session;
 
 	for (session = keeper->sessions; session != NULL; session = session->next) {
-		if (!session->follow || session->out.len > KT_ADMIN_OUT_FULL) {
+		if (!session->follow || session->out.len > KT_ADMIN_OUT_FULL || (!session->every_step && !milestone(event))) {
 			continue; /* a slow reader misses events, never holds anything up */
 		}
 		kt_session_line(session,
 		                json_pack("{s:{s:s,s:s*,s:s*,s:s*,s:s,s:s*,s:s*,s:s*}}", "event", "step", event->step, "kind",
 		                          event->kind, "namespace", event->ns, "name", event->name, "outcome", event->outcome,
 		                          "reason", event->reason, "consumer", event->consumer, "traceId", event->trace_id));
-		session_flush(session);
 	}
 }
 
@@ -324,6 +330,9 @@ void kt_admin_progress(struct kt_keeper *keeper)
 	while (session != NULL) {
 		struct kt_session *next = session->next;
 
+		if (session->follow) {
+			session_flush(session);
+		}
 		if (session->progress != NULL) {
 			session->progress(session);
 		}

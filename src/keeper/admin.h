@@ -33,6 +33,7 @@ struct kt_session {
 	/* renew: called after every round. */
 	void (*progress)(struct kt_session *session);
 	bool follow; /* wants {"event": …} lines */
+	bool every_step;
 	bool seeded;
 
 	/* paging */

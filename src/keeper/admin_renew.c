@@ -346,6 +346,7 @@ void kt_command_renew(struct kt_session *session)
 		return;
 	}
 	session->follow = true;
+	session->every_step = kt_json_bool(session->request, "events", false);
 	session->progress = progress;
 	kt_timer_start(session->timer, 250);
 }

@@ -32,6 +32,7 @@
  */
 
 #define KT_FLIGHTS_MAX 256u
+#define KT_DUE_BATCH   4096u
 
 /* A flag of ours among KT_CRED_*: formats, owners or Consumers changed, the material is to be delivered again. */
 #define KT_CRED_REDELIVER 0x100u
@@ -179,6 +180,8 @@ struct kt_keeper {
 	/* rotate.c */
 	struct kt_flight *flights;
 	unsigned flight_count;
+	int64_t *due; /* ids that wait for a place among the flights, up to KT_DUE_BATCH; NULL when idle */
+	size_t due_at, due_count;
 	struct kt_timer *round_timer;
 	struct kt_wall_timer *due_timer;
 	bool rotating; /* the agent always; a one-shot only for renew */
@@ -196,7 +199,8 @@ struct kt_keeper {
 	/* sweep.c */
 	struct kt_timer *sweep_timer;
 	int64_t sweep_after;
-	bool swept; /* every volume was looked at since the start */
+	bool swept;     /* every volume was looked at since the start */
+	kt_ms swept_at; /* when the walk under way began */
 
 	struct kt_sandbox_path *box_paths;
 	unsigned box_path_count;

@@ -148,6 +148,39 @@ static enum kt_code pkcs12_password(struct kt_keeper *keeper, const struct kt_re
 	return kt_secret_create(pkcs12->password, strlen(pkcs12->password), ret, err);
 }
 
+#define NAMES_MAX 8u
+
+/* The files beyond the standard ones (certificate), or all of them (token). Returns how many. */
+static size_t extra_names(const struct kt_resource *spec, bool has_ca, const char *names[NAMES_MAX])
+{
+	const struct kt_output_formats *formats = &spec->certificate.additional_output_formats;
+	const struct kt_pkcs12 *pkcs12;
+	size_t count = 0;
+	uint32_t i;
+
+	if (spec->kind == KT_RES_TOKEN) {
+		static const char *const outputs[] = {"token", "header", "token.json"};
+
+		for (i = 0; i < 3; i++) {
+			if ((spec->token.outputs & 1u << i) != 0) {
+				names[count++] = outputs[i];
+			}
+		}
+		return count;
+	}
+	for (i = 0; i < formats->count && count < 4; i++) {
+		names[count++] = formats->items[i].type == KT_OUTPUT_DER ? "key.der" : "tls-combined.pem";
+	}
+	pkcs12 = spec->certificate.keystores.pkcs12;
+	if (pkcs12 != NULL && pkcs12->create) {
+		names[count++] = "keystore.p12";
+		if (has_ca) {
+			names[count++] = "truststore.p12";
+		}
+	}
+	return count;
+}
+
 static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt_resource *spec,
                                        const struct kt_key *key, struct kt_view chain, struct kt_view ca,
                                        struct rendered *out, struct kt_err *err)
@@ -158,9 +191,8 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	const struct kt_pkcs12 *pkcs12 = cert->keystores.pkcs12;
 	struct kt_render_options options = KT_RENDER_DEFAULT;
 	struct kt_material_view view = {.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = chain, .ca_pem = ca};
-	const char *names[8];
-	size_t count = 0;
-	uint32_t i;
+	const char *names[NAMES_MAX];
+	size_t count = extra_names(spec, ca.len > 0, names);
 	enum kt_code code;
 
 	code = kt_pki_key_to_pem(key, cert->private_key.encoding == KT_KEYENC_PKCS1 ? KT_KEY_PKCS1 : KT_KEY_PKCS8,
@@ -169,10 +201,6 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 		return code;
 	}
 	view.key_pem = out->key_pem;
-	for (i = 0; i < cert->additional_output_formats.count && count < 4; i++) {
-		names[count++] = cert->additional_output_formats.items[i].type == KT_OUTPUT_DER ? "key.der"
-		                                                                                : "tls-combined.pem";
-	}
 	if (pkcs12 != NULL && pkcs12->create) {
 		code = pkcs12_password(keeper, spec, pkcs12, &out->password, err);
 		if (code != KT_OK) {
@@ -180,10 +208,6 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 		}
 		view.pkcs12_password = out->password;
 		view.pkcs12_profile = (int)profiles[pkcs12->profile];
-		names[count++] = "keystore.p12";
-		if (ca.len > 0) {
-			names[count++] = "truststore.p12";
-		}
 	}
 	return kt_format_render_set(&view, names, count, &options, &out->files, err);
 }
@@ -201,18 +225,9 @@ static enum kt_code render_token(const struct kt_resource *spec, const struct kt
 	                                .scope = scope,
 	                                .audiences = (const char *const *)wanted->audiences.items,
 	                                .audience_count = wanted->audiences.count};
-	const char *names[4];
-	size_t count = 0;
+	const char *names[NAMES_MAX];
+	size_t count = extra_names(spec, false, names);
 
-	if ((wanted->outputs & KT_TOKEN_OUTPUT_RAW) != 0) {
-		names[count++] = "raw";
-	}
-	if ((wanted->outputs & KT_TOKEN_OUTPUT_HEADER) != 0) {
-		names[count++] = "header";
-	}
-	if ((wanted->outputs & KT_TOKEN_OUTPUT_JSON) != 0) {
-		names[count++] = "json";
-	}
 	return kt_format_render_set(&view, names, count, &options, &out->files, err);
 }
 
@@ -573,46 +588,89 @@ enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource
 	return code == KT_OK ? kt_buf_check(out, "binds", err) : code;
 }
 
-/* Drift of one volume: what is served must be `dir`, complete, with the right modes. Bytes only where something touched them. */
+/* What should lie in a volume: names and modes, no bytes, so that no secret is opened for a look. */
+static enum kt_code expected_files(const struct kt_resource *spec, const struct kt_store_material *material,
+                                   struct kt_fileset *files, struct kt_err *err)
+{
+	enum kt_material_kind kind = spec->kind == KT_RES_TOKEN ? KT_MATERIAL_TOKEN : KT_MATERIAL_CERTIFICATE;
+	const char *names[NAMES_MAX + 3];
+	size_t count = extra_names(spec, material->ca.len > 0, names);
+	enum kt_code code = KT_OK;
+	size_t i;
+
+	if (kind == KT_MATERIAL_CERTIFICATE) {
+		names[count++] = "tls.crt";
+		names[count++] = "tls.key";
+		if (material->ca.len > 0) {
+			names[count++] = "ca.crt";
+		}
+	}
+	for (i = 0; i < count && code == KT_OK; i++) {
+		const struct kt_format *format = kt_format_find(kind, names[i]);
+
+		code = kt_fileset_add(files, names[i], (struct kt_view){NULL, 0}, format->secret ? 0600 : 0644, KT_OWNER_KEEP,
+		                      (gid_t)KT_OWNER_KEEP, err);
+	}
+	return code;
+}
+
+static enum kt_code check_volume(struct kt_keeper *keeper, const struct kt_store_resource *row,
+                                 const struct kt_store_cred *cred, const struct kt_resource *spec, bool *ret_drifted,
+                                 struct kt_err *err)
+{
+	struct kt_drift_report report = {0};
+	struct kt_fileset files KT_AUTOFILESET = {0};
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	struct kt_store_material material;
+	enum kt_code code = kt_store_material_get(keeper->store, cred->active, &material, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	kt_fileset_init(&files);
+	code = expected_files(spec, &material, &files, err);
+	if (code == KT_OK) {
+		code = kt_volume_open_existing(keeper->root, row->ns, cred->secret_name, NULL, &vol, err);
+	}
+	if (code == KT_OK) {
+		code = kt_volume_check(&vol, material.dir[0] != '\0' ? material.dir : NULL, files.files, files.count, false,
+		                       &report, err);
+	}
+	*ret_drifted = code == KT_E_NOTFOUND || report.drift != KT_DRIFT_NONE;
+	kt_store_material_finish(&material);
+	if (*ret_drifted) {
+		kt_log(KT_LOG_WARN, "secret %s/%s is not as it was delivered (%s): it is written again", row->ns,
+		       cred->secret_name, report.text[0] != '\0' ? report.text : "the volume is gone");
+		return KT_OK;
+	}
+	return code;
+}
+
 enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_drifted, struct kt_err *err)
 {
-	struct rendered set = {0};
-	struct kt_drift_report report = {0};
-	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
-	struct kt_store_cred cred;
+	struct kt_resource *spec = NULL;
 	struct kt_store_resource row;
+	struct kt_store_cred cred;
 	enum kt_code code = kt_store_cred_get(keeper->store, id, &cred, err);
 
 	*ret_drifted = false;
 	if (code != KT_OK) {
 		return code;
 	}
-	code = kt_store_resource_get(keeper->store, id, &row, err);
-	if (code != KT_OK) {
+	/* What was delivered since the last walk is as it should be. */
+	if (cred.active == 0 || cred.secret_name[0] == '\0' || cred.delivered_at >= keeper->swept_at) {
 		kt_store_cred_finish(&cred);
-		return code;
+		return KT_OK;
 	}
-	if (cred.active != 0 && cred.secret_name[0] != '\0') {
-		code = render_current(keeper, row.ns, cred.secret_name, &set, err);
+	code = kt_store_resource_get(keeper->store, id, &row, err);
+	if (code == KT_OK) {
+		code = kt_load_spec(&row, &spec, err);
 		if (code == KT_OK) {
-			code = kt_volume_open_existing(keeper->root, row.ns, cred.secret_name, NULL, &vol, err);
-			if (code == KT_E_NOTFOUND) {
-				*ret_drifted = true;
-			}
+			code = check_volume(keeper, &row, &cred, spec, ret_drifted, err);
 		}
-		if (code == KT_OK) {
-			code = kt_volume_check(&vol, set.row.dir[0] != '\0' ? set.row.dir : NULL, set.files.files,
-			                       set.files.count, false, &report, err);
-			*ret_drifted = report.drift != KT_DRIFT_NONE;
-		}
-		code = *ret_drifted ? KT_OK : code;
-		if (*ret_drifted) {
-			kt_log(KT_LOG_WARN, "secret %s/%s is not as it was delivered (%s): it is written again", row.ns,
-			       cred.secret_name, report.text[0] != '\0' ? report.text : "the volume is gone");
-		}
-		rendered_finish(&set);
+		kt_resource_destroy(spec);
+		kt_store_resource_finish(&row);
 	}
-	kt_store_resource_finish(&row);
 	kt_store_cred_finish(&cred);
 	return code;
 }

@@ -55,33 +55,54 @@ void kt_rotate_wake(struct kt_flight *flight, const struct kt_err *err)
 	kt_rotate_kick(flight->keeper);
 }
 
+/*
+ * The next batch of due ids. Asking costs as much as there is due, so a large batch is kept and used up; what becomes
+ * due meanwhile is seen with the next one.
+ */
+static bool refill(struct kt_keeper *keeper, struct kt_err *err)
+{
+	size_t count = KT_DUE_BATCH;
+
+	if (keeper->due == NULL) {
+		keeper->due = kt_calloc(KT_DUE_BATCH, sizeof(*keeper->due));
+	}
+	if (keeper->due == NULL) {
+		(void)kt_err_set(err, KT_E_NOMEM, "no memory for what is due");
+		return false;
+	}
+	keeper->due_at = keeper->due_count = 0;
+	if (kt_store_cred_due(keeper->store, kt_keeper_now(keeper), keeper->due, &count, err) != KT_OK) {
+		return false;
+	}
+	keeper->due_count = count;
+	return true;
+}
+
 /* Takes due credentials in, the soonest to expire first. */
 static void collect(struct kt_keeper *keeper)
 {
-	int64_t ids[2 * KT_FLIGHTS_MAX];
-	size_t count = sizeof(ids) / sizeof(ids[0]);
 	struct kt_flight **tail = &keeper->flights;
 	struct kt_err err;
-	size_t i;
 
 	kt_err_clear(&err);
 	if (keeper->flight_count >= KT_FLIGHTS_MAX) {
 		return;
 	}
-	if (kt_store_cred_due(keeper->store, kt_keeper_now(keeper), ids, &count, &err) != KT_OK) {
+	if (keeper->due_at == keeper->due_count && !refill(keeper, &err)) {
 		kt_log_err(KT_LOG_ERROR, &err, "due credentials can't be read");
 		return;
 	}
 	while (*tail != NULL) {
 		tail = &(*tail)->next;
 	}
-	for (i = 0; i < count && keeper->flight_count < KT_FLIGHTS_MAX; i++) {
+	while (keeper->due_at < keeper->due_count && keeper->flight_count < KT_FLIGHTS_MAX) {
+		int64_t id = keeper->due[keeper->due_at++];
 		struct kt_flight *flight;
 
-		if (keeper->flight_count > 0 && kt_rotate_find(keeper, ids[i]) != NULL) {
+		if (keeper->flight_count > 0 && kt_rotate_find(keeper, id) != NULL) {
 			continue;
 		}
-		if (kt_flight_create(keeper, ids[i], &flight, &err) != KT_OK) {
+		if (kt_flight_create(keeper, id, &flight, &err) != KT_OK) {
 			kt_log_err(KT_LOG_ERROR, &err, "a credential can't be worked on");
 			continue;
 		}
@@ -265,6 +286,9 @@ static void on_trim(void *arg)
 
 	if (keeper->flight_count == 0) {
 		kt_issuers_drop(keeper, false);
+		kt_free(keeper->due);
+		keeper->due = NULL;
+		keeper->due_at = keeper->due_count = 0;
 		kt_store_trim(keeper->store);
 		kt_mem_trim();
 	}
@@ -300,6 +324,8 @@ void kt_rotate_finish(struct kt_keeper *keeper)
 		kt_flight_destroy(flight);
 	}
 	keeper->flight_count = 0;
+	kt_free(keeper->due);
+	keeper->due = NULL;
 	kt_timer_destroy(keeper->round_timer);
 	kt_timer_destroy(keeper->trim_timer);
 	kt_wall_timer_destroy(keeper->due_timer);

@@ -9,7 +9,7 @@
 
 #define BATCH       32u
 #define PAUSE       (15 * KT_SECOND)
-#define FIRST_PAUSE 5 /* ms between batches of the first walk */
+#define FIRST_PAUSE 1 /* ms between batches of the first walk */
 
 struct batch {
 	struct kt_keeper *keeper;
@@ -63,6 +63,10 @@ static void on_sweep(void *arg)
 	struct kt_keeper *keeper = arg;
 	struct batch batch = {.keeper = keeper};
 	unsigned i;
+
+	if (keeper->sweep_after == 0) {
+		keeper->swept_at = kt_keeper_now(keeper);
+	}
 
 	if (kt_store_resource_each(keeper->store, NULL, keeper->sweep_after, BATCH, take, &batch, NULL) != KT_OK) {
 		kt_timer_start(keeper->sweep_timer, PAUSE);

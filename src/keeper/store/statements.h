@@ -44,7 +44,7 @@
 	X(LINKED, "SELECT owner FROM link WHERE rel=? AND ns=? AND name=? AND owner>? ORDER BY owner LIMIT ?")       \
 	X(CRED_GET, "SELECT " CRED_COLS " FROM credential c WHERE c.id=?")                                           \
 	X(CRED_FIND_SECRET,                                                                                          \
-	  "SELECT " CRED_COLS " FROM credential c JOIN resource r ON r.id=c.id"                                      \
+	  "SELECT " CRED_COLS " FROM credential c INDEXED BY credential_secret CROSS JOIN resource r ON r.id=c.id"     \
 	  " WHERE c.secret_name=? AND r.ns=? ORDER BY c.orphan, c.id LIMIT 1")                                       \
 	X(CRED_INSERT,                                                                                               \
 	  "INSERT INTO credential(kind, secret_name, due_at, expiry, orphan, step, step_at, active, candidate,"      \

@@ -123,7 +123,7 @@ static const char pragmas_writer[] = "PRAGMA locking_mode=EXCLUSIVE;"
                                      "PRAGMA synchronous=FULL;"
                                      "PRAGMA journal_size_limit=8388608;"
                                      "PRAGMA secure_delete=ON;";
-static const char pragmas_all[] = "PRAGMA cache_size=-1024;"
+static const char pragmas_all[] = "PRAGMA cache_size=-8192;"
                                   "PRAGMA mmap_size=0;"
                                   "PRAGMA temp_store=MEMORY;"
                                   "PRAGMA trusted_schema=OFF;"
