@@ -15,14 +15,20 @@ noinst_HEADERS += src/keeper/deliver/deliver.h src/keeper/deliver/deliver_intern
 if HAVE_CMOCKA
 deliver_libs = libkt_deliver.a libkt_pki.a libkt_base.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
 
-# The calls that write go through the test, which lets each of them fail or be the last one.
 check_PROGRAMS += tests/unit/volume_test
 TESTS += tests/unit/volume_test
-tests_unit_volume_test_SOURCES = tests/unit/volume_test.c
+tests_unit_volume_test_SOURCES = tests/unit/volume_test.c tests/unit/volume_helper.h
 tests_unit_volume_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(SODIUM_CFLAGS)
-tests_unit_volume_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mkdirat,--wrap=openat,--wrap=write,--wrap=fchmod \
-	-Wl,--wrap=fchown,--wrap=fsync,--wrap=symlinkat,--wrap=renameat,--wrap=unlinkat
 tests_unit_volume_test_LDADD = $(deliver_libs)
+
+# The calls that write go through the test, which lets each of them fail or be the last one.
+check_PROGRAMS += tests/unit/volume_fault_test
+TESTS += tests/unit/volume_fault_test
+tests_unit_volume_fault_test_SOURCES = tests/unit/volume_fault_test.c tests/unit/volume_helper.h
+tests_unit_volume_fault_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(SODIUM_CFLAGS)
+tests_unit_volume_fault_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mkdirat,--wrap=openat,--wrap=write,--wrap=fchmod \
+	-Wl,--wrap=fchown,--wrap=fsync,--wrap=symlinkat,--wrap=renameat,--wrap=unlinkat
+tests_unit_volume_fault_test_LDADD = $(deliver_libs)
 
 check_PROGRAMS += tests/unit/formats_test
 TESTS += tests/unit/formats_test
