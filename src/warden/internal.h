@@ -122,6 +122,8 @@ void kt_reload_abort(struct kt_warden *warden);
 void kt_warden_exec(struct kt_warden *warden);
 /* Takes what kt_warden_exec left for us: the control socket and its path, or -1; listeners into `ret`. */
 int kt_warden_inherit(struct kt_bound_list *ret, char **ret_path);
+/* The number of the last generation before kt_warden_exec; 0 for a fresh start. */
+uint32_t kt_warden_inherited_number(void);
 /* For the restart timer; arg is the warden. */
 void kt_reload_restarts(void *arg);
 

@@ -12,6 +12,7 @@
 #include "warden/internal.h"
 
 #define INHERIT_ENV "KEYTURN_INHERITED"
+#define NUMBER_ENV  "KEYTURN_GENERATION"
 /* Between the answer to a reload and the restart of rooms: the answer has to get to whom it may concern. */
 #define RESTART_DELAY ((kt_ms)200)
 
@@ -239,8 +240,10 @@ static void leave(struct kt_buf *list, const char *name, const char *address, in
 void kt_warden_exec(struct kt_warden *warden)
 {
 	struct kt_buf list KT_AUTOBUF = {0};
+	char number[16];
 
 	kt_buf_init(&list, 16384);
+	(void)snprintf(number, sizeof(number), "%u", warden->current->number);
 	if (warden->control_fd >= 0) {
 		leave(&list, "control", warden->current->socket_path, warden->control_fd);
 	}
@@ -248,13 +251,25 @@ void kt_warden_exec(struct kt_warden *warden)
 		leave(&list, warden->bound.items[i].name, warden->bound.items[i].address, warden->bound.items[i].fd);
 	}
 	if (kt_buf_check(&list, "the listeners", NULL) != KT_OK ||
-	    setenv(INHERIT_ENV, list.ptr != NULL ? list.ptr : "", 1) < 0) {
+	    setenv(INHERIT_ENV, list.ptr != NULL ? list.ptr : "", 1) < 0 || setenv(NUMBER_ENV, number, 1) < 0) {
 		kt_log(KT_LOG_ERROR, "no memory to hand the listeners over");
 		return;
 	}
 	kt_log(KT_LOG_INFO, "replacing this agent by %s", warden->program);
 	execv(warden->program, warden->argv);
 	kt_log(KT_LOG_ERROR, "%s can't be executed: %m", warden->program);
+}
+
+uint32_t kt_warden_inherited_number(void)
+{
+	const char *text = getenv(NUMBER_ENV);
+	uint64_t number = 0;
+
+	if (text != NULL) {
+		(void)kt_parse_u64(kt_view_str(text), UINT32_MAX - 1, &number, NULL);
+		(void)unsetenv(NUMBER_ENV);
+	}
+	return (uint32_t)number;
 }
 
 static bool is_listening(int fd)

@@ -41,8 +41,10 @@ int kt_warden_status_of(enum kt_code code)
 uint32_t kt_warden_next_number(const struct kt_warden *warden)
 {
 	uint32_t now = (uint32_t)(kt_clock_wall(kt_loop_clock(warden->loop)) / KT_SECOND);
+	uint32_t former = warden->current != NULL ? warden->current->number : kt_warden_inherited_number();
 
-	return warden->current != NULL && now <= warden->current->number ? warden->current->number + 1 : now;
+	/* The time, so that no number of an agent before us comes again with another meaning. */
+	return now <= former ? former + 1 : now;
 }
 
 void kt_warden_log_report(const struct kt_report *report)

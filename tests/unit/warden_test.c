@@ -36,6 +36,7 @@ static char secrets_dir[64];
 static char socket_path[200];
 static char manifest[64];
 static int admin = -1;
+static pid_t agent; /* one in a process of its own, while it runs */
 static unsigned admins; /* streams that we were given */
 static int finished;    /* -1: not yet */
 static char logged[65536];
@@ -186,12 +187,14 @@ static const char *ask(const char *line)
 	size_t len = 0;
 	int turns = 0;
 
-	assert_int_equal(dprintf(admin, "%s\n", line), (int)strlen(line) + 1);
+	(void)dprintf(admin, "%s\n", line);
 	while ((len == 0 || answer[len - 1] != '\n') && turns++ < 1000) {
 		ssize_t n = recv(admin, answer + len, sizeof(answer) - 1 - len, MSG_DONTWAIT);
 
 		if (n > 0) {
 			len += (size_t)n;
+		} else if (n == 0) {
+			break; /* the keeper has ended */
 		} else {
 			turn(10);
 		}
@@ -224,6 +227,12 @@ static pid_t pid_of(enum kt_room room)
 static int teardown_one(void **state)
 {
 	(void)state;
+	if (agent > 0) { /* its test has failed */
+		(void)kill(agent, SIGKILL);
+		(void)waitpid(agent, NULL, 0);
+		(void)unlink(socket_path);
+		agent = 0;
+	}
 	kt_warden_destroy(warden);
 	warden = NULL;
 	if (admin >= 0) {
@@ -609,7 +618,9 @@ static void reload_exec_keeps_its_sockets(void **state)
 	char before[128];
 	uint16_t port = free_port();
 	struct kt_err err;
+	const char *after;
 	int status = 0;
+	int tries = 0;
 	pid_t pid;
 
 	(void)state;
@@ -618,7 +629,7 @@ static void reload_exec_keeps_its_sockets(void **state)
 	               "  listeners: {metrics: \"127.0.0.1:%u\"}\n",
 	               port);
 	write_text(manifest, text);
-	pid = fork();
+	pid = agent = fork();
 	if (pid == 0) {
 		execl("/proc/self/exe", "warden_test", "daemon", dir, (char *)NULL);
 		_exit(127);
@@ -640,12 +651,19 @@ static void reload_exec_keeps_its_sockets(void **state)
 		assert_true(answers(port));
 		turn(20);
 	}
-	close(admin);
-	admin = kt_warden_connect(socket_path, &err);
-	assert_true(admin >= 0);
-	assert_string_not_equal(ask("generation"), before);
+	/* Who still got the old keeper tries again. */
+	do {
+		close(admin);
+		turn(100);
+		admin = kt_warden_connect(socket_path, &err);
+		assert_true(admin >= 0);
+		after = ask("generation");
+	} while ((!kt_starts_with(after, "generation") || strcmp(after, before) == 0) && tries++ < 100);
+	assert_true(kt_starts_with(after, "generation"));
+	assert_string_not_equal(after, before);
 	assert_int_equal(kill(pid, SIGTERM), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
+	agent = 0;
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	assert_true(gone(socket_path));
 	assert_false(answers(port));
@@ -807,6 +825,7 @@ static int setup(void **state)
 			return -1;
 		}
 	}
+	(void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
 	(void)setenv("KEYTURN_TEST_ENV", "1", 1);
 	(void)setenv("KEYTURN_TEST_MARK", "1", 1);
 	kt_json_init();
