@@ -60,21 +60,24 @@ def test_kill_at_ten_random_moments(kt, pebble):
     """kill -9 of everything, ten times: at most one certificate a renewal, and in the end all are delivered."""
     names = prepare(kt, pebble, 20)
     dice = random.Random(20261123)
-    kills = 0
     moments = []
-    for _ in range(10):
+    for _ in range(60):
         running = kt.background("renew")
-        moment = dice.uniform(0.05, 3.0)
+        moment = dice.uniform(0.02, 1.6)
         end = time.monotonic() + moment
         while time.monotonic() < end and running.alive():
             time.sleep(0.005)
         if running.alive():
-            kills += 1
             moments.append(round(moment, 2))
             running.kill9()
         else:
-            assert running.wait() == 0, running.err()
-    assert kills >= 3, "too quick to be killed: shorten the moments"
+            # What was in work at several sudden ends in a row rests for a moment: that is status 75.
+            assert running.wait() in (0, 75), running.err()
+            time.sleep(0.2)
+        if len(moments) == 10:
+            break
+    kills = len(moments)
+    assert kills >= 6, f"too quick to be killed: {moments}"
     # What was asked for is waited for: an order whose answer was lost may have to rest before it is asked for again.
     until(lambda: kt.run("renew", timeout=120).status == 0, 120, f"all is delivered after kills at {moments}", pause=1)
     all_delivered(kt, pebble, names)
@@ -225,7 +228,7 @@ def test_short_lived_ones_renew_by_themselves(kt, tmp_path):
     """`keyturn run` renews a certificate that lives for 12 s before its end."""
     with Pebble(tmp_path, sleep=False, validity=12) as server:
         settle(kt, server.http_port)
-        kt.manifest("set", server.issuer(), certificate("s", "pebble", duration="1h", renewBefore="6s"))
+        kt.manifest("set", server.issuer(enableDurationFeature=True), certificate("s", "pebble", duration="12s", renewBefore="6s"))
         running = kt.start()
         until(lambda: kt.volume("s-tls").joinpath("tls.crt").exists(), 20, "the first set")
         serials = set()

@@ -1,0 +1,270 @@
+"""Tokens from the certified oidc-provider: minted, delivered, renewed in time; refusals obeyed, never hammered."""
+
+import base64
+import json
+import time
+
+import pytest
+
+from lib.certs import Authority
+from lib.manifests import token
+from lib.servers import OidcProvider
+from lib.wait import free_port, until
+
+API = "https://payments.example/api"
+
+
+def claims(jwt):
+    body = jwt.split(b".")[1]
+    return json.loads(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))
+
+
+@pytest.fixture
+def provider(tmp_path):
+    with OidcProvider(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def opaque(tmp_path):
+    with OidcProvider(tmp_path, jwt=False) as server:
+        yield server
+
+
+def setup_token(kt, provider, client="basic", name="pay", method=None, issuer=None, secret=None, **spec):
+    kt.secret("oidc-client", client_secret=secret or provider.secret_of(client))
+    spec = {"audiences": [API], "scopes": ["pay.write"], "outputs": ["raw", "header", "json"], **spec}
+    kt.manifest("token", provider.token_issuer(client=client, method=method, **(issuer or {})), token(name, **spec))
+
+
+@pytest.mark.parametrize("client", ["basic", "post"])
+def test_minted_and_delivered(kt, provider, client):
+    setup_token(kt, provider, client)
+    kt.ok("renew")
+    raw = kt.read("pay-token", "token")
+    assert raw == raw.strip(), "no newline"
+    body = claims(raw)
+    assert body["iss"] == provider.issuer_url and body["aud"] == API and body["scope"] == "pay.write"
+    assert kt.read("pay-token", "header") in (b"Authorization: Bearer " + raw, b"Authorization: Bearer " + raw + b"\n")
+    told = json.loads(kt.read("pay-token", "token.json"))
+    assert told["access_token"].encode() == raw
+    assert told["token_type"].lower() == "bearer"
+    assert "pay.write" in told["scope"]
+    assert len([r for r in provider.requests() if r["status"] == 200]) == 1
+    assert kt.ok("token", "pay").out.strip().encode() == raw
+    assert provider.requests()[0]["traceparent"], "the trace goes out with the request"
+
+
+def test_secret_never_shows(kt, provider):
+    setup_token(kt, provider, "basic")
+    result = kt.ok("-v", "-v", "renew")
+    secret = provider.secret_of("basic")
+    for text in (result.out, result.err, kt.run("audit", "-o", "json").out, kt.run("status", "-o", "json").out):
+        assert secret not in text
+        assert kt.read("pay-token", "token").decode() not in text
+
+
+def test_introspection_says_active(kt, opaque):
+    setup_token(kt, opaque, "basic", issuer={"audienceParam": "none"}, audiences=[])
+    kt.ok("renew")
+    raw = kt.read("pay-token", "token").decode()
+    told = opaque.introspect(raw)
+    assert told["active"] is True
+    assert told["client_id"] == "basic" and told["scope"] == "pay.write"
+
+
+def test_renewed_before_its_end_and_never_expired_on_disk(kt, provider):
+    """For three lives of 15 s: whoever reads the file finds a token that is valid at that moment."""
+    setup_token(kt, provider)
+    running = kt.start()
+    path = kt.volume("pay-token") / "token"
+    until(path.exists, 15, "the first token")
+    seen, worst = {}, 99.0
+    end = time.monotonic() + 32
+    while time.monotonic() < end:
+        before = time.time()
+        body = claims(path.read_bytes())
+        left = body["exp"] - before
+        worst = min(worst, left)
+        assert left > 0, "an expired token is on the disk"
+        seen[body["jti"]] = body
+        time.sleep(0.05)
+    assert len(seen) >= 3, seen
+    assert worst > 1, "renewed at the last moment only"
+    mints = [r for r in provider.requests() if r["status"] == 200]
+    assert len(mints) <= len(seen) + 1, "one request for each token"
+    assert running.stop() == 0, running.err()
+
+
+def test_expired_token_leaves_the_disk(kt, tmp_path):
+    """When the server is gone the old token is served as long as it is valid, and then removed."""
+    with OidcProvider(tmp_path, ttl=10) as provider:
+        setup_token(kt, provider)
+        running = kt.start()
+        path = kt.volume("pay-token") / "token"
+        until(path.exists, 15, "the first token")
+        provider.refuse(503)
+        body = claims(path.read_bytes())
+        time.sleep(max(0, body["exp"] - 2.5 - time.time()))
+        assert path.exists(), "still valid, still served"
+        until(lambda: not path.exists(), 6, "the expired token is removed")
+        assert time.time() < body["exp"] + 1.5
+        assert kt.run("token", "pay").status != 0
+        # and comes back with the server
+        provider.refuse(times=0)
+        until(path.exists, 60, "a new token")
+        assert claims(path.read_bytes())["exp"] > time.time()
+        assert running.stop() == 0, running.err()
+
+
+def test_retry_after_is_obeyed(kt, provider):
+    """429 with Retry-After: 5: nobody calls earlier, then it goes on by itself."""
+    setup_token(kt, provider)
+    provider.refuse(429, {"Retry-After": "5"}, times=1)
+    running = kt.start()
+    until(lambda: provider.requests(), 15, "the refused call")
+    refused = provider.requests()[0]
+    assert refused["status"] == 429
+    path = kt.volume("pay-token") / "token"
+    until(path.exists, 30, "the token after the pause")
+    calls = provider.requests()
+    assert calls[1]["time"] - refused["time"] >= 4.9, calls
+    assert calls[1]["time"] - refused["time"] <= 9, "not much later than it may"
+    assert len(calls) == 2, calls
+    assert running.stop() == 0, running.err()
+
+
+def test_retry_after_as_a_date_and_across_restarts(kt, provider):
+    setup_token(kt, provider)
+    until_then = time.time() + 7
+    stamp = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(until_then))
+    provider.refuse(429, {"Retry-After": stamp}, times=1)
+    result = kt.run("renew", "--timeout", "3s")
+    assert result.status == 75, result
+    assert "429" in result.err or "rate" in result.err.lower() or "later" in result.err.lower(), result
+    running = kt.start()
+    path = kt.volume("pay-token") / "token"
+    until(path.exists, 30, "the token after the pause")
+    calls = provider.requests()
+    assert calls[1]["time"] >= int(until_then) - 0.1, (calls, until_then)
+    assert len(calls) == 2, calls
+    assert running.stop() == 0, running.err()
+
+
+def test_empty_503_is_a_limit(kt, provider):
+    """Some gateways answer an empty 503 when they mean 429: not hammered."""
+    setup_token(kt, provider)
+    provider.refuse(503)
+    running = kt.start()
+    until(lambda: provider.requests(), 15, "the refused call")
+    time.sleep(6)
+    assert len(provider.requests()) <= 4, provider.requests()
+    assert running.stop() == 0, running.err()
+
+
+def test_wrong_secret(kt, provider):
+    """invalid_client: exit 1 with the reason, no second try until the secret changes, then at once."""
+    setup_token(kt, provider, secret="not-the-secret")
+    result = kt.run("renew", timeout=60)
+    assert result.status == 1, result
+    assert "invalid_client" in result.err, result
+    assert "not-the-secret" not in result.err
+    assert not (kt.volume("pay-token") / "token").exists()
+    assert len(provider.requests()) == 1, provider.requests()
+    running = kt.start()
+    time.sleep(4)
+    assert len(provider.requests()) == 1, "a wrong secret is not tried again by itself"
+    kt.secret("oidc-client", client_secret=provider.secret_of("basic"))
+    path = kt.volume("pay-token") / "token"
+    until(path.exists, 10, "`secret set` wakes it")
+    assert [r["status"] for r in provider.requests()] == [401, 200]
+    assert running.stop() == 0, running.err()
+
+
+def test_no_secret_yet(kt, provider):
+    """The Secret is not there: said by name, and nothing is sent."""
+    kt.manifest("token", provider.token_issuer(), token("pay", audiences=[API], scopes=["pay.write"]))
+    result = kt.run("renew", timeout=30)
+    assert result.status in (1, 75), result
+    assert "oidc-client" in result.err, result
+    assert not provider.requests()
+    kt.secret("oidc-client", client_secret=provider.secret_of("basic"))
+    kt.ok("renew", "pay")
+
+
+def test_scope_that_the_client_may_not_have(kt, provider):
+    setup_token(kt, provider, scopes=["pay.write", "root.everything"])
+    result = kt.run("renew", timeout=30)
+    assert result.status == 1, result
+    assert "scope" in result.err, result
+    assert not (kt.volume("pay-token") / "token").exists()
+    assert len(provider.requests()) == 1
+
+
+def test_longer_life_than_allowed(kt, provider):
+    """maxLifetime caps what counts as its life; with Refuse it is not taken at all."""
+    setup_token(kt, provider, maxLifetime="8s", onLongerLifetime="Refuse", renewBefore="3s")
+    result = kt.run("renew", timeout=30)
+    assert result.status in (1, 4), result
+    assert "maxLifetime" in result.err or "8s" in result.err, result
+    assert not (kt.volume("pay-token") / "token").exists()
+
+
+def test_server_is_down(kt, provider):
+    setup_token(kt, provider, issuer={})
+    provider.stop()
+    result = kt.run("renew", timeout=60)
+    assert result.status == 75, result
+    assert f"localhost:{provider.port}" in result.err, result
+
+
+def test_server_of_another_root(kt, provider):
+    setup_token(kt, provider, issuer={"bundle": Authority("stranger").bundle()})
+    result = kt.run("renew", timeout=60)
+    assert result.status in (1, 75), result
+    assert "certificate" in result.err.lower(), result
+    assert not provider.requests(None)
+
+
+def test_issuer_that_names_another(kt, provider):
+    """Metadata whose issuer is not the one that was asked is refused (RFC 8414 3.3)."""
+    issuer = provider.token_issuer()
+    issuer["spec"]["oauth2"]["issuer"] = f"https://127.0.0.1:{provider.port}"
+    kt.secret("oidc-client", client_secret=provider.secret_of("basic"))
+    kt.manifest("token", issuer, token("pay", audiences=[API], scopes=["pay.write"]))
+    result = kt.run("renew", timeout=60)
+    assert result.status in (1, 75), result
+    assert "issuer" in result.err, result
+    assert not provider.requests()
+
+
+def test_token_url_without_metadata(kt, provider):
+    issuer = provider.token_issuer()
+    del issuer["spec"]["oauth2"]["issuer"]
+    issuer["spec"]["oauth2"]["tokenURL"] = f"{provider.issuer_url}/token"
+    kt.secret("oidc-client", client_secret=provider.secret_of("basic"))
+    kt.manifest("token", issuer, token("pay", audiences=[API], scopes=["pay.write"]))
+    kt.ok("renew")
+    assert [r["path"] for r in provider.requests(None)] == ["/token"]
+
+
+def test_one_flight_for_each_token(kt, provider):
+    """Five tokens of one client: five requests, and a second renew none."""
+    kt.secret("oidc-client", client_secret=provider.secret_of("basic"))
+    kt.manifest("token", provider.token_issuer(), *(token(f"t{i}", audiences=[API], scopes=["pay.write"]) for i in range(5)))
+    kt.ok("renew")
+    assert len(provider.requests()) == 5
+    kt.ok("renew")
+    assert len(provider.requests()) == 5
+
+
+def test_accepted_by_an_api(kt, provider):
+    """The weaker proof: a URL takes the new token; here the provider's own userinfo, which must refuse it."""
+    port = free_port()
+    setup_token(kt, provider)
+    kt.manifest("consumer", {"apiVersion": "keyturn.dev/v1alpha1", "kind": "Consumer", "metadata": {"name": "caller"}, "spec": {
+        "secrets": ["pay-token"], "within": "2s",
+        "prove": [{"secret": "pay-token", "accepted": {"http": {"url": f"http://127.0.0.1:{port}/api"}}}]}})
+    result = kt.run("renew", timeout=60)
+    assert result.status == 5, result
+    assert "caller" in result.err, result
