@@ -111,7 +111,7 @@ static bool copy_host(struct kt_view from, char host[256])
 		char c = from.ptr[i];
 
 		host[i] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-		if (strchr("abcdefghijklmnopqrstuvwxyz0123456789.-_:", host[i]) == NULL) {
+		if (host[i] == '\0' || strchr("abcdefghijklmnopqrstuvwxyz0123456789.-_:", host[i]) == NULL) {
 			return false;
 		}
 	}

@@ -54,12 +54,13 @@ static bool number(const char **at, const struct part *part, unsigned *ret)
 static bool entry(const char **at, const struct part *part, uint64_t *bits, bool *star)
 {
 	unsigned low, high, step = 1;
+	bool all = false;
 
 	if (**at == '*' || **at == '?') {
 		(*at)++;
 		low = part->min;
 		high = part->names == day_names ? 6 : part->max;
-		*star = **at != '/';
+		all = true;
 	} else {
 		if (!number(at, part, &low))
 			return false;
@@ -79,6 +80,7 @@ static bool entry(const char **at, const struct part *part, uint64_t *bits, bool
 		if (!number(at, &any, &step))
 			return false;
 	}
+	*star = *star || (all && step == 1); /* a star with a step restricts */
 	for (unsigned i = low; i <= high; i += step)
 		*bits |= UINT64_C(1) << i;
 	return true;

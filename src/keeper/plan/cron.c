@@ -71,14 +71,18 @@ static bool read_step(const char **p, const char *end, unsigned *ret)
 /* A list of "*", "a", "a-b", each with an optional "/step"; sets bits and whether it is unrestricted. */
 static bool read_field(const char *p, const char *end, const struct field *field, uint64_t *ret_bits, bool *ret_any)
 {
+	const unsigned last = field->high == 7 ? 6 : field->high; /* what a star or "5/15" goes to */
+
 	*ret_bits = 0;
-	*ret_any = end > p && (*p == '*' || *p == '?');
+	*ret_any = false;
 	for (;;) {
 		unsigned from, to, step = 1;
+		bool star = false;
 
 		if (p < end && (*p == '*' || *p == '?')) {
 			from = field->low;
-			to = field->high;
+			to = last;
+			star = true;
 			p++;
 		} else {
 			if (!read_value(&p, end, field, &from))
@@ -89,7 +93,7 @@ static bool read_field(const char *p, const char *end, const struct field *field
 				if (!read_value(&p, end, field, &to) || to < from)
 					return false;
 			} else if (p < end && *p == '/') {
-				to = field->high; /* "5/15" is "5-59/15" */
+				to = last; /* "5/15" is "5-59/15" */
 			}
 		}
 		if (p < end && *p == '/') {
@@ -97,6 +101,7 @@ static bool read_field(const char *p, const char *end, const struct field *field
 			if (!read_step(&p, end, &step))
 				return false;
 		}
+		*ret_any = *ret_any || (star && step == 1); /* a star with a step restricts */
 		for (unsigned v = from; v <= to; v += step)
 			*ret_bits |= UINT64_C(1) << v;
 		if (p == end)
