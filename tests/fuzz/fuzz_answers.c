@@ -1,0 +1,120 @@
+/* Answers of ACME and OAuth servers: the first byte says which parser, the rest is the body. */
+#include <string.h>
+
+#include "courier/acme/acme_internal.h"
+#include "courier/grant/grant_internal.h"
+#include "courier/http.h"
+#include "fuzz.h"
+#include "kt/json.h"
+
+#define CANARY "canary-SECRET-4711"
+
+static struct kt_secret *secret;
+static json_t *scopes;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	struct kt_err err;
+
+	(void)argc, (void)argv;
+	kt_json_init();
+	scopes = json_pack("[s,s]", "read", "write");
+	FUZZ_MUST(scopes != NULL && kt_secret_create(CANARY, sizeof(CANARY) - 1, &secret, &err) == KT_OK);
+	return 0;
+}
+
+/* An error is one bounded line without control characters, and has no byte below a space. */
+static void check_error(const struct kt_err *err)
+{
+	size_t len = strnlen(err->what, sizeof(err->what));
+
+	FUZZ_MUST(len > 0 && len < sizeof(err->what));
+	FUZZ_MUST(strnlen(err->problem_type, sizeof(err->problem_type)) < sizeof(err->problem_type));
+	for (size_t i = 0; i < len; i++) {
+		FUZZ_MUST((unsigned char)err->what[i] >= ' ' && err->what[i] != 0x7f);
+	}
+}
+
+static void directory(json_t *json)
+{
+	char *nonce = NULL, *account = NULL, *order = NULL;
+	struct kt_err err;
+
+	if (acme_directory_parse(json, "https://acme.example/directory", &nonce, &account, &order, &err) == KT_OK) {
+		FUZZ_MUST(strncmp(nonce, "https://", 8) == 0 && strncmp(order, "https://", 8) == 0);
+	} else {
+		check_error(&err);
+	}
+	kt_free(nonce);
+	kt_free(account);
+	kt_free(order);
+}
+
+static void problem(json_t *json, unsigned status)
+{
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	FUZZ_MUST(acme_problem(json, status, 0, &err) != KT_OK);
+	check_error(&err);
+	(void)acme_problem_is(&err, "badNonce");
+}
+
+static void token(struct kt_http_reply *reply)
+{
+	struct grant_input input = {.client_id = "client", .scopes = scopes, .client_secret = secret};
+	struct grant_token got;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (grant_answer(reply, &input, &got, &err) == KT_OK) {
+		FUZZ_MUST(kt_secret_len(got.token) > 0 && kt_secret_len(got.token) <= GRANT_TOKEN_MAX);
+		FUZZ_MUST(got.expires_in == -1 || (got.expires_in > 0 && got.expires_in <= GRANT_LIFE_MAX));
+		FUZZ_MUST(strlen(got.scope) < sizeof(got.scope));
+	} else {
+		check_error(&err);
+		FUZZ_MUST(strstr(err.what, CANARY) == NULL && strstr(err.problem_type, CANARY) == NULL);
+	}
+	grant_token_finish(&got);
+}
+
+static void metadata(const struct kt_http_reply *reply)
+{
+	char *endpoint = NULL;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (grant_metadata_parse(reply, "https://as.example", &endpoint, &err) == KT_OK) {
+		FUZZ_MUST(strncmp(endpoint, "https://", 8) == 0);
+	} else {
+		check_error(&err);
+	}
+	kt_free(endpoint);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const long statuses[] = {200, 400, 401, 429, 500, 302, 403, 503};
+	struct kt_http_reply reply = {.headers[KT_HTTP_CONTENT_TYPE] = "application/json"};
+	KT_AUTOJSON json_t *json = NULL;
+	struct kt_err err;
+
+	if (size == 0) {
+		return 0;
+	}
+	reply.status = statuses[(data[0] >> 2) % 8];
+	reply.body = (struct kt_view){(const char *)data + 1, size - 1};
+	if (data[0] % 4 == 0) {
+		token(&reply);
+	} else if (data[0] % 4 == 1) {
+		metadata(&reply);
+	} else {
+		(void)kt_http_json(&reply, &json, &err);
+		if (data[0] % 4 == 2) {
+			directory(json);
+		} else {
+			problem(json, (unsigned)reply.status);
+		}
+	}
+	return 0;
+}
