@@ -71,11 +71,21 @@ static void on_tick(void *arg)
 	}
 }
 
-/* Steps after which nothing more is waited for in a credential's round. */
+/*
+ * Steps after which nothing more is waited for, as far as is known then: a credential without consumers ends with the
+ * switch; where there are some, "notified" follows and it counts as under way again until the proof.
+ */
 static bool is_last(const char *step, const char *outcome)
 {
-	return strcmp(step, "proved") == 0 || strcmp(step, "retired") == 0 || strcmp(step, "rolled-back") == 0 ||
-	       (outcome != NULL && (strcmp(outcome, "failed") == 0 || strcmp(outcome, "retry") == 0));
+	static const char *const last[] = {"switched", "proved", "retired", "rolled-back"};
+	bool ok = outcome == NULL || strcmp(outcome, "ok") == 0;
+
+	for (size_t i = 0; ok && i < sizeof(last) / sizeof(last[0]); i++) {
+		if (strcmp(step, last[i]) == 0) {
+			return true;
+		}
+	}
+	return outcome != NULL && (strcmp(outcome, "failed") == 0 || strcmp(outcome, "rolled-back") == 0);
 }
 
 static void count(struct renewal *renewal, const char *id, const char *step, const char *outcome)
@@ -162,7 +172,7 @@ static void unproved(const json_t *row, struct kt_buf *out)
 		}
 		kt_buf_addf(out, "%sconsumer %s: ", out->len > 0 ? ", " : "", kt_json_str(consumer, "name"));
 		if (seen != NULL && expected != NULL) {
-			kt_buf_addf(out, "saw %s, expected %s", seen, expected);
+			kt_buf_addf(out, "seen: %s; expected: %s", seen, expected);
 		} else {
 			kt_buf_adds(out, error != NULL ? error : state);
 		}
