@@ -6,7 +6,7 @@
 #include "keeper/admin.h"
 
 #define NAMES_MAX  10000u
-#define QUICK_WAIT (2500) /* ms: an open task that is tried again so soon is waited for */
+#define QUICK_WAIT (11 * KT_SECOND) /* an open task that is tried again so soon is waited for, unless it is late */
 #define PAGE       64u
 
 /* Makes one due now. */
@@ -228,36 +228,18 @@ static void conclude(struct kt_session *session)
 	more_report(session);
 }
 
-/* Open tasks of a credential that are tried again soon. */
-struct soon {
-	kt_ms before;
-	bool found;
-};
-
-static bool task_soon(const struct kt_store_task *task, void *arg)
-{
-	struct soon *soon = arg;
-
-	soon->found = soon->found || (task->next_try != 0 && task->next_try <= soon->before);
-	return !soon->found;
-}
-
 static bool named_busy(struct kt_session *session, kt_ms now)
 {
 	struct kt_keeper *keeper = session->keeper;
 	size_t i;
 
 	for (i = 0; i < session->id_count; i++) {
-		struct soon soon = {now + QUICK_WAIT, false};
 		struct kt_store_cred cred;
 		bool busy = kt_rotate_find(keeper, session->ids[i]) != NULL;
 
 		if (!busy && kt_store_cred_get(keeper->store, session->ids[i], &cred, NULL) == KT_OK) {
 			busy = cred.due_at != 0 && cred.due_at <= now;
-			if (!busy && cred.active != 0) {
-				(void)kt_store_task_each(keeper->store, cred.active, 1000, task_soon, &soon, NULL);
-				busy = soon.found;
-			}
+			busy = busy || (cred.active != 0 && kt_tasks_hopeful(keeper, cred.id, now + QUICK_WAIT));
 			kt_store_cred_finish(&cred);
 		}
 		if (busy) {
@@ -274,18 +256,17 @@ static bool busy(struct kt_session *session)
 	kt_ms now = kt_keeper_now(keeper);
 	int64_t id;
 	size_t one = 1;
-	kt_ms next = 0;
 
 	if (session->id_count > 0) {
 		return named_busy(session, now);
 	}
-	if (!keeper->swept || keeper->flight_count > 0 || keeper->task_count > 0) {
+	if (!keeper->swept || keeper->flight_count > 0) {
 		return true;
 	}
 	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) == KT_OK && one > 0 && keeper->commit_delay == 0) {
 		return true;
 	}
-	return kt_store_task_next_due(keeper->store, 0, &next, NULL) == KT_OK && next != 0 && next <= now + QUICK_WAIT;
+	return kt_tasks_hopeful(keeper, 0, now + QUICK_WAIT);
 }
 
 static void progress(struct kt_session *session)

@@ -337,6 +337,11 @@ enum kt_code kt_issuers_entry(struct kt_keeper *keeper, const char *kind, const 
 /* --- tasks.c: consumers ------------------------------------------------------------------------------------------- */
 
 void kt_tasks_run(struct kt_keeper *keeper); /* starts what is due */
+/*
+ * Whether a command should wait: a consumer of the credential (0: of any) is tried again before then, and its time is not
+ * over yet. One that is late is tried on, but nobody waits for it.
+ */
+bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before);
 /* Inserts a task per consumer of a switched material, supersedes older ones; in the caller's transaction. */
 enum kt_code kt_tasks_add(struct kt_flight *flight, size_t *ret_count, struct kt_err *err);
 void kt_tasks_finish(struct kt_keeper *keeper);

@@ -19,6 +19,20 @@
 #define RUNS_MAX 64u
 #define TURN_WAIT (500) /* ms until a consumer whose turn has not come looks again */
 
+/* What the cookie of an open task says. */
+#define LATE "late" /* `within` is over, it is tried on patiently */
+#define TURN "turn" /* waits for the consumers before it */
+
+static bool cookie_is(const struct kt_store_task *task, const char *what)
+{
+	return task->cookie != NULL && strcmp(task->cookie, what) == 0;
+}
+
+static bool is_open(const struct kt_store_task *task)
+{
+	return task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED;
+}
+
 static struct kt_task_run *find_run(struct kt_keeper *keeper, int64_t id)
 {
 	struct kt_task_run *run = keeper->tasks;
@@ -107,9 +121,8 @@ static bool count_task(const struct kt_store_task *stored, void *arg)
 		tally->all_notified = false;
 	}
 	tally->proved += task->state == KT_TASK_PROVED;
-	tally->late += task->state == KT_TASK_FAILED || (task->cookie != NULL && strcmp(task->cookie, "late") == 0 &&
-	                                                 (task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED));
-	tally->open += task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED;
+	tally->late += task->state == KT_TASK_FAILED || (is_open(task) && cookie_is(task, LATE));
+	tally->open += is_open(task);
 	return true;
 }
 
@@ -206,10 +219,10 @@ static void settle(struct kt_task_run *run, const char *step, const char *outcom
 
 /* --- outcomes ------------------------------------------------------------------------------------------------------- */
 
-static struct kt_plan_task_next schedule(struct kt_task_run *run, bool prove, kt_ms now)
+static struct kt_plan_task_next schedule(struct kt_task_run *run, bool prove, kt_ms started_at, kt_ms now)
 {
 	struct kt_plan_task plan = {.prove = prove,
-	                            .started_at = run->task.updated,
+	                            .started_at = started_at,
 	                            .within = run->consumer->consumer.within,
 	                            .attempts = run->task.attempts,
 	                            .last_attempt = now,
@@ -237,18 +250,19 @@ static void fail(struct kt_task_run *run, const struct kt_err *why, bool wrong_a
 {
 	kt_ms now = kt_keeper_now(run->keeper);
 	bool proving = run->task.state == KT_TASK_NOTIFIED;
-	bool was_late = run->task.cookie != NULL && strcmp(run->task.cookie, "late") == 0;
+	bool was_late = cookie_is(&run->task, LATE);
 	struct kt_plan_task_next next;
-	bool late;
 
 	remember(run, why);
-	next = schedule(run, proving, now);
-	late = next.phase != KT_TASK_QUICK || next.next_at >= next.deadline;
-	if (!late) {
+	next = schedule(run, proving, run->task.updated, now);
+	if (next.phase == KT_TASK_QUICK) {
 		settle(run, NULL, NULL, NULL);
 		return;
 	}
-	run->task.cookie = "late";
+	if (was_late) { /* each round is as patient as it has taken long since the delivery */
+		(void)schedule(run, proving, run->task.created, now);
+	}
+	run->task.cookie = LATE;
 	if (proving) {
 		bool back = wrong_answer && run->consumer->consumer.on_failure == KT_ON_FAILURE_ROLLBACK;
 
@@ -400,8 +414,12 @@ static void start(struct kt_keeper *keeper, int64_t id)
 	}
 	if (!my_turn(run)) {
 		run->task.next_try = kt_keeper_now(keeper) + TURN_WAIT;
+		run->task.cookie = TURN;
 		settle(run, NULL, NULL, NULL);
 		return;
+	}
+	if (cookie_is(&run->task, TURN)) {
+		run->task.cookie = NULL;
 	}
 	if (run->task.state == KT_TASK_PENDING && run->task.step >= (int)run->consumer->consumer.notify.count) {
 		run->task.step = (int)run->consumer->consumer.notify.count - 1;
@@ -428,6 +446,56 @@ void kt_tasks_run(struct kt_keeper *keeper)
 			start(keeper, ids[i]);
 		}
 	}
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------- */
+
+static bool find_late(const struct kt_store_task *task, void *arg)
+{
+	bool *found = arg;
+
+	*found = *found || (is_open(task) && cookie_is(task, LATE));
+	return !*found;
+}
+
+/* Whether it is worth to wait for: not what is late, nor what stands in line behind that. */
+static bool is_hopeful(struct kt_keeper *keeper, const struct kt_store_task *task)
+{
+	bool late = false;
+
+	if (!is_open(task) || cookie_is(task, LATE)) {
+		return false;
+	}
+	if (cookie_is(task, TURN)) {
+		(void)kt_store_task_each(keeper->store, task->material, 1000, find_late, &late, NULL);
+	}
+	return !late;
+}
+
+bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before)
+{
+	int64_t ids[512];
+	size_t count = sizeof(ids) / sizeof(ids[0]);
+	bool found = false;
+	size_t i;
+
+	for (const struct kt_task_run *run = keeper->tasks; run != NULL; run = run->next) {
+		if ((credential == 0 || run->task.credential == credential) && is_hopeful(keeper, &run->task)) {
+			return true;
+		}
+	}
+	if (kt_store_task_due(keeper->store, before, ids, &count, NULL) != KT_OK) {
+		return false;
+	}
+	for (i = 0; i < count && !found; i++) {
+		struct kt_store_task task;
+
+		if (kt_store_task_get(keeper->store, ids[i], &task, NULL) == KT_OK) {
+			found = (credential == 0 || task.credential == credential) && is_hopeful(keeper, &task);
+			kt_store_task_finish(&task);
+		}
+	}
+	return found; /* with hundreds of late ones in front the verdict is clear */
 }
 
 /* --- adding --------------------------------------------------------------------------------------------------------- */
