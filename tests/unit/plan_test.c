@@ -207,7 +207,13 @@ static void test_backoff(void **state)
 	s.retry_after_s = 7200;
 	p = decide(&cert_policy, &s, s.last_attempt);
 	assert_in_range(p.due_at - s.last_attempt, 2 * HOUR, 2 * HOUR + MIN);
+	/* and not much later, also where our own first delay is longer */
+	s.failures = 1;
+	s.retry_after_s = 5;
+	p = decide(&cert_policy, &s, s.last_attempt);
+	assert_in_range(p.due_at - s.last_attempt, 5 * KT_SECOND, 6 * KT_SECOND);
 	/* refused: a long time, unless something changed */
+	s.failures = 3;
 	s.last_code = KT_E_AUTH;
 	s.retry_after_s = 0;
 	snprintf(s.last_problem, sizeof(s.last_problem), "invalid_client");

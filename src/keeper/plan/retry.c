@@ -8,6 +8,7 @@
 #define H KT_HOUR
 
 #define ALONE .obey_retry_after = false /* nobody is asked, so nobody can say when */
+#define ASKED_BELIEVED 3u
 #define ASKED .obey_retry_after = true
 #define CHANGE .needs_change = true, .alarm = true
 #define ALARM .alarm = true
@@ -142,7 +143,8 @@ kt_ms kt_plan_retry_delay(const struct kt_plan_retry *row, unsigned failures, in
 		kt_ms asked = (retry_after_s > 86400 ? 86400 : retry_after_s) * KT_SECOND;
 
 		asked += kt_plan_jitter(seed + failures, KT_SALT_ASKED, kt_plan_min(asked / 20, KT_MINUTE));
-		delay = kt_plan_max(delay, asked);
+		/* Who says when to come back is believed; who then refuses again and again meets our own delays too. */
+		delay = failures <= ASKED_BELIEVED && !row->needs_change ? asked : kt_plan_max(delay, asked);
 	}
 	return delay;
 }
