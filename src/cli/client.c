@@ -107,7 +107,9 @@ static void take_last(struct call *call, json_t *line)
 		set_error(call->answer, call->answer->status, name != NULL ? kt_code_from_name(name) : KT_E_PROTO,
 		          what != NULL ? what : "the keeper gave no reason");
 	}
-	call->answer->result = json_incref(json_object_get(line, "result"));
+	if (json_is_object(json_object_get(line, "result"))) {
+		call->answer->result = json_incref(json_object_get(line, "result"));
+	}
 	end(call);
 }
 
