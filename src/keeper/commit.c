@@ -146,13 +146,13 @@ static enum kt_code rest(struct kt_flight *flight, bool tasks, struct kt_err *er
 	if (flight->plan.remove_at > now && flight->plan.remove_at < flight->plan.due_at) {
 		flight->plan.due_at = flight->plan.remove_at;
 	}
-	if (!tasks && flight->previous_dir[0] == '\0') {
-		cred->step = KT_STEP_RETIRED; /* nothing to prove, nothing to remove */
+	if (!tasks && flight->previous_dir[0] == '\0' && !flight->redelivery) {
+		cred->step = KT_STEP_RETIRED; /* nothing to prove; nothing to remove, also of a redelivery that was cut off */
 	} else if (!tasks && cred->delivered_at + KT_KEEP_PREVIOUS < flight->plan.due_at) {
 		flight->plan.due_at = cred->delivered_at + KT_KEEP_PREVIOUS;
 	}
-	if (flight->plan.due_at <= now) {
-		flight->plan.due_at = now + KT_SECOND;
+	if (flight->plan.due_at <= now) { /* a set that was only put back or taken away is followed by its successor at once */
+		flight->plan.due_at = flight->redelivery || flight->withdraw ? now : now + KT_SECOND;
 	}
 	return kt_flight_end(flight, flight->plan.due_at, err);
 }
@@ -202,7 +202,8 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 		cred->next_try = 0;
 		cred->cookie = NULL;
 	}
-	cred->flags &= ~(unsigned)(KT_CRED_FORCED | KT_CRED_REDELIVER | KT_CRED_FAILED);
+	/* A set that is only put back does not fulfil a renewal that was asked for: that follows. */
+	cred->flags &= ~(unsigned)((flight->redelivery ? 0 : KT_CRED_FORCED) | KT_CRED_REDELIVER | KT_CRED_FAILED);
 	if (code == KT_OK) {
 		code = kt_flight_step(flight, KT_STEP_SWITCHED, flight->redelivery ? "delivered again" : NULL, err);
 	}

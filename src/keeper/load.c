@@ -320,6 +320,9 @@ enum kt_code kt_load_bundle(struct kt_keeper *keeper, int fd, struct kt_err *err
 		goto out;
 	}
 	code = load_set(&load, (struct kt_view){map, (size_t)info.st_size}, err);
+	if (code == KT_OK && load.agent == NULL) { /* a set without settings: the defaults are in force */
+		code = kt_resource_default(KT_RES_AGENT, "", "default", &load.agent, err);
+	}
 	if (code == KT_OK) {
 		code = kt_store_commit(keeper->store, err);
 	} else {
