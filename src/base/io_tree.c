@@ -74,7 +74,9 @@ int kt_io_open_dir_create(const char *path, mode_t mode, struct kt_err *err)
 		kt_err_set(err, KT_E_INVALID, "the path of a directory is empty");
 		return -1;
 	}
-	dir = open(path[0] == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* Only the last one is read: Landlock lets a room pass through "/", not list it. */
+	dir = open(path[0] == '/' ? "/" : ".",
+	           (path[strspn(path, "/")] == '\0' ? O_RDONLY : O_PATH) | O_DIRECTORY | O_CLOEXEC);
 	while (dir >= 0) {
 		size_t len;
 		int next;
