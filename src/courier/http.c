@@ -127,6 +127,9 @@ void http_reap(struct http_trust *trust)
 		}
 		(void)curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&call);
 		kt_err_clear(&err);
+		if (result == CURLE_OK) {
+			http_call_check(call);
+		}
 		if (result != CURLE_OK || call->broken.code != KT_OK) {
 			http_call_error(call, result, &err);
 		}

@@ -39,6 +39,7 @@ static void forget_headers(struct kt_http_call *call)
 		call->found[i] = NULL;
 	}
 	call->content_length = -1;
+	call->chunked = false;
 }
 
 /* Judges one header; NULL, or why the answer is refused. */
@@ -59,6 +60,7 @@ static const char *take_header(struct kt_http_call *call, struct kt_view name, s
 			return "the answer is larger than allowed";
 		}
 	}
+	call->chunked = call->chunked || kt_ascii_ieq(name, KT_VIEW_LIT("Transfer-Encoding"));
 	for (unsigned i = 0; i < KT_HTTP_HEADER_COUNT; i++) {
 		if (!kt_ascii_ieq(name, kt_view_str(wanted[i]))) {
 			continue;
@@ -122,6 +124,17 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 		return broken(call, call->answer.failed, "the answer is larger than allowed");
 	}
 	return size * count;
+}
+
+/*
+ * An answer whose length only the end of the connection tells is whole only if TLS says so (close_notify), and libcurl
+ * forgives an end without it: somebody on the way can cut such an answer.
+ */
+void http_call_check(struct kt_http_call *call)
+{
+	if (call->url.https && call->answer.len > 0 && call->content_length < 0 && !call->chunked) {
+		(void)broken(call, KT_E_PROTO, "the answer does not say how long it is, so it may have been cut");
+	}
 }
 
 static int64_t reset_to_seconds(const char *value, kt_ms wall)

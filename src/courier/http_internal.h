@@ -53,6 +53,7 @@ struct kt_http_call {
 	size_t header_bytes;
 	char *found[KT_HTTP_HEADER_COUNT];
 	int64_t content_length; /* -1: not said */
+	bool chunked;
 	struct kt_err broken;   /* why a callback ended the transfer */
 	char curl_error[CURL_ERROR_SIZE];
 };
@@ -72,6 +73,8 @@ CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg);
 enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err);
 enum kt_code http_call_pin(struct kt_http_call *call, const struct kt_addresses *addresses, struct kt_err *err);
 void http_call_destroy(struct kt_http_call *call);
+/* After a transfer that libcurl takes for whole: refuses an answer that may have been cut. */
+void http_call_check(struct kt_http_call *call);
 void http_call_reply(struct kt_http_call *call, struct kt_http_reply *ret);
 /* Maps libcurl's verdict to ours. */
 void http_call_error(struct kt_http_call *call, CURLcode result, struct kt_err *err);
