@@ -9,6 +9,12 @@
 #define QUICK_WAIT (11 * KT_SECOND) /* an open task that is tried again so soon is waited for, unless it is late */
 #define PAGE       64u
 
+/* What is in flight would overwrite the flag; where it issues already, that is what was asked for. */
+static void force_flight(struct kt_flight *flight)
+{
+	flight->forced = flight->forced || flight->redelivery || flight->withdraw || flight->stage == KT_FLIGHT_RETIRE;
+}
+
 /* Makes one due now. */
 static enum kt_code make_due(struct kt_session *session, const char *name, bool force, struct kt_err *err)
 {
@@ -29,6 +35,8 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 		cred.flags &= ~(unsigned)KT_CRED_FAILED;
 		if (kt_rotate_find(keeper, cred.id) == NULL) {
 			code = kt_store_cred_put(keeper->store, &cred, err);
+		} else if (force) {
+			force_flight(kt_rotate_find(keeper, cred.id));
 		}
 		kt_store_cred_finish(&cred);
 	}
@@ -46,7 +54,12 @@ struct force_all {
 static bool force_one(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
 {
 	struct force_all *all = arg;
+	struct kt_flight *flight = kt_rotate_find(all->keeper, cred->id);
 
+	if (flight != NULL) {
+		force_flight(flight);
+		return true;
+	}
 	if (!resource->gone && cred->kind != KT_KIND_JWKS) {
 		all->code = kt_store_cred_wake(all->keeper->store, cred->id, all->now, KT_CRED_FORCED, all->err);
 	}

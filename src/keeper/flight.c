@@ -128,6 +128,10 @@ enum kt_code kt_flight_step(struct kt_flight *flight, enum kt_step step, const c
 enum kt_code kt_flight_end(struct kt_flight *flight, kt_ms due_at, struct kt_err *err)
 {
 	flight->stage = KT_FLIGHT_END;
+	if (flight->forced) {
+		flight->cred.flags |= KT_CRED_FORCED;
+		due_at = kt_keeper_now(flight->keeper);
+	}
 	flight->cred.due_at = due_at == KT_TIME_MAX ? 0 : due_at;
 	return kt_store_cred_put(flight->keeper->store, &flight->cred, err);
 }

@@ -125,6 +125,7 @@ struct kt_flight {
 	bool validated;
 	bool recheck;
 	bool withdraw; /* retire: take the whole secret off the disk (expired token) */
+	bool forced;   /* renew --force came while it did something else: issue when that is done */
 	struct kt_err err;
 
 	struct kt_store_resource resource;
