@@ -95,7 +95,17 @@ static enum kt_effect effect_key(struct kt_flight *flight, struct kt_err *err)
 enum kt_effect kt_flight_effect(struct kt_flight *flight, struct kt_err *err)
 {
 	enum kt_effect effect;
+	bool wait = false;
 
+	if ((flight->stage == KT_FLIGHT_STAGE || flight->stage == KT_FLIGHT_RETIRE) && !flight->holds_volume) {
+		if (kt_publish_must_wait(flight, &wait, err) != KT_OK) {
+			return KT_EFFECT_FAILED;
+		}
+		if (wait) {
+			flight->again = true;
+			return KT_EFFECT_PENDING;
+		}
+	}
 	switch (flight->stage) {
 	case KT_FLIGHT_KEY:
 		effect = effect_key(flight, err);

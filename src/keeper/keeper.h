@@ -125,6 +125,8 @@ struct kt_flight {
 	bool validated;
 	bool recheck;
 	bool withdraw; /* retire: take the whole secret off the disk (expired token) */
+	bool holds_volume; /* works on a volume that is made of several secrets: the others' flights wait */
+	bool waits_volume; /* ... for the end of one that does */
 	bool forced;   /* renew --force came while it did something else: issue when that is done */
 	struct kt_err err;
 
@@ -283,6 +285,11 @@ enum kt_code kt_rotate_roll_back(struct kt_keeper *keeper, int64_t credential, c
 
 /* --- publish.c: flights' volumes ---------------------------------------------------------------------------------- */
 
+/*
+ * A volume that is made of several secrets is worked on by one flight at a time, because each composes it of its own
+ * set and of what is in force of the others. *ret: another one does; the flight is woken when that has ended.
+ */
+enum kt_code kt_publish_must_wait(struct kt_flight *flight, bool *ret, struct kt_err *err);
 /* PENDING while the warden looks up an owner; the flight is woken and asks again. */
 enum kt_effect kt_publish_stage(struct kt_flight *flight, struct kt_err *err);
 enum kt_code kt_publish_switch(struct kt_flight *flight, struct kt_err *err);

@@ -417,6 +417,42 @@ static enum kt_code each_volume(struct kt_flight *flight,
 	return code;
 }
 
+struct turn {
+	bool shared; /* one of the volumes has more than one source */
+	bool taken;  /* ... and somebody works on it */
+};
+
+static enum kt_code look_for_others(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
+                                    struct kt_err *err)
+{
+	const struct kt_flight *other;
+	struct turn *turn = arg;
+
+	(void)err;
+	if (volume->sources.count < 2) {
+		return KT_OK;
+	}
+	turn->shared = true;
+	for (other = flight->keeper->flights; other != NULL; other = other->next) {
+		if (other != flight && other->holds_volume && strcmp(other->resource.ns, flight->resource.ns) == 0 &&
+		    volume_takes(volume, other->secret_name)) {
+			turn->taken = true;
+		}
+	}
+	return KT_OK;
+}
+
+/* All or none are taken, so nobody holds one volume while it waits for another. */
+enum kt_code kt_publish_must_wait(struct kt_flight *flight, bool *ret, struct kt_err *err)
+{
+	struct turn turn = {false, false};
+	enum kt_code code = each_volume(flight, look_for_others, &turn, err);
+
+	*ret = flight->waits_volume = code == KT_OK && turn.taken;
+	flight->holds_volume = code == KT_OK && turn.shared && !turn.taken;
+	return code;
+}
+
 static enum kt_code resolve_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
                                 struct kt_err *err)
 {

@@ -133,6 +133,8 @@ static bool any_ready(const struct kt_keeper *keeper)
 static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
 {
 	struct kt_flight **at = &keeper->flights;
+	struct kt_flight *left;
+	bool freed = false;
 
 	while (*at != NULL) {
 		struct kt_flight *flight = *at;
@@ -140,9 +142,16 @@ static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
 		if (flight->stage == KT_FLIGHT_END || (all_ready && ready(flight))) {
 			*at = flight->next;
 			keeper->flight_count--;
+			freed = freed || flight->holds_volume;
 			kt_flight_destroy(flight);
 		} else {
 			at = &flight->next;
+		}
+	}
+	for (left = keeper->flights; left != NULL && freed; left = left->next) {
+		if (left->waits_volume) { /* its turn has come, or it looks again */
+			left->waits_volume = false;
+			left->waiting = false;
 		}
 	}
 }
