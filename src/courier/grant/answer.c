@@ -148,7 +148,21 @@ static bool visible(const char *text, size_t len)
 	return len > 0;
 }
 
-static enum kt_code take_token(const json_t *json, struct grant_token *ret, struct kt_err *err)
+/* What is shown of an answer may hold what we sent, whichever member it stands in. */
+static enum kt_code bad_answer(const struct grant_input *input, enum kt_code code, const char *what, const char *text,
+			       const char *end, struct kt_err *err)
+{
+	struct kt_buf shown;
+
+	kt_buf_init(&shown, 4096);
+	add_redacted(input, text != NULL ? text : "", &shown);
+	(void)kt_err_set(err, code, "%s '%s'%s", what, shown.len > 0 ? shown.ptr : "", end);
+	kt_buf_finish(&shown);
+	return code;
+}
+
+static enum kt_code take_token(const json_t *json, const struct grant_input *input, struct grant_token *ret,
+			       struct kt_err *err)
 {
 	const json_t *value = json_object_get(json, "access_token");
 	const char *type = kt_json_str(json, "token_type");
@@ -164,7 +178,7 @@ static enum kt_code take_token(const json_t *json, struct grant_token *ret, stru
 		return kt_err_set(err, KT_E_PROTO, "the access token holds characters that no header can carry");
 	}
 	if (type == NULL || !kt_ascii_ieq(kt_view_str(type), KT_VIEW_LIT("bearer"))) {
-		return kt_err_set(err, KT_E_PROTO, "the token's type is '%.40s', not Bearer", type != NULL ? type : "");
+		return bad_answer(input, KT_E_PROTO, "the token's type is", type, ", not Bearer", err);
 	}
 	return kt_secret_create(json_string_value(value), len, &ret->token, err);
 }
@@ -221,9 +235,9 @@ static enum kt_code take_scope(const json_t *json, const struct grant_input *inp
 		asked = json_string_value(json_array_get(input->scopes, i));
 		len = strlen(asked);
 		if (granted != NULL && !has_word(granted, asked)) {
-			return kt_err_set(err, KT_E_DENIED,
-					  "the scope was narrowed: '%.100s' was asked for, granted is '%.200s'", asked,
-					  granted);
+			(void)bad_answer(input, KT_E_DENIED, "granted is", granted, "", err);
+			return err == NULL ? KT_E_DENIED
+					   : kt_err_prefix(err, "the scope was narrowed: '%.100s' was asked for", asked);
 		}
 		if (granted == NULL && used + len + 2 < sizeof(ret->scope)) {
 			used += used > 0 ? (ret->scope[used] = ' ', 1) : 0;
@@ -259,16 +273,15 @@ enum kt_code grant_answer(const struct kt_http_reply *reply, const struct grant_
 		return refusal(reply, json, input, err);
 	}
 	if (json == NULL) {
-		return kt_err_set(err, KT_E_PROTO, "the token endpoint answered with '%.60s' instead of JSON",
-				  reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE]
-									       : "");
+		return bad_answer(input, KT_E_PROTO, "the token endpoint answered with",
+				  reply->headers[KT_HTTP_CONTENT_TYPE], " instead of JSON", err);
 	}
 	code = take_life(json, ret, err);
 	if (code == KT_OK) {
 		code = take_scope(json, input, ret, err);
 	}
 	if (code == KT_OK) {
-		code = take_token(json, ret, err);
+		code = take_token(json, input, ret, err);
 	}
 	if (code != KT_OK) {
 		grant_token_finish(ret);
