@@ -66,12 +66,15 @@ class Acme:
                 return answer
             self.nonces.discard(protected["nonce"])
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        answer = getattr(self, f"do_{kind}")(number, payload)
+        refused = kind == "finalize" and self.orders[number]["status"] != "ready"
+        answer = problem("orderNotReady", status=403) if refused else getattr(self, f"do_{kind}")(number, payload)
         if kind != "directory":
             answer.headers.append(("Replay-Nonce", self.nonce()))
         step = "poll" if kind == "order" and not payload else kind
         if step in self.twist:
             answer = self.twist[step](answer, request, self)
+        if kind == "neworder" and (callable(answer) or answer.status == 201):
+            self.placed += 1
         return answer
 
     # --- resources
@@ -95,8 +98,7 @@ class Acme:
         return shown
 
     def do_neworder(self, _, payload):
-        self.placed += 1
-        number = str(self.placed)
+        number = str(len(self.orders) + 1)
         self.orders[number] = {"status": "pending", "identifiers": json.loads(payload)["identifiers"], "authz": "pending"}
         return Answer(201, self.show(number), headers=[("Location", f"{self.url}/order/{number}")])
 
