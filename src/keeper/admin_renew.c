@@ -152,6 +152,10 @@ static void report(struct kt_session *session, const struct kt_store_resource *r
 	if (cred->kind == KT_KIND_JWKS || resource->gone) {
 		return;
 	}
+	if (status == 0 && kt_rotate_find(session->keeper, cred->id) != NULL) {
+		status = 75; /* the time to wait is over, and the rotation is not */
+		failed = true;
+	}
 	session->good += !failed;
 	session->failed += failed;
 	session->worst = kt_admin_worse(session->worst, status);
