@@ -134,7 +134,9 @@ static enum kt_code begin_redelivery(struct kt_flight *flight, struct kt_err *er
 	if (code != KT_OK) {
 		return kt_flight_fail(flight, err);
 	}
-	(void)kt_audit_trace_id(kt_keeper_now(flight->keeper), flight->trace_id);
+	if (flight->cred.candidate == 0) { /* else it belongs to the renewal that is under way */
+		(void)kt_audit_trace_id(kt_keeper_now(flight->keeper), flight->trace_id);
+	}
 	flight->redelivery = true;
 	(void)kt_volume_generation_name(kt_keeper_now(flight->keeper), flight->dir);
 	flight->stage = KT_FLIGHT_STAGE;

@@ -127,7 +127,9 @@ static enum kt_code swap_materials(struct kt_flight *flight, struct kt_err *err)
 		code = kt_store_material_mark(store, flight->material.id, KT_MATERIAL_CURRENT, flight->dir, err);
 	}
 	cred->active = flight->material.id;
-	cred->candidate = 0;
+	if (!flight->redelivery || cred->candidate == flight->material.id) { /* else a renewal is under way: it goes on */
+		cred->candidate = 0;
+	}
 	cred->expiry = flight->material.not_after;
 	cred->delivered_at = kt_keeper_now(flight->keeper);
 	return code;
@@ -187,6 +189,7 @@ static enum kt_code commit_rolled_back(struct kt_flight *flight, struct kt_err *
 static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err)
 {
 	struct kt_store_cred *cred = &flight->cred;
+	enum kt_step step = cred->step;
 	size_t tasks = 0;
 	enum kt_code code;
 
@@ -194,8 +197,11 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 		return commit_rolled_back(flight, err);
 	}
 	code = swap_materials(flight, err);
-	cred->deaths = 0;
-	if (!flight->retrial) {
+	if (cred->candidate == 0) {
+		cred->deaths = 0;
+	}
+	/* With a candidate this was a delivery in between: its step, its failures and its next try stay. */
+	if (!flight->retrial && cred->candidate == 0) {
 		cred->attempts = 0;
 		cred->error = KT_OK;
 		cred->error_text = NULL;
@@ -206,6 +212,9 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 	cred->flags &= ~(unsigned)((flight->redelivery ? 0 : KT_CRED_FORCED) | KT_CRED_REDELIVER | KT_CRED_FAILED);
 	if (code == KT_OK) {
 		code = kt_flight_step(flight, KT_STEP_SWITCHED, flight->redelivery ? "delivered again" : NULL, err);
+	}
+	if (cred->candidate != 0) {
+		cred->step = step;
 	}
 	if (code == KT_OK && flight->recheck) {
 		flight->stage = KT_FLIGHT_RECHECK;
