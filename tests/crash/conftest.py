@@ -1,0 +1,39 @@
+"""Fixtures of this layer: the tools are built before the first test; the counts are printed after the last."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE))
+
+from lib.agent import BUILD  # noqa: E402
+
+LINES = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tools():
+    assert (BUILD / "keyturn").exists(), f"there is no {BUILD}/keyturn: set KEYTURN_BUILD to a build folder"
+    done = subprocess.run(["make", "-s", "-C", BUILD, "tests/crash/killer", "tests/crash/failmalloc.so"], capture_output=True,
+                          text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if subprocess.run([BUILD / "tests" / "crash" / "killer", "watch", "/bin/true"], capture_output=True).returncode == 77:
+        pytest.skip("this machine lets nobody trace")
+
+
+@pytest.fixture
+def say():
+    """Keeps a line for the summary."""
+    return LINES.append
+
+
+def pytest_terminal_summary(terminalreporter):
+    if LINES:
+        terminalreporter.section("counts" + (" (all points)" if os.environ.get("KEYTURN_CRASH_ALL") else ""))
+        for line in LINES:
+            terminalreporter.line(line)

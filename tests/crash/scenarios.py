@@ -1,0 +1,323 @@
+"""The scenarios of the matrix: what is there before, what is run, and what must be true in the end."""
+
+import os
+import time
+
+from common import Torn
+from lib.manifests import ca_issuer, certificate, consumer, projected, token
+
+ROOT = {"user": "root"} if os.geteuid() == 0 else {}
+SELF = {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "self"}, "spec": {"selfSigned": {}}}
+CA = certificate("ca", "self", secret="ca-root", isCA=True, commonName="ca", usages=["cert sign", "digital signature"])
+PKI = [SELF, CA, ca_issuer("ca")]
+
+
+def local(folder, **spec):
+    return {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "local"}, "spec": {"local": {
+        "issuerURL": "https://tokens.example", "publishAhead": "0s", "publishJWKS": {"volume": {"path": str(folder)}}, **spec}}}
+
+
+class Scenario:
+    """Subclasses say what differs from: one `renew` after which everything is delivered."""
+
+    command = ("renew",)
+    again = None          # what is run after a kill; the command itself when None
+    ends = (0,)           # exit statuses of a complete run
+    new = {}              # {name: (least, most) certificates or tokens that the renewal obtains}
+    limit = 80            # points in the sample
+    timeout = 30
+    served = ()           # volumes that must serve something in the end
+    programs = ("keyturn-keeper",)
+    sweeps = True         # two minutes later only what is served is left
+
+    def __init__(self, house):
+        self.house = house
+
+    def prepare(self):
+        """What is there before."""
+
+    def change(self):
+        """What the run has to deal with; done before the moment that is kept."""
+
+    def begin(self):
+        """Before each run."""
+
+    def check(self):
+        """In the end, besides what holds for all."""
+
+    def close(self):
+        pass
+
+
+class FirstIssue(Scenario):
+    """A CA that signs itself and a leaf of it, from nothing."""
+
+    new = {"ca": (1, 1), "leaf": (1, 1)}
+    served = ("ca-root", "leaf-tls")
+    limit = 110
+
+    def prepare(self):
+        self.house.manifest("set", *PKI, certificate("leaf", "ca"))
+
+
+class Issued(Scenario):
+    """Something is delivered already."""
+
+    served = ("ca-root", "leaf-tls")
+
+    def prepare(self):
+        self.house.manifest("set", *PKI, certificate("leaf", "ca"))
+        self.house.ok("renew")
+
+
+class Renewal(Issued):
+    command = ("renew", "--force")
+    again = ("renew",)
+    new = {"ca": (0, 1), "leaf": (0, 1)}
+
+
+class Reload(Issued):
+    """Another set of manifests: one changed, one new, one gone."""
+
+    served = ("ca-root", "leaf-tls", "fresh-tls")
+    new = {"ca": (0, 0), "leaf": (1, 1), "fresh": (1, 1), "gone": (0, 0)}
+
+    def prepare(self):
+        self.house.manifest("set", *PKI, certificate("leaf", "ca"), certificate("gone", "ca"))
+        self.house.ok("renew")
+
+    def change(self):
+        self.house.manifest("set", *PKI, certificate("leaf", "ca", ["leaf.example", "more.example"]), certificate("fresh", "ca"))
+
+
+class Mint(Scenario):
+    """A token of the embedded issuer, with the keys that verify it, from nothing."""
+
+    new = {"job": (1, 1)}
+    served = ("job-token",)
+
+    def prepare(self):
+        jwks = self.house.root / "jwks"
+        self.house.manifest("set", local(jwks), token("job", "local", audiences=["https://api.example"], outputs=["raw", "header"]))
+
+    def check(self):
+        import base64
+        import json
+        kid = json.loads(base64.urlsafe_b64decode(self.house.read("job-token", "token").split(b".")[0] + b"=="))["kid"]
+        keys = json.loads((self.house.root / "jwks" / "jwks.json").read_bytes())["keys"]
+        if kid not in [k["kid"] for k in keys]:
+            raise Torn("the key of the token was never published")
+
+
+class Projected(Issued):
+    """A Consumer's volume made of two secrets: both are renewed, each switch takes the other along."""
+
+    served = ("ca-root", "leaf-tls", "side-tls", "app")
+    new = {"leaf": (1, 1), "side": (1, 1)}
+
+    def prepare(self):
+        self.house.volumes.append(self.house.root / "volumes" / "app")
+        self.write("leaf.example", "side.example")
+        self.house.ok("renew")
+
+    def write(self, *names):
+        self.house.manifest("set", *PKI, certificate("leaf", "ca", [names[0]]), certificate("side", "ca", [names[1]]), consumer(
+            "app", volumes=[projected(self.house.volumes[0], ("leaf-tls", {"tls.crt": "a.crt", "tls.key": "a.key", "ca.crt": "ca.crt"}),
+                                      ("side-tls", {"tls.crt": "b.crt", "tls.key": "b.key"}))]))
+
+    def change(self):
+        self.write("leaf2.example", "side2.example")
+
+    def check(self):
+        served = self.house.served()
+        if served["app"] != f"{served['leaf-tls']} {served['side-tls']}":
+            raise Torn(f"the Consumer's volume serves {served['app']}, the secrets are {served}")
+
+
+class Told(Issued):
+    """A hook that takes its time, and a proof that looks at what the hook loaded."""
+
+    new = {"leaf": (1, 1)}
+    prove = True
+
+    def write(self, *names):
+        h = self.house
+        log, loaded = h.root / "hook.log", h.root / "loaded.crt"
+        load = h.script("load", f'/usr/bin/sleep 0.03\n/usr/bin/cp "$KEYTURN_SECRET_DIR/tls.crt" {loaded} && echo "$KEYTURN_SERIAL" >>{log}\n')
+        look = h.script("look", f'exec /usr/bin/cmp -s "$KEYTURN_SECRET_DIR/tls.crt" {loaded}\n')
+        proofs = {"prove": [{"secret": "leaf-tls", "exec": {"argv": [look], **ROOT}}]} if self.prove else {}
+        h.manifest("set", *PKI, certificate("leaf", "ca", list(names)), consumer(
+            "app", secrets=["leaf-tls"], notify=[{"exec": {"argv": [load], **ROOT}}], within="5s", **proofs))
+
+    def prepare(self):
+        self.write("leaf.example")
+        self.house.ok("renew")
+
+    def change(self):
+        self.write("leaf2.example")
+
+    def check(self):
+        serial = self.house.served()["leaf-tls"]
+        told = [line.lstrip("0") for line in (self.house.root / "hook.log").read_text().split()]
+        if serial not in told:
+            raise Torn(f"the consumer was never told of {serial}: {told}")
+        row = self.house.rows()["leaf"]
+        if self.prove and not row["proved"]:
+            raise Torn(f"not proved: {row}")
+
+
+class Notified(Told):
+    """The same without a proof; the warden's own calls are points too."""
+
+    prove = False
+    programs = ("keyturn-keeper", "keyturn")
+    limit = 50
+
+
+class Refused(Issued):
+    """A validation that says no: what is served never changes, nothing is obtained twice."""
+
+    new = {"leaf": (0, 1)}
+    ends = (5, 75)
+    limit = 60
+    sweeps = False
+
+    def change(self):
+        no = self.house.script("no", "echo never; exit 1\n")
+        self.old = self.house.served()["leaf-tls"]
+        self.house.manifest("set", *PKI, certificate("leaf", "ca", ["other.example"]),
+                            consumer("app", secrets=["leaf-tls"], validate=[{"exec": {"argv": [no], **ROOT}}]))
+
+    def check(self):
+        if self.house.served()["leaf-tls"] != self.old:
+            raise Torn("a refused set is served")
+
+
+class RolledBack(Issued):
+    """A proof that takes the old set only: it is put back."""
+
+    new = {"leaf": (0, 1)}
+    ends = (5,)
+    limit = 24
+    sweeps = False
+
+    def write(self, *names):
+        h = self.house
+        look = h.script("look", f'read good <{h.root}/good\n[ "$KEYTURN_SERIAL" = "$good" ]\n')
+        log = h.root / "hook.log"
+        load = h.script("load", f'echo "$KEYTURN_SERIAL" >>{log}\n')
+        h.manifest("set", *PKI, certificate("leaf", "ca", list(names)), consumer(
+            "app", secrets=["leaf-tls"], notify=[{"exec": {"argv": [load], **ROOT}}],
+            prove=[{"secret": "leaf-tls", "exec": {"argv": [look], **ROOT}}], within="1s"))
+
+    def prepare(self):
+        self.write("leaf.example")
+        (self.house.root / "good").write_text("-\n")
+        self.house.run("renew", "--timeout", "1s")
+        self.house.root.joinpath("good").write_text(self.house.rows()["leaf"]["serial"] + "\n")
+        for _ in range(5):
+            if self.house.run("renew").status == 0:
+                break
+            time.sleep(1)
+        self.house.ok("renew")
+        self.old = self.house.served()["leaf-tls"]
+
+    def change(self):
+        self.write("leaf2.example")
+
+    def check(self):
+        if self.house.served()["leaf-tls"] != self.old:
+            raise Torn("what the consumer refused is still served")
+        told = (self.house.root / "hook.log").read_text().split()
+        if not told or told[-1].lstrip("0") != self.old:
+            raise Torn(f"the consumer was not told of the way back: {told}")
+
+
+class SecretSet(Issued):
+    """A value put into the store."""
+
+    command = ("secret", "set", "outside", "token=VALUE")
+    limit = 60
+
+    def prepare(self):
+        super().prepare()
+        value = self.house.root / "value"
+        value.write_text("canary-5f1c8e0a")
+        self.house.canaries.append(b"canary-5f1c8e0a")
+        self.command = ("secret", "set", "outside", f"token={value}")
+
+    def check(self):
+        names = self.house.ok("secret", "list").out
+        if "outside" not in names:
+            raise Torn(f"the secret is not there: {names}")
+        self.house.ok("renew")
+
+
+class MasterKey(Issued):
+    """Every sealed row under another key."""
+
+    command = ("master-key", "rotate")
+    limit = 110
+
+    def prepare(self):
+        super().prepare()
+        value = self.house.root / "value"
+        value.write_text("canary-5f1c8e0a")
+        self.house.canaries.append(b"canary-5f1c8e0a")
+        self.house.ok("secret", "set", "outside", f"token={value}")
+
+    def check(self):
+        # Every key still opens: what is delivered anew comes out of the store.
+        before = self.house.served()
+        import shutil
+        shutil.rmtree(self.house.volume("leaf-tls"))
+        self.house.ok("renew")
+        if self.house.served() != before:
+            raise Torn("the store gave another set after the rotation")
+        self.house.ok("renew", "leaf", "--force")
+
+
+class SlowKey(Scenario):
+    """An RSA key from another thread."""
+
+    new = {"slow": (1, 1)}
+    served = ("slow-tls",)
+    limit = 40
+
+    def prepare(self):
+        self.house.manifest("set", SELF, certificate("slow", "self", commonName="slow", privateKey={"algorithm": "RSA", "size": 2048}))
+
+
+class Redelivery(Issued):
+    """The volume was deleted: the same set is written again."""
+
+    new = {"ca": (0, 0), "leaf": (0, 0)}
+    limit = 60
+
+    def change(self):
+        import shutil
+        self.old = self.house.served()["leaf-tls"]
+        shutil.rmtree(self.house.volume("leaf-tls"))
+
+    def check(self):
+        if self.house.served()["leaf-tls"] != self.old:
+            raise Torn("another set came back")
+
+
+class Expired(Scenario):
+    """A token that has expired is taken off the disk, and a new one comes."""
+
+    new = {"job": (1, 1)}
+    served = ("job-token",)
+    limit = 60
+    sweeps = False
+
+    def prepare(self):
+        self.house.manifest("set", local(self.house.root / "jwks", maxTokenLifetime="5s"),
+                            token("job", "local", audiences=["https://api.example"], outputs=["raw", "header"], renewBefore="1s"))
+        self.house.ok("renew")
+        time.sleep(5.5)
+
+
+ALL = (FirstIssue, Renewal, Reload, Mint, Projected, Told, Notified, Refused, RolledBack, SecretSet, MasterKey, SlowKey, Redelivery,
+       Expired)
