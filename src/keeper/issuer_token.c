@@ -175,8 +175,10 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 		err = *why;
 	} else if (type != KT_MINTED) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
-	} else {
-		(void)take_minted(flight, msg, &err);
+	} else if (take_minted(flight, msg, &err) != KT_OK) {
+		const struct kt_oauth2_issuer *oauth2 = flight->issuer->spec->token_issuer.oauth2;
+
+		(void)kt_err_prefix(&err, "token from %s", oauth2->token_url != NULL ? oauth2->token_url : oauth2->issuer);
 	}
 	kt_rotate_wake(flight, &err);
 }
