@@ -300,6 +300,8 @@ static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *bo
 {
 	static const char *const kinds[] = {"Consumer", "Issuer", "ClusterIssuer", "TokenIssuer"};
 	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+	/* Who only looks writes nowhere, and finds nothing there yet on a fresh machine. */
+	bool read_only = keeper->mode == KT_MODE_READONLY;
 	struct paths paths = {0};
 	size_t i;
 
@@ -307,13 +309,13 @@ static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *bo
 	if (paths.at == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for the sandbox");
 	}
-	add_path(&paths, keeper->state_dir, KT_SANDBOX_READ | KT_SANDBOX_WRITE);
-	add_path(&paths, keeper->secrets_dir, KT_SANDBOX_READ | KT_SANDBOX_WRITE);
+	add_path(&paths, keeper->state_dir, keeper->store != NULL ? KT_SANDBOX_READ | KT_SANDBOX_WRITE : KT_SANDBOX_READ);
+	add_path(&paths, keeper->secrets_dir, read_only ? KT_SANDBOX_READ : KT_SANDBOX_READ | KT_SANDBOX_WRITE);
 	add_path(&paths, "/usr/share/zoneinfo", KT_SANDBOX_READ);
 	if (credentials != NULL) {
 		add_path(&paths, credentials, KT_SANDBOX_READ);
 	}
-	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && keeper->store != NULL; i++) {
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && keeper->store != NULL && !read_only; i++) {
 		enum kt_code code =
 		        kt_store_resource_each(keeper->store, kinds[i], 0, 100000, resource_paths, &paths, err);
 

@@ -17,6 +17,8 @@
 struct load {
 	struct kt_generation *generation;
 	struct kt_report *report;
+	struct kt_set *set;
+	struct kt_report whole; /* what only the whole shows */
 };
 
 /* --- paths that matter to the keeper's Landlock ----------------------------------------------------------------- */
@@ -298,9 +300,9 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 {
 	struct load *load = arg;
 	struct kt_generation *generation = load->generation;
-	enum kt_code code = KT_OK;
+	enum kt_code code = kt_set_add(load->set, resource, &load->whole, err);
 
-	switch (resource->kind) {
+	switch (code == KT_OK ? resource->kind : KT_RES_NONE) {
 	case KT_RES_CONSUMER:
 		kt_manifest_check_host(resource, geteuid(), load->report);
 		warn_nobody(resource, load->report);
@@ -429,12 +431,39 @@ static enum kt_code read_files(const struct kt_warden_options *options, struct k
 	return kt_manifest_load_paths(options->manifests, count, &load, bundle, report, err);
 }
 
+/*
+ * Dangling references and the like are refused here, before a room starts and anything is written. Warnings are left to
+ * the keeper, who knows what its store holds.
+ */
+static enum kt_code check_whole(struct load *load, struct kt_err *err)
+{
+	enum kt_code code = kt_set_check(load->set, &load->whole, err);
+	uint32_t i;
+
+	for (i = 0; i < load->whole.count; i++) {
+		const struct kt_complaint *item = &load->whole.items[i];
+
+		if (item->severity == KT_COMPLAINT_ERROR) {
+			kt_report_add(load->report, item->severity, item->file, item->line, "%s", item->text);
+		}
+	}
+	return code == KT_OK && load->whole.nomem ? kt_err_set(err, KT_E_NOMEM, "no memory for the manifests") : code;
+}
+
 static enum kt_code parse(struct load *load, const struct kt_buf *bundle, struct kt_err *err)
 {
 	struct kt_generation *generation = load->generation;
-	enum kt_code code =
-	        kt_manifest_read_bundle(kt_buf_view(bundle), NULL, on_resource, load, load->report, err);
+	enum kt_code code = kt_set_create(&load->set, err);
 
+	kt_report_init(&load->whole);
+	if (code == KT_OK) {
+		code = kt_manifest_read_bundle(kt_buf_view(bundle), NULL, on_resource, load, load->report, err);
+	}
+	if (code == KT_OK) {
+		code = check_whole(load, err);
+	}
+	kt_set_destroy(load->set);
+	kt_report_finish(&load->whole);
 	if (code == KT_OK && load->report->errors > 0) {
 		code = kt_report_check(load->report, err);
 	}
@@ -451,7 +480,7 @@ enum kt_code kt_generation_load(const struct kt_warden_options *options, uint32_
                                 struct kt_generation **ret, struct kt_err *err)
 {
 	struct kt_generation *generation = kt_calloc(1, sizeof(*generation));
-	struct load load = {generation, report};
+	struct load load = {.generation = generation, .report = report};
 	struct kt_buf bundle;
 	enum kt_code code;
 

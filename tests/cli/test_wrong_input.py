@@ -206,7 +206,7 @@ def test_bad_reload_keeps_the_old_set(kt):
 
 
 USAGE = [
-    (("stat",), "status"),
+    (("statsu",), "status"),
     (("nonsense",), "nonsense"),
     (("renew", "--forse"), "--force"),
     (("status", "-o", "jsn"), "json"),
@@ -231,6 +231,7 @@ def test_wrong_usage(kt, args, word):
 def test_unknown_name(kt, command):
     kt.manifest("a-issuer", SELF)
     kt.manifest("web", certificate("nobdy", "self"))
+    kt.ok("renew")
     result = kt.run(*command, timeout=20)
     assert result.status in (1, 2), result
     assert "nobody" in result.err, result
@@ -245,7 +246,7 @@ def test_agent_is_needed(kt):
 
 def test_good_set_passes(kt):
     """check of everything that this layer uses: no error, and nothing written."""
-    kt.manifest("all", SELF, certificate("web", "self"), ca_issuer(), token("t", issuer="local"),
+    kt.manifest("all", SELF, certificate("web", "self"), ca_issuer(), token("t", issuer="local", audiences=["https://api.example"]),
                 {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "local"},
                  "spec": {"local": {"issuerURL": "https://tokens.example"}}},
                 consumer("edge", secrets=["web-tls"]))

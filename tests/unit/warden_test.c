@@ -35,6 +35,7 @@ static char state_dir[64];
 static char secrets_dir[64];
 static char socket_path[200];
 static char manifest[64];
+static char credentials[64]; /* what the Consumers of the tests use */
 static int admin = -1;
 static pid_t agent; /* one in a process of its own, while it runs */
 static unsigned admins; /* streams that we were given */
@@ -138,7 +139,7 @@ static bool gone(const char *path)
 
 static struct kt_warden_options options_for(enum kt_run_mode mode)
 {
-	static const char *manifests[] = {manifest, NULL};
+	static const char *manifests[] = {credentials, manifest, NULL};
 
 	return (struct kt_warden_options){.mode = mode,
 	                                  .manifests = manifests,
@@ -797,6 +798,7 @@ static void name_places(void)
 	(void)snprintf(secrets_dir, sizeof(secrets_dir), "%s/secrets", dir);
 	(void)snprintf(socket_path, sizeof(socket_path), "%s/control.sock", dir);
 	(void)snprintf(manifest, sizeof(manifest), "%s/m.yaml", dir);
+	(void)snprintf(credentials, sizeof(credentials), "%s/c.yaml", dir);
 }
 
 static int setup(void **state)
@@ -815,6 +817,10 @@ static int setup(void **state)
 	slash = strrchr(program, '/');
 	memcpy(slash, "/fake_room", sizeof("/fake_room"));
 	name_places();
+	write_text(credentials,
+	           "apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: self}\nspec: {selfSigned: {}}\n---\n"
+	           "apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: web}\nspec:\n"
+	           "  {secretName: web-tls, dnsNames: [web.example], issuerRef: {name: self}}\n");
 	write_text(manifest, "");
 	if (mkdir(rooms_dir, 0755) < 0 || chmod(dir, 0755) < 0) {
 		return -1;
