@@ -79,8 +79,6 @@ bool kt_session_room(const struct kt_session *session)
 	return !session->ended && session->out.len - session->sent < KT_ADMIN_OUT_FULL;
 }
 
-static void session_flush(struct kt_session *session);
-
 void kt_session_line(struct kt_session *session, json_t *value)
 {
 	struct kt_err err;
@@ -110,7 +108,7 @@ void kt_session_end(struct kt_session *session, int status, json_t *result)
 	session->more = NULL;
 	session->progress = NULL;
 	session->follow = false;
-	session_flush(session);
+	kt_session_flush(session);
 }
 
 void kt_session_fail(struct kt_session *session, const struct kt_err *err)
@@ -125,7 +123,7 @@ void kt_session_fail(struct kt_session *session, const struct kt_err *err)
 	session->more = NULL;
 	session->progress = NULL;
 	session->follow = false;
-	session_flush(session);
+	kt_session_flush(session);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------ */
@@ -156,7 +154,7 @@ static void session_close(struct kt_session *session)
 }
 
 /* Writes what it can; watches for room otherwise. Closing happens in on_ready or here at the end of the last line. */
-static void session_flush(struct kt_session *session)
+void kt_session_flush(struct kt_session *session)
 {
 	while (session->sent < session->out.len && !session->broken) {
 		ssize_t n = send(session->fd, session->out.ptr + session->sent, session->out.len - session->sent,
@@ -260,7 +258,7 @@ static void on_ready(int events, void *arg)
 	if (session->more != NULL && !session->broken && kt_session_room(session)) {
 		session->more(session);
 	}
-	session_flush(session);
+	kt_session_flush(session);
 	if (session->broken || (session->ended && session->out.len == 0)) {
 		session_close(session);
 	}
@@ -330,12 +328,10 @@ void kt_admin_progress(struct kt_keeper *keeper)
 	while (session != NULL) {
 		struct kt_session *next = session->next;
 
-		if (session->follow) {
-			session_flush(session);
-		}
 		if (session->progress != NULL) {
 			session->progress(session);
 		}
+		kt_session_flush(session);
 		session = next;
 	}
 }

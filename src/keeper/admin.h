@@ -57,6 +57,8 @@ void kt_session_row(struct kt_session *session, json_t *value);
 /* The last line. result may be NULL; its reference is taken. */
 void kt_session_end(struct kt_session *session, int status, json_t *result);
 void kt_session_fail(struct kt_session *session, const struct kt_err *err);
+/* Writes what it can and watches for room where something is left, or `more` is set. */
+void kt_session_flush(struct kt_session *session);
 /* True while rows may be added. */
 bool kt_session_room(const struct kt_session *session);
 const char *kt_session_arg(const struct kt_session *session, const char *name);

@@ -243,6 +243,7 @@ static void conclude(struct kt_session *session)
 	}
 	session->more = more_report;
 	more_report(session);
+	kt_session_flush(session);
 }
 
 static bool named_busy(struct kt_session *session, kt_ms now)

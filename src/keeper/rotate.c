@@ -1,4 +1,5 @@
 /* The rounds: due credentials become flights, database parts share a transaction, effects follow the commit. */
+#include <stdio.h>
 #include <string.h>
 
 #include "kt/log.h"
@@ -43,6 +44,39 @@ struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job)
 		flight = flight->next;
 	}
 	return flight;
+}
+
+bool kt_rotate_wait_for(struct kt_flight *flight)
+{
+	const struct kt_flight *other;
+	char name[520];
+
+	for (other = flight->keeper->flights; other != NULL && flight->waiting_for[0] != '\0'; other = other->next) {
+		(void)snprintf(name, sizeof(name), "%s/%s", other->resource.ns, other->secret_name);
+		if (other != flight && strcmp(name, flight->waiting_for) == 0) {
+			flight->waiting = true;
+			flight->again = true;
+			return true;
+		}
+	}
+	return false;
+}
+
+void kt_rotate_release(struct kt_flight *of)
+{
+	struct kt_flight *flight;
+	char name[520];
+
+	if (of->spec->kind != KT_RES_CERTIFICATE || !of->spec->certificate.is_ca) {
+		return;
+	}
+	(void)snprintf(name, sizeof(name), "%s/%s", of->resource.ns, of->secret_name);
+	for (flight = of->keeper->flights; flight != NULL; flight = flight->next) {
+		if (flight->waiting && strcmp(name, flight->waiting_for) == 0) {
+			flight->waiting_for[0] = '\0';
+			flight->waiting = false;
+		}
+	}
 }
 
 void kt_rotate_wake(struct kt_flight *flight, const struct kt_err *err)
@@ -140,6 +174,7 @@ static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
 		struct kt_flight *flight = *at;
 
 		if (flight->stage == KT_FLIGHT_END || (all_ready && ready(flight))) {
+			kt_rotate_release(flight); /* whoever waits for it looks again, and fails by itself if need be */
 			*at = flight->next;
 			keeper->flight_count--;
 			freed = freed || flight->holds_volume;
@@ -191,7 +226,7 @@ static void run_effects(struct kt_keeper *keeper)
 		kt_err_clear(&err);
 		flight->waiting = true; /* so that an answer that comes at once is not lost */
 		effect = kt_flight_effect(flight, &err);
-		if (effect == KT_EFFECT_PENDING) {
+		if (effect == KT_EFFECT_PENDING || (effect == KT_EFFECT_FAILED && kt_rotate_wait_for(flight))) {
 			continue;
 		}
 		flight->waiting = false;
