@@ -43,7 +43,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 /* --- warden -> room ------------------------------------------------------------------------------------------- */
 /* Settings of the room, before anything else. settings: canonical JSON of kind Agent. secrets_dir, state_dir,
  * socket_path: resolved. +fd for the desk: bound listeners, one per line of `listeners` ("name address\n").
- * +fd for the keeper: the manifest bundle (a sealed memfd). For the courier: none. */
+ * +fd for the keeper: the manifest bundle (a sealed memfd), and the read end
+ * of the master key command where the settings name one. For the courier: none. */
 #define KT_MSG_SETUP(F, S)                                                                                             \
 	F(S, u32, mode, 0)                                                                                             \
 	F(S, u32, log_level, 0)                                                                                        \
@@ -84,8 +85,6 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	F(S, u32, outcome, 0)                                                                                          \
 	F(S, u32, status, 0)                                                                                           \
 	F(S, flag, in_namespace, 0) F(S, flag, skipped, 0) F(S, view, what, 1024) F(S, view, output, 4096)
-/* Start the command that prints the master key. Reply: DONE +fd (the read end of its stdout). */
-#define KT_MSG_MASTER_KEY(F, S) F(S, u32, unused, 0)
 /* One-shot mode: the work is done; the exit status of the command. */
 #define KT_MSG_FINISHED(F, S) F(S, u32, status, 0)
 /* The keeper is ready (daemon: tell systemd; desk and socket may open). */
@@ -184,7 +183,6 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	M(OWNED, owned)                                                                                                \
 	M(HOOK, hook)                                                                                                  \
 	M(HOOKED, hooked)                                                                                              \
-	M(MASTER_KEY, master_key)                                                                                      \
 	M(FINISHED, finished)                                                                                          \
 	M(READY, ready)                                                                                                \
 	M(ACME, acme)                                                                                                  \

@@ -31,6 +31,9 @@ static void cell_due(const struct kt_cli *cli, const json_t *row, struct kt_buf 
 {
 	const char *next = kt_json_str(row, "nextTry");
 
+	if (next == NULL) {
+		next = kt_json_str(row, "renewAt");
+	}
 	kt_cli_relative(cli, next != NULL ? next : kt_json_str(row, "due"), out);
 }
 
@@ -212,7 +215,9 @@ static void show(const struct kt_cli *cli, const json_t *row)
 	if (kt_json_str(row, "provedAt") != NULL) {
 		line_time(cli, "", "", row, "provedAt");
 	}
-	line_time(cli, "next", "", row, kt_json_str(row, "nextTry") != NULL ? "nextTry" : "due");
+	line_time(cli, "next", "", row, kt_json_str(row, "nextTry") != NULL   ? "nextTry"
+	                                    : kt_json_str(row, "renewAt") != NULL ? "renewAt"
+	                                                                          : "due");
 	if (error != NULL) {
 		line("error", error);
 	}

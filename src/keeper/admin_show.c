@@ -113,7 +113,12 @@ json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_reso
 	(void)json_object_set_new(out, "nextTry", failing ? kt_admin_time(cred->next_try) : json_null());
 	add_material(keeper, cred, out, cred->kind == KT_KIND_TOKEN);
 	if (kt_load_spec(resource, &spec, NULL) == KT_OK) {
+		struct kt_plan plan;
+
 		add_issuer(spec, out);
+		if (kt_rotate_plan(keeper, resource, cred, spec, true, &plan, NULL) == KT_OK) {
+			(void)json_object_set_new(out, "renewAt", kt_admin_time(plan.renew_at));
+		}
 		kt_resource_destroy(spec);
 	}
 	if (cred->active != 0) {

@@ -380,7 +380,7 @@ static void on_reloaded(const struct kt_err *why, enum kt_msg_type type, void *m
 
 void kt_command_reload(struct kt_session *session)
 {
-	struct kt_msg_reload msg = {0};
+	struct kt_msg_reload msg = {kt_json_bool(session->request, "exec", false)};
 	struct kt_err err;
 
 	kt_err_clear(&err);

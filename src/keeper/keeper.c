@@ -185,21 +185,31 @@ static enum kt_code open_store(struct kt_keeper *keeper, struct kt_err *err)
 	return KT_OK;
 }
 
-static enum kt_code open_keys(struct kt_keeper *keeper, struct kt_err *err)
+/* What the master key command prints; it has 60 s, which the warden minds. */
+static enum kt_code read_master_key(int fd, struct kt_secret **ret, struct kt_err *err)
+{
+	struct kt_buf text KT_AUTOBUF = {0};
+	enum kt_code code;
+
+	kt_buf_init(&text, 4096);
+	code = kt_io_read_fd(fd, "the master key command's output", &text, err);
+	return code == KT_OK ? kt_keys_parse(kt_buf_view(&text), ret, err) : code;
+}
+
+static enum kt_code open_keys(struct kt_keeper *keeper, int command_fd, struct kt_err *err)
 {
 	struct kt_secret *master KT_AUTOSECRET = NULL;
 	const struct kt_master_key *settings = &keeper->agent->agent.master_key;
 	bool created = false;
 	enum kt_code code = KT_E_NOTFOUND;
 
-	if (settings->file == NULL && settings->command.count == 0) {
+	if (command_fd >= 0) {
+		code = read_master_key(command_fd, &master, err);
+	} else if (settings->file == NULL) {
 		code = kt_keys_from_systemd(&master, err);
-		keeper->master_given = code == KT_OK;
 	}
-	if (code == KT_E_NOTFOUND && settings->command.count > 0) {
-		return kt_err_set(err, KT_E_UNSUPPORTED, "spec.masterKey.command is asked for later");
-	}
-	if (code == KT_E_NOTFOUND) {
+	keeper->master_given = code == KT_OK;
+	if (code == KT_E_NOTFOUND && command_fd < 0) {
 		kt_err_clear(err);
 		code = kt_keys_from_file(keeper->store, settings->file, true, &master, &created, err);
 	}
@@ -363,7 +373,7 @@ static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *se
 		code = open_store(keeper, err);
 	}
 	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
-		code = open_keys(keeper, err);
+		code = open_keys(keeper, fd_count > 1 ? fds[1] : -1, err);
 	}
 	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
 		code = open_secrets(keeper, err);

@@ -109,6 +109,9 @@ extern const struct kt_wire_handler kt_keeper_requests[]; /* arg is the room */
 /* The keeper is gone: nobody waits for the hooks that still run. */
 void kt_requests_orphan(struct kt_warden *warden);
 void kt_requests_finish(struct kt_warden *warden);
+/* Starts the command that prints the master key; *ret_fd: the end to read it from, which nobody here does (-1: there is
+ * no command). */
+enum kt_code kt_requests_start_key(struct kt_warden *warden, int *ret_fd, struct kt_err *err);
 /* The master key command has had its time. */
 void kt_requests_key_late(struct kt_warden *warden);
 

@@ -183,7 +183,7 @@ void kt_requests_orphan(struct kt_warden *warden)
 	}
 }
 
-/* --- MASTER_KEY ------------------------------------------------------------------------------------------------- */
+/* --- the master key ------------------------------------------------------------------------------------------------- */
 
 static void forget_key_child(struct kt_warden *warden)
 {
@@ -204,10 +204,9 @@ static void on_key_ended(int status, void *arg)
 	forget_key_child(warden);
 }
 
-/* Starts the command; *ret_fd is the end to read the key from, which nobody here does. */
-static enum kt_code start_key_command(struct kt_warden *warden, const struct kt_strings *command, int *ret_fd,
-                                      struct kt_err *err)
+enum kt_code kt_requests_start_key(struct kt_warden *warden, int *ret_fd, struct kt_err *err)
 {
+	const struct kt_strings *command = &warden->current->agent->agent.master_key.command;
 	char path[] = "PATH=" KT_HAND_PATH;
 	char lang[] = "LANG=C.UTF-8";
 	char *env[] = {path, lang, NULL};
@@ -217,8 +216,16 @@ static enum kt_code start_key_command(struct kt_warden *warden, const struct kt_
 	enum kt_code code;
 	int ends[2];
 
+	*ret_fd = -1;
+	if (command->count == 0) {
+		return KT_OK;
+	}
 	if (argv == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for the master key command");
+	}
+	if (warden->key_child != NULL) { /* a keeper that died asked for it: its answer is lost */
+		kt_child_kill(warden->key_child, SIGKILL, true);
+		forget_key_child(warden);
 	}
 	for (uint32_t i = 0; i < command->count; i++) {
 		argv[i] = (char *)command->items[i];
@@ -240,27 +247,6 @@ static enum kt_code start_key_command(struct kt_warden *warden, const struct kt_
 	kt_timer_start(warden->key_timer, KEY_TIME_LIMIT);
 	*ret_fd = ends[0];
 	return KT_OK;
-}
-
-static void on_master_key(struct kt_wire_in *in, void *arg)
-{
-	struct kt_warden *warden = warden_of(arg);
-	const struct kt_strings *command = &warden->current->agent->agent.master_key.command;
-	struct kt_msg_done done = {0};
-	struct kt_err err;
-	int fd = -1;
-
-	kt_err_clear(&err);
-	if (command->count == 0) {
-		refuse(in, KT_E_NOTFOUND, "the settings name no master key command");
-	} else if (warden->key_child != NULL) {
-		refuse(in, KT_E_BUSY, "the master key command runs already");
-	} else if (start_key_command(warden, command, &fd, &err) != KT_OK) {
-		kt_wire_reply_err(in->wire, in->id, &err);
-	} else {
-		kt_wire_reply(in->wire, in->id, KT_DONE, &done, &fd, 1);
-		close(fd);
-	}
 }
 
 void kt_requests_finish(struct kt_warden *warden)
@@ -321,7 +307,6 @@ const struct kt_wire_handler kt_keeper_requests[] = {
         {KT_NEED, on_need},
         {KT_OWNER, on_owner},
         {KT_HOOK, on_hook},
-        {KT_MASTER_KEY, on_master_key},
         {KT_FINISHED, on_finished},
         {KT_READY, on_ready},
         {KT_RELOAD, on_reload},

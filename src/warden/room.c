@@ -193,16 +193,27 @@ static enum kt_code send_setup(struct kt_warden_room *room, const struct kt_ids 
 	struct kt_buf lines KT_AUTOBUF = {0};
 	int fds[KT_LISTENERS_MAX];
 	unsigned fd_count = 0;
+	int key = -1;
 	enum kt_code code = KT_OK;
 
 	kt_buf_init(&lines, 4096);
 	if (room->self == KT_ROOM_KEEPER) {
 		fds[fd_count++] = current->bundle;
+		code = warden->options.mode != KT_MODE_READONLY ? kt_requests_start_key(warden, &key, err) : KT_OK;
+		if (key >= 0) {
+			fds[fd_count++] = key;
+		}
 	} else if (room->self == KT_ROOM_DESK) {
 		code = name_listeners(&warden->bound, &lines, fds, &fd_count, err);
 		msg.listeners = kt_buf_view(&lines);
 	}
-	return code == KT_OK ? kt_wire_call(room->wire, KT_SETUP, &msg, fds, fd_count, 0, on_setup_done, room, err) : code;
+	if (code == KT_OK) {
+		code = kt_wire_call(room->wire, KT_SETUP, &msg, fds, fd_count, 0, on_setup_done, room, err);
+	}
+	if (key >= 0) {
+		close(key);
+	}
+	return code;
 }
 
 /* --- death ------------------------------------------------------------------------------------------------------ */

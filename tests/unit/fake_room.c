@@ -36,9 +36,11 @@ static void say(const char *fmt, ...)
 	(void)!write(admin_fd, "\n", 1);
 }
 
+static char master_key[128];
+
 static void on_reply(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
-	(void)arg;
+	(void)arg, (void)fds, (void)fd_count;
 	if (err->code != KT_OK) {
 		say("error %s: %s", kt_code_name(err->code), err->what);
 	} else if (type == KT_OWNED) {
@@ -50,12 +52,6 @@ static void on_reply(const struct kt_err *err, enum kt_msg_type type, void *msg,
 		    hooked->output.len > 0 ? hooked->output.ptr : "");
 	} else if (type == KT_PROBED_TLS) {
 		say("pong");
-	} else if (fd_count == 1) {
-		char key[128] = "";
-
-		(void)!read(fds[0], key, sizeof(key) - 1);
-		key[strcspn(key, "\n")] = '\0';
-		say("key %s", key);
 	} else {
 		say("done");
 	}
@@ -117,7 +113,6 @@ static void obey(char *line)
 	struct kt_msg_owner owner = {KT_VIEW_LIT("root"), KT_VIEW_LIT("daemon")};
 	struct kt_msg_owner stranger = {KT_VIEW_LIT("no-such-user"), KT_VIEW_LIT("")};
 	struct kt_msg_probe_tls probe = {.timeout_ms = 1};
-	struct kt_msg_master_key key = {0};
 	struct kt_msg_reload reload = {false};
 
 	if (strcmp(line, "peers") == 0) {
@@ -134,7 +129,7 @@ static void obey(char *line)
 	} else if (strcmp(line, "stranger") == 0) {
 		call(the_ctx->warden, KT_OWNER, &stranger);
 	} else if (strcmp(line, "key") == 0) {
-		call(the_ctx->warden, KT_MASTER_KEY, &key);
+		say("key %s", master_key);
 	} else if (kt_starts_with(line, "reload")) {
 		reload.exec = strcmp(line, "reload exec") == 0;
 		call(the_ctx->warden, KT_RELOAD, &reload);
@@ -230,7 +225,7 @@ static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *se
 {
 	const char *dying = getenv("KEYTURN_TEST_DIE");
 
-	(void)fds, (void)box;
+	(void)box;
 	the_ctx = ctx;
 	generation = setup->generation;
 	listeners = self == KT_ROOM_DESK ? fd_count : 0;
@@ -240,7 +235,10 @@ static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *se
 	if (self == KT_ROOM_KEEPER && getenv("KEYTURN_TEST_BUSY") != NULL) {
 		return kt_err_set(err, KT_E_BUSY, "somebody else has the state");
 	}
-	if (self == KT_ROOM_KEEPER && fd_count != 1) {
+	if (self == KT_ROOM_KEEPER && fd_count == 2) {
+		(void)!read(fds[1], master_key, sizeof(master_key) - 1);
+		master_key[strcspn(master_key, "\n")] = '\0';
+	} else if (self == KT_ROOM_KEEPER && fd_count != 1) {
 		return kt_err_set(err, KT_E_PROTO, "where is the bundle?");
 	}
 	if (self == KT_ROOM_DESK && (fd_count == 0) != (setup->listeners.len == 0)) {
