@@ -94,7 +94,10 @@ static void on_notified(const struct kt_err *why, enum kt_msg_type type, void *m
 	(void)fds;
 	(void)fd_count;
 	if (err.code == KT_OK && (type != KT_HTTP_DONE || done->status < 200 || done->status > 299)) {
-		(void)kt_err_set(&err, KT_E_PROTO, "the notified URL answered with status %u",
+		const struct kt_task_run *run = arg;
+		const struct kt_notify *notify = &run->consumer->consumer.notify.items[run->task.step];
+
+		(void)kt_err_set(&err, KT_E_PROTO, "the notified URL %.300s answered with status %u", notify->http->url,
 		                 type == KT_HTTP_DONE ? done->status : 0);
 	}
 	kt_task_done(arg, &err, false);
