@@ -150,17 +150,19 @@ static int64_t limit_of(const struct kt_field *field, int64_t fallback)
 /* A string of field, checked; NULL after a complaint. */
 static const char *read_string(struct kt_decoder *d, const struct kt_field *field, const struct kt_node *node)
 {
+	/* The maximum of a list or a map is about its items. */
+	const int64_t most = field->type == KT_F_STRING ? limit_of(field, STRING_MAX) : STRING_MAX;
 	const char *problem;
 
 	if (node->type != KT_NODE_STRING) {
 		wrong_type(d, field, node, "a string");
 		return NULL;
 	}
-	if ((int64_t)node->len > limit_of(field, STRING_MAX)) {
+	if ((int64_t)node->len > most) {
 		char what[96];
 
 		(void)snprintf(what, sizeof(what), "has %u bytes, at most %lld are accepted", node->len,
-			       (long long)limit_of(field, STRING_MAX));
+			       (long long)most);
 		bad_value(d, field, node, what);
 		return NULL;
 	}
