@@ -370,7 +370,8 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 	struct kt_store_cred *cred = &flight->cred;
 	const struct kt_plan_retry *row = kt_plan_retry_find(flight->err.code, flight->err.problem_type);
 	kt_ms now = kt_keeper_now(keeper);
-	kt_ms left = cred->expiry > now ? cred->expiry - now : KT_TIME_MAX;
+	/* Nothing yet: no hurry. Over: 0, which is the greatest. */
+	kt_ms left = cred->expiry == 0 ? KT_TIME_MAX : cred->expiry > now ? cred->expiry - now : 0;
 	struct kt_audit_event event = {.step = kt_step_name(cred->step == KT_STEP_NEW ? KT_STEP_DUE : cred->step),
 	                               .outcome = row->needs_change ? "failed" : "retry",
 	                               .reason = flight->error_text,
