@@ -18,7 +18,7 @@ from .agent import TOP
 from .certs import Authority
 from .wait import Process, free_port
 
-PEERS = TOP / "build" / "peers"
+PEERS = Path(os.environ.get("KEYTURN_PEERS") or TOP / "build" / "peers")  # where tests/peers/setup put them
 
 
 def lacking(what):
