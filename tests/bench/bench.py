@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,14 +39,39 @@ spec: {{secretName: web-{0}, dnsNames: [web-{0}.example], privateKey: {{algorith
 """
 
 
+# One token, proved over HTTP at the agent's own listener: so all four rooms are running.
+FOUR_ROOMS = """apiVersion: keyturn.dev/v1alpha1
+kind: Agent
+metadata: {{name: bench}}
+spec: {{listeners: {{metrics: "127.0.0.1:{0}"}}}}
+---
+apiVersion: keyturn.dev/v1alpha1
+kind: TokenIssuer
+metadata: {{name: local}}
+spec: {{local: {{issuerURL: "https://bench.example", publishJWKS: {{listener: false}}}}}}
+---
+apiVersion: keyturn.dev/v1alpha1
+kind: Token
+metadata: {{name: one}}
+spec: {{secretName: one, issuerRef: {{name: local, kind: TokenIssuer}}, audiences: ["https://bench.example"], duration: 1h}}
+---
+apiVersion: keyturn.dev/v1alpha1
+kind: Consumer
+metadata: {{name: one}}
+spec:
+  secrets: [one]
+  prove: [{{secret: one, accepted: {{http: {{url: "http://127.0.0.1:{0}/livez"}}}}}}]
+"""
+
+
 class Place:
     """A folder in memory with manifests for n leaves."""
 
-    def __init__(self, leaves):
+    def __init__(self, leaves, text=None):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="keyturn-bench.", dir="/dev/shm"))
         (self.dir / "m").mkdir()
         with open(self.dir / "m" / "all.yaml", "w", encoding="utf-8") as file:
-            file.write(HEAD)
+            file.write(text or HEAD)
             file.writelines(LEAF.format(i) for i in range(leaves))
 
     def argv(self, *command):
@@ -128,6 +154,15 @@ def main():
         agent.wait()
     place.close()
     print(f"exec to first delivered certificate (median)   {1000 * sorted(first)[len(first) // 2]:10.1f} ms")
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    place = Place(0, FOUR_ROOMS.format(port))
+    sums, spent, rooms = idle(place, 45, 10)
+    place.close()
+    print(f"idle, one proved credential, {rooms} rooms: {sums['Pss'] / 1024:5.1f} MiB PSS, "
+          f"{sums['Private'] / 1024:5.1f} MiB private, {1000 * spent / 10:.1f} ms CPU a second")
 
     sizes = (1, 1000) if QUICK else (1, 1000, 100000)
     base = None
