@@ -14,6 +14,8 @@
 #include "kt/text.h"
 #include "keeper/keeper.h"
 
+#define CLOCK_SLACK (5 * KT_MINUTE)
+
 struct kt_owner {
 	struct kt_owner *next;
 	bool known;
@@ -692,6 +694,12 @@ enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_dr
 	*ret_drifted = false;
 	if (code != KT_OK) {
 		return code;
+	}
+	/* Delivered while the clock was ahead: its times were reckoned by that clock, so all of it is looked at again. */
+	if (cred.active != 0 && cred.delivered_at > kt_keeper_now(keeper) + CLOCK_SLACK) {
+		*ret_drifted = true;
+		kt_store_cred_finish(&cred);
+		return KT_OK;
 	}
 	/* What was delivered since the last walk is as it should be. */
 	if (cred.active == 0 || cred.secret_name[0] == '\0' || cred.delivered_at >= keeper->swept_at) {
