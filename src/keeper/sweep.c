@@ -9,7 +9,7 @@
 
 #define BATCH       32u
 #define PAUSE       (15 * KT_SECOND)
-#define FIRST_PAUSE 1 /* ms between batches of the first walk */
+#define FIRST_PAUSE 0 /* ms between batches of the first walk */
 
 struct batch {
 	struct kt_keeper *keeper;
@@ -25,7 +25,8 @@ static bool take(const struct kt_store_resource *resource, void *arg)
 	return batch->count < BATCH;
 }
 
-static void look(struct kt_keeper *keeper, int64_t id)
+/* False: what has to be mended can't be written down now. */
+static bool look(struct kt_keeper *keeper, int64_t id)
 {
 	struct kt_err err;
 	bool drifted = false;
@@ -33,18 +34,17 @@ static void look(struct kt_keeper *keeper, int64_t id)
 
 	kt_err_clear(&err);
 	if (kt_rotate_find(keeper, id) != NULL) {
-		return;
+		return true;
 	}
 	code = kt_publish_check(keeper, id, &drifted, &err);
 	if (code == KT_E_NOTFOUND) {
-		return; /* no credential of its own */
+		return true; /* no credential of its own */
 	}
-	if (code != KT_OK) {
+	if (code != KT_OK) { /* the delivery meets the same obstacle, or it is over: the credential shows it */
 		kt_log_err(KT_LOG_WARN, &err, "a volume can't be looked at");
-		return;
-	}
-	if (!drifted) {
-		return;
+		kt_err_clear(&err);
+	} else if (!drifted) {
+		return true;
 	}
 	code = kt_store_begin(keeper->store, &err);
 	if (code == KT_OK) {
@@ -53,9 +53,10 @@ static void look(struct kt_keeper *keeper, int64_t id)
 	}
 	if (code != KT_OK) {
 		kt_log_err(KT_LOG_WARN, &err, "a drifted volume can't be mended now");
-		return;
+		return false;
 	}
 	kt_rotate_kick(keeper);
+	return true;
 }
 
 static void on_sweep(void *arg)
@@ -73,7 +74,12 @@ static void on_sweep(void *arg)
 		return;
 	}
 	for (i = 0; i < batch.count; i++) {
-		look(keeper, batch.ids[i]);
+		if (!look(keeper, batch.ids[i])) {
+			kt_timer_start(keeper->sweep_timer, KT_SECOND); /* the same batch again */
+			kt_rotate_not_written(keeper);
+			kt_admin_progress(keeper);
+			return;
+		}
 	}
 	keeper->sweep_after = batch.count > 0 ? batch.ids[batch.count - 1] : 0;
 	if (batch.count < BATCH) {
@@ -91,7 +97,9 @@ enum kt_code kt_sweep_start(struct kt_keeper *keeper, struct kt_err *err)
 
 void kt_sweep_go(struct kt_keeper *keeper)
 {
-	kt_timer_start(keeper->sweep_timer, 0);
+	/* With a store that was made just now, nothing can have drifted yet. */
+	keeper->swept = (kt_store_notes(keeper->store) & KT_STORE_IS_NEW) != 0;
+	kt_timer_start(keeper->sweep_timer, keeper->swept ? PAUSE : 0);
 }
 
 void kt_sweep_finish(struct kt_keeper *keeper)
