@@ -1,6 +1,7 @@
 """This layer's runner: slow rows run side by side, and the counts of rows are printed at the end."""
 
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,8 @@ def pytest_configure(config):
 @pytest.fixture(scope="session", autouse=True)
 def built():
     assert (BUILD / "keyturn").exists(), f"there is no {BUILD}/keyturn: set KEYTURN_BUILD to a build folder"
+    # Plays the keeper to the courier; not among what `make all` builds.
+    subprocess.run(["make", "-s", "-C", str(BUILD), "tests/peers/courier_drive"], check=True, timeout=300, capture_output=True)
 
 
 @pytest.fixture(scope="session")
