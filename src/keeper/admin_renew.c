@@ -149,7 +149,7 @@ static void report(struct kt_session *session, const struct kt_store_resource *r
 	int status = judge(cred, &failed);
 	json_t *row;
 
-	if (cred->kind == KT_KIND_JWKS || resource->gone) {
+	if (resource->gone || (cred->kind == KT_KIND_JWKS && cred->attempts == 0)) { /* keys that can't be shown do count */
 		return;
 	}
 	if (status == 0 && kt_rotate_find(session->keeper, cred->id) != NULL) {
@@ -305,7 +305,8 @@ static void progress(struct kt_session *session)
 		conclude(session);
 		return;
 	}
-	if (!busy(session)) {
+	/* What could not be written is tried again; after three times the state is given up. */
+	if (session->keeper->commit_delay == 0 && !busy(session)) {
 		conclude(session);
 	}
 }

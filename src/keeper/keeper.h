@@ -270,6 +270,8 @@ void kt_rotate_go(struct kt_keeper *keeper);
 void kt_rotate_finish(struct kt_keeper *keeper);
 /* Something may be due: a round follows at once. */
 void kt_rotate_kick(struct kt_keeper *keeper);
+/* The store refused a commit: nothing goes on for a while, longer each time. */
+void kt_rotate_not_written(struct kt_keeper *keeper);
 /* A pending effect of the flight has ended: code KT_OK, or failed with *err. */
 void kt_rotate_wake(struct kt_flight *flight, const struct kt_err *err);
 struct kt_flight *kt_rotate_find(struct kt_keeper *keeper, int64_t id);

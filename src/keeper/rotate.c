@@ -260,21 +260,28 @@ static void arm_due(struct kt_keeper *keeper)
 	kt_wall_timer_start(keeper->due_timer, next);
 }
 
-static void commit_failed(struct kt_keeper *keeper, const struct kt_err *err)
+/* Nothing goes on before the delay is over: kicks are ignored while a round is planned. */
+void kt_rotate_not_written(struct kt_keeper *keeper)
 {
 	keeper->commit_failures++;
-	kt_log_err(KT_LOG_ERROR, err, "the state can't be written: nothing goes on until it can");
-	sweep_flights(keeper, true);
 	keeper->commit_delay = keeper->commit_delay == 0 ? COMMIT_RETRY_MIN : keeper->commit_delay * 2;
 	if (keeper->commit_delay > COMMIT_RETRY_MAX) {
 		keeper->commit_delay = COMMIT_RETRY_MAX;
 	}
 	plan_round(keeper, keeper->commit_delay);
+}
+
+static void commit_failed(struct kt_keeper *keeper, const struct kt_err *err)
+{
+	kt_log_err(KT_LOG_ERROR, err, "the state can't be written: nothing goes on until it can");
+	sweep_flights(keeper, true);
+	kt_rotate_not_written(keeper);
 	kt_admin_progress(keeper);
 }
 
 static void rounds(struct kt_keeper *keeper)
 {
+	unsigned failures = keeper->commit_failures;
 	unsigned turn;
 
 	for (turn = 0; turn < ROUNDS_IN_A_ROW; turn++) {
@@ -294,6 +301,9 @@ static void rounds(struct kt_keeper *keeper)
 		sweep_flights(keeper, false);
 	}
 	kt_tasks_run(keeper);
+	if (keeper->commit_failures == failures && keeper->flight_count == 0 && keeper->task_count == 0) {
+		keeper->commit_delay = 0; /* nothing is left that could not be written */
+	}
 	if (any_ready(keeper) || turn == ROUNDS_IN_A_ROW) {
 		plan_round(keeper, 0);
 	}

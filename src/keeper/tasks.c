@@ -213,6 +213,9 @@ static void settle(struct kt_task_run *run, const char *step, const char *outcom
 	}
 	if (code != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "what %s did can't be written down", run->task.consumer_name);
+		kt_rotate_not_written(keeper);
+	} else {
+		keeper->commit_delay = 0;
 	}
 	run_end(run);
 }
@@ -435,13 +438,14 @@ void kt_tasks_run(struct kt_keeper *keeper)
 {
 	int64_t ids[RUNS_MAX * 2];
 	size_t count = sizeof(ids) / sizeof(ids[0]);
+	unsigned failures = keeper->commit_failures;
 	size_t i;
 
 	if (keeper->ending || keeper->task_count >= RUNS_MAX ||
 	    kt_store_task_due(keeper->store, kt_keeper_now(keeper), ids, &count, NULL) != KT_OK) {
 		return;
 	}
-	for (i = 0; i < count && keeper->task_count < RUNS_MAX; i++) {
+	for (i = 0; i < count && keeper->task_count < RUNS_MAX && keeper->commit_failures == failures; i++) {
 		if (find_run(keeper, ids[i]) == NULL) {
 			start(keeper, ids[i]);
 		}
