@@ -18,7 +18,7 @@ from acme_server import Acme
 from hostile import Answer, Server, context, head
 from lib.agent import BUILD
 from lib.certs import Authority, key_pem, pem
-from victim import CANARY, CertificateVictim, TokenVictim, watched
+from victim import CANARY, EXTRA_KIB, CertificateVictim, TokenVictim, watched
 
 AUTHORITY = Authority("transport")
 JSON = "Content-Type: application/json"
@@ -364,7 +364,7 @@ class Exchange:
                         raise AssertionError(f"it was taken: {done}")
                     assert len(done) == 1, out + err
                     assert seconds <= self.row_of.limit, f"took {seconds:.1f} s"
-                    assert peak - good <= 32 * 1024, f"{peak - good} KiB more"
+                    assert peak - good <= EXTRA_KIB, f"{peak - good} KiB more"
                     assert CANARY not in out + err
                     if done[0].startswith("error"):
                         import re
