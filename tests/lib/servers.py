@@ -81,9 +81,11 @@ class Names(Server):
         binary = PEERS / "bin" / "pebble-challtestsrv"
         if not binary.exists():
             lacking("no pebble-challtestsrv")
-        self.process = Process([binary, "-dnsserver", f"127.0.0.1:{self.port}", "-management", f"127.0.0.1:{self.management}",
-                                "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "",
-                                "-doh", ""], self.tmp / "names.log")
+        # Debian's older one calls its listener otherwise and has no DNS over HTTPS.
+        own = (["-dnsserver", f"127.0.0.1:{self.port}", "-doh", ""] if (PEERS / "bin" / ".pebble").exists() else
+               ["-dns01", f"127.0.0.1:{self.port}"])
+        self.process = Process([binary, *own, "-management", f"127.0.0.1:{self.management}", "-defaultIPv4", "127.0.0.1",
+                                "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""], self.tmp / "names.log")
         self.process.wait_port(self.management)
 
 
@@ -113,7 +115,8 @@ class Pebble(Server):
             "listenAddress": f"127.0.0.1:{self.port}", "managementListenAddress": f"127.0.0.1:{self.management}",
             "certificate": str(cert), "privateKey": str(key), "httpPort": self.http_port, "tlsPort": free_port(),
             "ocspResponderURL": "", "externalAccountBindingRequired": False, "keyAlgorithm": "ecdsa",
-            "retryAfter": {"authz": 1, "order": 1}, "profiles": {"default": profile}}}))
+            "retryAfter": {"authz": 1, "order": 1}, "profiles": {"default": profile},
+            "certificateValidityPeriod": profile["validityPeriod"]}}))
         self.server = f"https://localhost:{self.port}/dir"
 
     def start(self):
