@@ -99,7 +99,8 @@ static enum kt_code begin_resume(struct kt_flight *flight, struct kt_err *err)
 	enum kt_code code;
 
 	flight->retrial = step == KT_STEP_ROLLED_BACK;
-	if (flight->cred.attempts == 0 && ++flight->cred.deaths > MAX_DEATHS) {
+	/* A command that is called again was called by somebody who wants it now. */
+	if (keeper->mode == KT_MODE_DAEMON && flight->cred.attempts == 0 && ++flight->cred.deaths > MAX_DEATHS) {
 		flight->cred.deaths = 0;
 		(void)kt_err_set(&flight->err, KT_E_CANCELLED,
 		                 "this credential was in work at %u sudden ends in a row: its next try waits", MAX_DEATHS);

@@ -291,7 +291,12 @@ static bool resource_paths(const struct kt_store_resource *row, void *arg)
 	case KT_RES_ISSUER:
 	case KT_RES_CLUSTER_ISSUER:
 		if (spec->issuer.acme != NULL && spec->issuer.acme->webroot != NULL) {
-			add_path(paths, spec->issuer.acme->webroot, KT_SANDBOX_READ | KT_SANDBOX_WRITE);
+			if (access(spec->issuer.acme->webroot, F_OK) == 0) {
+				add_path(paths, spec->issuer.acme->webroot, KT_SANDBOX_READ | KT_SANDBOX_WRITE);
+			} else { /* its own orders fail then, with their own words; nobody else's */
+				kt_log(KT_LOG_WARN, "%s %s: the webroot %s does not exist: make it, then reload", row->kind, row->name,
+				       spec->issuer.acme->webroot);
+			}
 		}
 		break;
 	case KT_RES_TOKEN_ISSUER:
