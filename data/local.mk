@@ -9,3 +9,7 @@ referencedir = $(docdir)/reference
 dist_reference_DATA = docs/reference/agent.md docs/reference/certificate.md docs/reference/clusterissuer.md \
 	docs/reference/consumer.md docs/reference/issuer.md docs/reference/secret.md docs/reference/token.md \
 	docs/reference/tokenissuer.md
+
+# The demo, started by ./dev demo; the web page of the desk.
+EXTRA_DIST += data/demo/run data/demo/api.py data/demo/service.py data/demo/verdict.py data/demo/record.py \
+	data/demo/agent.yaml.in data/demo/consumers.yaml.in data/demo/credentials.yaml.in data/demo/nginx.conf.in
