@@ -147,8 +147,16 @@ static int open_below(int dirfd, const char *name, bool create, bool durable, co
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	*ret_made = false;
-	if (fd >= 0 || errno != ENOENT || !create)
-		return fd >= 0 ? fd : kt_fs_open_dir(dirfd, name, label, err);
+	if (fd < 0 && (errno != ENOENT || !create)) {
+		fd = kt_fs_open_dir(dirfd, name, label, err);
+		/* What stood in the way of the first look is gone, and so there is nothing yet: that is no error. */
+		if (fd < 0 && create && err && err->code == KT_E_NOTFOUND)
+			kt_err_clear(err);
+		else
+			return fd;
+	}
+	if (fd >= 0)
+		return fd;
 	if (kt_fs_mkdir(dirfd, name, dir_mode(policy), label, ret_made, err) != KT_OK)
 		return -1;
 	fd = kt_fs_open_dir(dirfd, name, label, err);
