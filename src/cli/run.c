@@ -176,12 +176,15 @@ static int run_agent(struct daemon_run *run, struct kt_warden_options *options)
 			kt_report_finish(&report);
 			return kt_cli_status_of(code);
 		}
-		if (run->status != KT_EXIT_LATER || kt_clock_mono(kt_loop_clock(run->loop)) >= give_up ||
+		if (run->status != KT_EXIT_LATER || kt_warden_stop_wanted() || kt_clock_mono(kt_loop_clock(run->loop)) >= give_up ||
 		    kt_clock_mono(kt_loop_clock(run->loop)) - started > 5 * KT_SECOND) {
 			return run->status;
 		}
 		kt_timer_start(run->timer, LOCK_PAUSE);
 		kt_loop_run(run->loop);
+		if (kt_warden_stop_wanted()) {
+			return run->status;
+		}
 	}
 }
 

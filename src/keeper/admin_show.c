@@ -69,6 +69,7 @@ static void add_material(struct kt_keeper *keeper, const struct kt_store_cred *c
 	(void)json_object_set_new(out, "notBefore", kt_admin_time(material.not_before));
 	(void)json_object_set_new(out, "notAfter", kt_admin_time(material.not_after));
 	(void)json_object_set_new(out, "revision", json_integer(material.revision));
+	(void)json_object_set_new(out, "rotations", json_integer(material.revision));
 	(void)json_object_set_new(out, "generation", json_string(material.dir));
 	(void)json_object_set_new(out, "issued", kt_admin_time(material.issued));
 	(void)json_object_set_new(out, "orderURL", material.order_url[0] != '\0' ? json_string(material.order_url) : json_null());

@@ -240,8 +240,16 @@ void kt_warden_stop(struct kt_warden *warden, int status)
 
 /* --- signals ---------------------------------------------------------------------------------------------------- */
 
+static bool stop_wanted;
+
+bool kt_warden_stop_wanted(void)
+{
+	return stop_wanted;
+}
+
 static void on_stop_signal(int signum, void *arg)
 {
+	stop_wanted = true;
 	struct kt_warden *warden = the_warden;
 
 	(void)arg;

@@ -59,6 +59,8 @@ enum kt_code kt_warden_create(struct kt_loop *loop, const struct kt_warden_optio
                               const struct kt_warden_events *events, struct kt_warden **ret, struct kt_err *err);
 /* Orderly end with this exit status; harmless when it is on its way already. */
 void kt_warden_stop(struct kt_warden *warden, int status);
+/* A signal asked for the end, perhaps while no warden was there to hear it. */
+bool kt_warden_stop_wanted(void);
 /* Kills what is left, closes everything. NULL accepted. */
 void kt_warden_destroy(struct kt_warden *warden);
 
