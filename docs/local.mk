@@ -1,6 +1,6 @@
 # docs: sources, headers and tests of this folder.
-dist_doc_DATA = docs/dependencies.md docs/status-json.md
-EXTRA_DIST += docs/internals/rooms.md
+dist_doc_DATA = README.md NEWS SECURITY.md docs/dependencies.md docs/metrics.md docs/status-json.md
+EXTRA_DIST += docs/internals/rooms.md docs/internals/admin.md docs/rotation.svg
 
 # Manual pages, one a command; tests/unit/man_test.sh lints them and compares them with the program.
 dist_man_MANS = docs/man/keyturn.1 docs/man/keyturn-audit.1 docs/man/keyturn-check.1 docs/man/keyturn-doctor.1 \
