@@ -96,13 +96,13 @@ void kt_session_row(struct kt_session *session, json_t *value)
 	kt_session_line(session, json_pack("{s:o}", "row", value));
 }
 
-void kt_session_end(struct kt_session *session, int status, json_t *result)
+/* The last line. Without memory for it the connection ends: who waits for the answer sees that there is none. */
+static void last_line(struct kt_session *session, int status, json_t *line)
 {
-	if (session->ended) {
-		json_decref(result);
-		return;
-	}
-	kt_session_line(session, json_pack("{s:i,s:o?}", "status", status, "result", result));
+	size_t before = session->out.len;
+
+	kt_session_line(session, line);
+	session->broken = session->broken || session->out.len == before || kt_buf_check(&session->out, "answer", NULL) != KT_OK;
 	session->status = status;
 	session->ended = true;
 	session->more = NULL;
@@ -111,19 +111,24 @@ void kt_session_end(struct kt_session *session, int status, json_t *result)
 	kt_session_flush(session);
 }
 
-void kt_session_fail(struct kt_session *session, const struct kt_err *err)
+void kt_session_end(struct kt_session *session, int status, json_t *result)
 {
 	if (session->ended) {
+		json_decref(result);
 		return;
 	}
-	kt_session_line(session, json_pack("{s:i,s:{s:s,s:s}}", "status", kt_admin_status(err->code), "error", "code",
-	                                   kt_code_name(err->code), "what", err->what));
-	session->status = kt_admin_status(err->code);
-	session->ended = true;
-	session->more = NULL;
-	session->progress = NULL;
-	session->follow = false;
-	kt_session_flush(session);
+	last_line(session, status, json_pack("{s:i,s:o?}", "status", status, "result", result));
+}
+
+void kt_session_fail(struct kt_session *session, const struct kt_err *err)
+{
+	int status = kt_admin_status(err->code);
+
+	if (!session->ended) {
+		last_line(session, status,
+		          json_pack("{s:i,s:{s:s,s:s}}", "status", status, "error", "code", kt_code_name(err->code), "what",
+		                    err->what));
+	}
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------ */
