@@ -15,7 +15,7 @@ CHOSEN = (scenarios.FirstIssue, scenarios.Reload, scenarios.Mint, scenarios.Proj
 def test_fault(scenario, say):
     points = matrix.trace(scenario, "wo")
     jobs, names = [], set()
-    for i, point in enumerate(matrix.sample(points, scenario.limit, scenario.__name__)):
+    for i, point in enumerate(matrix.sample(points, scenario.limit // 3, scenario.__name__)):
         errors = matrix.errors_of(point)
         for k, mode in enumerate(("fail", "forever")):
             for error in errors if matrix.ALL_POINTS else (errors[(i + k) % len(errors)],):
