@@ -348,5 +348,8 @@ enum kt_code kt_load_spec(const struct kt_store_resource *row, struct kt_resourc
 {
 	enum kt_code code = kt_resource_from_json(kt_kind_from_name(row->kind), row->spec, ret, err);
 
-	return code == KT_OK ? KT_OK : kt_err_prefix(err, "%s/%s/%s in the store", row->kind, row->ns, row->name);
+	if (code != KT_OK && err != NULL) { /* some callers only want to know whether it can be read */
+		(void)kt_err_prefix(err, "%s/%s/%s in the store", row->kind, row->ns, row->name);
+	}
+	return code;
 }
