@@ -148,8 +148,8 @@ static enum kt_code rest(struct kt_flight *flight, bool tasks, struct kt_err *er
 	if (flight->plan.remove_at > now && flight->plan.remove_at < flight->plan.due_at) {
 		flight->plan.due_at = flight->plan.remove_at;
 	}
-	if (!tasks && flight->previous_dir[0] == '\0' && !flight->redelivery) {
-		cred->step = KT_STEP_RETIRED; /* nothing to prove; nothing to remove, also of a redelivery that was cut off */
+	if (!tasks && flight->previous_dir[0] == '\0' && !flight->redelivery && flight->keeper->commit_failures == 0) {
+		cred->step = KT_STEP_RETIRED; /* nothing to prove; nothing to remove, also of what was staged and never committed */
 	} else if (!tasks && cred->delivered_at + KT_KEEP_PREVIOUS < flight->plan.due_at) {
 		flight->plan.due_at = cred->delivered_at + KT_KEEP_PREVIOUS;
 	}
@@ -167,9 +167,13 @@ static enum kt_code commit_rolled_back(struct kt_flight *flight, struct kt_err *
 	kt_ms now = kt_keeper_now(flight->keeper);
 	int64_t refused = cred->active;
 	size_t tasks = 0;
+	int64_t newer = cred->candidate; /* of a renewal that is under way */
 	enum kt_code code = swap_materials(flight, err);
 
-	cred->candidate = refused;
+	cred->candidate = newer != 0 ? newer : refused;
+	if (code == KT_OK && newer != 0 && newer != refused) {
+		code = kt_store_material_mark(flight->keeper->store, refused, KT_MATERIAL_FAILED, NULL, err);
+	}
 	cred->attempts++;
 	cred->error_at = now;
 	cred->flags &= ~(unsigned)(KT_CRED_ROLL_BACK | KT_CRED_REDELIVER | KT_CRED_FORCED);

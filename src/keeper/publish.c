@@ -359,6 +359,9 @@ static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consu
 		const struct kt_consumer_volume_source *source = &volume->sources.items[i];
 		const struct rendered *from = own;
 
+		if (own == NULL && strcmp(source->secret.name, flight->secret_name) == 0) {
+			continue;
+		}
 		if (strcmp(source->secret.name, flight->secret_name) != 0) {
 			if (used == sizeof(others) / sizeof(others[0])) {
 				code = kt_err_set(err, KT_E_LIMIT, "volume %s has more than 16 other secrets", volume->path);
@@ -555,6 +558,38 @@ enum kt_code kt_publish_switch(struct kt_flight *flight, struct kt_err *err)
 	return code == KT_OK ? each_volume(flight, switch_one, NULL, err) : code;
 }
 
+/* Takes an expired secret out of a Consumer's volume; what lies there from other secrets stays. */
+static enum kt_code withdraw_from(struct kt_flight *flight, const struct kt_consumer_volume *volume,
+                                  struct kt_volume *vol, struct kt_err *err)
+{
+	char previous[KT_GENERATION_MAX];
+	bool others = false;
+	uid_t uid;
+	gid_t gid;
+	uint32_t i;
+	enum kt_code code;
+
+	for (i = 0; i < volume->sources.count; i++) {
+		others = others || strcmp(volume->sources.items[i].secret.name, flight->secret_name) != 0;
+	}
+	if (!others) {
+		return kt_volume_withdraw(vol, err);
+	}
+	code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	if (code == KT_OK) {
+		(void)kt_volume_generation_name(kt_keeper_now(flight->keeper), flight->dir);
+		code = stage_volume(flight, volume, NULL, uid, gid, err);
+	}
+	if (code == KT_E_NOTFOUND) { /* the others were never there: nothing was written */
+		kt_err_clear(err);
+		return kt_volume_withdraw(vol, err);
+	}
+	if (code == KT_OK) {
+		code = kt_volume_switch(vol, flight->dir, NULL, 0, previous, err);
+	}
+	return code == KT_OK ? kt_volume_cleanup(vol, NULL, 0, NULL, err) : code;
+}
+
 static enum kt_code retire_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
                                struct kt_err *err)
 {
@@ -563,7 +598,7 @@ static enum kt_code retire_one(struct kt_flight *flight, const struct kt_consume
 
 	(void)arg;
 	if (code == KT_OK && flight->withdraw) {
-		return kt_volume_withdraw(&vol, err);
+		return withdraw_from(flight, volume, &vol, err);
 	}
 	return code == KT_OK ? kt_volume_cleanup(&vol, NULL, 0, NULL, err) : code;
 }

@@ -186,6 +186,10 @@ enum kt_code kt_store_may_write(struct kt_store *store, struct kt_err *err)
 		return kt_err_set(err, KT_E_INVALID, "the store was opened for reading only");
 	if (!store->in_transaction)
 		return kt_err_set(err, KT_E_INVALID, "a write to the store stands outside a transaction");
+	/* SQLite rolls back by itself when a statement (also one that reads) runs out of memory or disk: what is written
+	 * after that would be committed statement by statement. */
+	if (store->broken.code == KT_OK && sqlite3_get_autocommit(store->db) != 0)
+		kt_err_set(&store->broken, KT_E_NOMEM, "the transaction was rolled back by SQLite: memory or disk ran out");
 	if (store->broken.code != KT_OK) {
 		if (err != NULL)
 			*err = store->broken;
