@@ -58,7 +58,12 @@ static int bind_one(const struct addrinfo *info, bool any, const char *address, 
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, any ? &off : &on, sizeof(on));
 	}
 	if (bind(fd, info->ai_addr, info->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
-		(void)kt_err_sys(err, "listener %s", address);
+		const char *mend = errno == EADDRINUSE      ? "end what listens there, or change spec.listeners of kind Agent"
+		                   : errno == EACCES        ? "a port below 1024 needs root or CAP_NET_BIND_SERVICE"
+		                   : errno == EADDRNOTAVAIL ? "this machine has no such address"
+		                                            : "see spec.listeners of kind Agent";
+
+		(void)kt_err_sys(err, "listener %s (%s)", address, mend);
 		close(fd);
 		return -1;
 	}

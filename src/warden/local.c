@@ -44,6 +44,10 @@ static enum kt_code spot_open(const char *path, bool create, struct spot *spot, 
 	real = realpath(folder, NULL);
 	if (real == NULL && errno == ENOENT && create) {
 		spot->dir = kt_io_open_dir_create(folder, geteuid() == 0 ? 0755 : 0700, err);
+		if (spot->dir < 0 && err != NULL && err->sys_errno == EACCES) {
+			(void)kt_err_set(err, KT_E_SYS, "uid %u can't make %s: run as root, or name folders of your own with "
+			                 "--state-dir and --secrets-dir", geteuid(), folder);
+		}
 	} else if (real == NULL) {
 		(void)kt_err_sys(err, "the folder of socket %s", path);
 	} else {
@@ -166,6 +170,12 @@ int kt_local_listen(const char *path, gid_t gid, int backlog, struct kt_err *err
 	return fd;
 }
 
+static void no_agent(const char *path, struct kt_err *err)
+{
+	(void)kt_err_set(err, KT_E_NOTFOUND,
+	                 "no agent listens on %s: start one with 'keyturn run', or name its socket with --socket", path);
+}
+
 int kt_local_connect(const char *path, struct kt_err *err)
 {
 	struct spot spot;
@@ -173,13 +183,13 @@ int kt_local_connect(const char *path, struct kt_err *err)
 
 	if (spot_open(path, false, &spot, err) != KT_OK) {
 		if (err != NULL && err->sys_errno == ENOENT) {
-			(void)kt_err_set(err, KT_E_NOTFOUND, "no agent listens on %s", path);
+			no_agent(path, err);
 		}
 		return -1;
 	}
 	fd = try_connect(&spot);
 	if (fd < 0 && (errno == ENOENT || errno == ECONNREFUSED)) {
-		(void)kt_err_set(err, KT_E_NOTFOUND, "no agent listens on %s", path);
+		no_agent(path, err);
 	} else if (fd < 0 && (errno == EACCES || errno == EPERM)) {
 		(void)kt_err_set(err, KT_E_POLICY, "%s: only root, the agent's user and the group of the settings may command",
 		                 path);
