@@ -61,6 +61,7 @@ void kt_issuers_drop(struct kt_keeper *keeper, bool all)
 			if (all) { /* in use: what was prepared from an older CA goes */
 				kt_pki_issuer_destroy(entry->ca);
 				entry->ca = NULL;
+				entry->signing_until = 0; /* ... and what the store may not hold is asked for again */
 			}
 			at = &entry->next;
 		}

@@ -275,6 +275,7 @@ static void commit_failed(struct kt_keeper *keeper, const struct kt_err *err)
 {
 	kt_log_err(KT_LOG_ERROR, err, "the state can't be written: nothing goes on until it can");
 	sweep_flights(keeper, true);
+	kt_issuers_drop(keeper, true);
 	kt_rotate_not_written(keeper);
 	kt_admin_progress(keeper);
 }
