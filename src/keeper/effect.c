@@ -62,6 +62,91 @@ static bool reuse_key(struct kt_flight *flight, enum kt_key_type type, unsigned 
 	return flight->key != NULL;
 }
 
+/* --- keys made ahead ------------------------------------------------------------------------------------------- */
+
+/*
+ * While a long queue is worked off, a thread of the pool makes the P-256 keys that will be asked for next, so that the
+ * keeper's own thread has its time for the store and the volumes. What is left over is destroyed when it is idle.
+ */
+struct stash_work {
+	struct kt_keeper *keeper;
+	unsigned count;
+	struct kt_key *keys[KT_STASH_BATCH];
+};
+
+static void make_keys(void *arg)
+{
+	struct stash_work *work = arg;
+
+	while (work->count < KT_STASH_BATCH &&
+	       kt_pki_key_generate(KT_KEY_ECDSA, 256, &work->keys[work->count], NULL) == KT_OK) {
+		work->count++;
+	}
+}
+
+static void keys_made(void *arg)
+{
+	struct stash_work *work = arg;
+	struct kt_keeper *keeper = work->keeper;
+
+	keeper->stash_making = false;
+	while (work->count > 0) {
+		struct kt_key *key = work->keys[--work->count];
+
+		if (keeper->stash_count < KT_STASH_MAX) {
+			keeper->stash[keeper->stash_count++] = key;
+		} else {
+			kt_pki_key_destroy(key);
+		}
+	}
+	kt_free(work);
+}
+
+static void fill_stash(struct kt_keeper *keeper)
+{
+	struct stash_work *work;
+
+	if (keeper->stash_making || keeper->stash_count + KT_STASH_BATCH > KT_STASH_MAX ||
+	    keeper->due_count - keeper->due_at < KT_STASH_MAX) {
+		return;
+	}
+	if (keeper->stash == NULL) {
+		keeper->stash = kt_calloc(KT_STASH_MAX, sizeof(keeper->stash[0]));
+	}
+	work = keeper->stash != NULL ? kt_calloc(1, sizeof(*work)) : NULL;
+	if (work == NULL) {
+		return; /* each flight makes its own then */
+	}
+	work->keeper = keeper;
+	keeper->stash_making = kt_loop_work(keeper->loop, make_keys, keys_made, work, NULL) == KT_OK;
+	if (!keeper->stash_making) {
+		kt_free(work);
+	}
+}
+
+void kt_effect_drop_stash(struct kt_keeper *keeper)
+{
+	while (keeper->stash_count > 0) {
+		kt_pki_key_destroy(keeper->stash[--keeper->stash_count]);
+	}
+	kt_free(keeper->stash);
+	keeper->stash = NULL;
+}
+
+static bool take_from_stash(struct kt_flight *flight, enum kt_key_type type, unsigned bits)
+{
+	struct kt_keeper *keeper = flight->keeper;
+
+	if (type != KT_KEY_ECDSA || bits != 256) {
+		return false;
+	}
+	fill_stash(keeper);
+	if (keeper->stash_count > 0) {
+		flight->key = keeper->stash[--keeper->stash_count];
+	}
+	return flight->key != NULL;
+}
+
 static enum kt_effect effect_key(struct kt_flight *flight, struct kt_err *err)
 {
 	static const enum kt_key_type types[] = {KT_KEY_RSA, KT_KEY_ECDSA, KT_KEY_ED25519};
@@ -71,7 +156,8 @@ static enum kt_effect effect_key(struct kt_flight *flight, struct kt_err *err)
 	struct key_work *work;
 	enum kt_code code;
 
-	if (flight->key != NULL || flight->spec->kind != KT_RES_CERTIFICATE || reuse_key(flight, type, bits)) {
+	if (flight->key != NULL || flight->spec->kind != KT_RES_CERTIFICATE || reuse_key(flight, type, bits) ||
+	    take_from_stash(flight, type, bits)) {
 		return KT_EFFECT_DONE;
 	}
 	if (type != KT_KEY_RSA) { /* 40 µs: not worth another thread */

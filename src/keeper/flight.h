@@ -28,6 +28,9 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err);
 /* The effect of the flight's stage. DONE: the stage is the next one to commit. */
 enum kt_effect kt_flight_effect(struct kt_flight *flight, struct kt_err *err);
 
+/* Destroys the keys that were made ahead. */
+void kt_effect_drop_stash(struct kt_keeper *keeper);
+
 /* The Consumers' validate hooks, one after another (validate.c). */
 enum kt_effect kt_flight_validate(struct kt_flight *flight, struct kt_err *err);
 /* Whether any Consumer of the flight has a validate hook. */

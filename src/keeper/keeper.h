@@ -33,6 +33,8 @@
 
 #define KT_FLIGHTS_MAX 256u
 #define KT_DUE_BATCH   4096u
+#define KT_STASH_MAX   512u
+#define KT_STASH_BATCH 128u
 
 /* A flag of ours among KT_CRED_*: formats, owners or Consumers changed, the material is to be delivered again. */
 #define KT_CRED_REDELIVER 0x100u
@@ -185,6 +187,9 @@ struct kt_keeper {
 	unsigned flight_count;
 	int64_t *due; /* ids that wait for a place among the flights, up to KT_DUE_BATCH; NULL when idle */
 	size_t due_at, due_count;
+	struct kt_key **stash; /* effect.c: keys made ahead, up to KT_STASH_MAX; NULL when idle */
+	unsigned stash_count;
+	bool stash_making;
 	struct kt_timer *round_timer;
 	struct kt_wall_timer *due_timer;
 	bool rotating; /* the agent always; a one-shot only for renew */

@@ -344,6 +344,7 @@ static void on_trim(void *arg)
 		kt_free(keeper->due);
 		keeper->due = NULL;
 		keeper->due_at = keeper->due_count = 0;
+		kt_effect_drop_stash(keeper);
 		kt_store_trim(keeper->store);
 		kt_mem_trim();
 	}
@@ -381,6 +382,7 @@ void kt_rotate_finish(struct kt_keeper *keeper)
 	keeper->flight_count = 0;
 	kt_free(keeper->due);
 	keeper->due = NULL;
+	kt_effect_drop_stash(keeper);
 	kt_timer_destroy(keeper->round_timer);
 	kt_timer_destroy(keeper->trim_timer);
 	kt_wall_timer_destroy(keeper->due_timer);
