@@ -42,7 +42,10 @@ static enum kt_code open_program(struct kt_warden_room *room, const char *dir, b
 	if (!trusted) {
 		code = kt_io_check_trusted(path, geteuid(), err);
 		if (code != KT_OK) {
-			return code;
+			return err == NULL || err->sys_errno != ENOENT
+			               ? code
+			               : kt_err_set(err, code, "there is no %s: install keyturn, or name the folder of its rooms in "
+			                            "KEYTURN_LIBEXECDIR", path);
 		}
 	}
 	room->exec_fd = open(path, O_RDONLY | O_CLOEXEC);
