@@ -1,4 +1,5 @@
 /* The life of a room as the warden sees it: start, setup, wires to the others, death, backoff, end. */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
