@@ -8,9 +8,9 @@
 #include "kt/json.h"
 #include "kt/mem.h"
 #include "kt/text.h"
+#include "keeper/hook.h"
 #include "keeper/prove.h"
 
-#define HOOK_TIMEOUT  (10 * KT_MINUTE) /* the warden keeps the hook's own limit; this is the net below */
 #define PROBE_TIMEOUT (5 * KT_SECOND)
 #define HTTP_TIMEOUT  (10 * KT_SECOND)
 #define LOG_TAIL      65536
@@ -33,49 +33,29 @@ int kt_prove_next(const struct kt_task_run *run, int from)
 static void on_hooked(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_task_run *run = arg;
-	const struct kt_msg_hooked *hooked = msg;
 	struct kt_err err;
+	enum kt_hook_verdict verdict = kt_hook_judge(why, type, msg, &err);
 
 	(void)fds;
 	(void)fd_count;
-	kt_err_clear(&err);
-	if (why->code != KT_OK) {
-		err = *why;
-	} else if (type != KT_HOOKED) {
-		(void)kt_err_set(&err, KT_E_PROTO, "the warden gave a wrong answer");
-	} else if (hooked->outcome != 0) {
-		(void)kt_err_set(&err, KT_E_MISMATCH, "%.*s%s%.*s", (int)hooked->what.len, hooked->what.ptr,
-		                 hooked->output.len > 0 ? ": " : "",
-		                 (int)(hooked->output.len < 400 ? hooked->output.len : 400), hooked->output.ptr);
-	}
 	/* A proof by exec that says no has seen a wrong answer. */
-	kt_task_done(run, &err,
-	             why->code == KT_OK && run->task.state == KT_TASK_NOTIFIED && hooked != NULL && hooked->outcome == 1);
+	kt_task_done(run, &err, verdict == KT_HOOK_REFUSED && run->task.state == KT_TASK_NOTIFIED);
 }
 
 static enum kt_code run_hook(struct kt_task_run *run, enum kt_hook_phase phase, uint32_t index, struct kt_err *err)
 {
-	struct kt_keeper *keeper = run->keeper;
-	char resource[600];
-	char secret_dir[4096];
-	char traceparent[56];
-	struct kt_msg_hook msg = {.generation = keeper->generation,
-	                          .consumer_ns = kt_view_str(run->consumer->meta.ns),
-	                          .consumer = kt_view_str(run->consumer->meta.name),
-	                          .phase = (uint32_t)phase,
-	                          .index = index,
-	                          .step = phase == KT_HOOK_NOTIFY ? KT_VIEW_LIT("notify") : KT_VIEW_LIT("prove"),
-	                          .not_after = run->material.not_after,
-	                          .fingerprint = kt_view_str(run->material.sha256),
-	                          .serial = kt_view_str(run->material.serial),
-	                          .delivered_at = run->delivered_at};
+	struct kt_hook_call call = {.consumer = run->consumer,
+	                            .phase = phase,
+	                            .index = index,
+	                            .resource = &run->resource,
+	                            .secret_name = run->secret_name,
+	                            .serial = run->material.serial,
+	                            .sha256 = run->material.sha256,
+	                            .trace_id = run->task.trace_id,
+	                            .not_after = run->material.not_after,
+	                            .delivered_at = run->delivered_at};
 
-	(void)snprintf(resource, sizeof(resource), "%s/%s/%s", run->resource.kind, run->resource.ns, run->resource.name);
-	kt_publish_path(keeper, run->resource.ns, run->secret_name, secret_dir, sizeof(secret_dir));
-	msg.resource = kt_view_str(resource);
-	msg.secret_dir = kt_view_str(secret_dir);
-	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->task.trace_id, traceparent));
-	return kt_wire_call(keeper->ctx->warden, KT_HOOK, &msg, NULL, 0, HOOK_TIMEOUT, on_hooked, run, err);
+	return kt_hook_run(run->keeper, &call, on_hooked, run, err);
 }
 
 /* --- http ------------------------------------------------------------------------------------------------------------- */

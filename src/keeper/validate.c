@@ -1,10 +1,7 @@
 /* Validation: every Consumer of a secret looks at the candidate before it is switched, or at once after it. */
-#include <stdio.h>
-
 #include "kt/mem.h"
 #include "keeper/flight.h"
-
-#define HOOK_TIMEOUT (10 * KT_MINUTE) /* the warden keeps the hook's own limit; this is the net below */
+#include "keeper/hook.h"
 
 static enum kt_code load_consumer(struct kt_flight *flight, size_t index, struct kt_resource **ret, struct kt_err *err)
 {
@@ -43,26 +40,20 @@ static void next_consumer(struct kt_flight *flight)
 static void on_hooked(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_flight *flight = arg;
-	const struct kt_msg_hooked *hooked = msg;
 	struct kt_err err;
+	enum kt_hook_verdict verdict = kt_hook_judge(why, type, msg, &err);
+	bool answered = why->code == KT_OK && type == KT_HOOKED;
 
 	(void)fds;
 	(void)fd_count;
-	kt_err_clear(&err);
-	if (why->code != KT_OK) {
-		err = *why;
-	} else if (type != KT_HOOKED) {
-		(void)kt_err_set(&err, KT_E_PROTO, "the warden gave a wrong answer");
-	} else if (hooked->outcome == 0) {
+	if (verdict == KT_HOOK_GOOD) {
 		flight->next_hook++;
-	} else if (hooked->outcome == 3 && flight->stage == KT_FLIGHT_VALIDATE) {
-		flight->recheck = true;
+	} else if (verdict == KT_HOOK_NOT_RUN && answered && flight->stage == KT_FLIGHT_VALIDATE) {
+		kt_err_clear(&err);
+		flight->recheck = true; /* not possible before the switch: at once after it */
 		next_consumer(flight);
-	} else {
-		(void)kt_err_set(&err, KT_E_MISMATCH, "validation refuses the new set of %s, the old one stays: %.*s%s%.*s",
-		                 flight->secret_name, (int)hooked->what.len, hooked->what.ptr,
-		                 hooked->output.len > 0 ? ": " : "",
-		                 (int)(hooked->output.len < 400 ? hooked->output.len : 400), hooked->output.ptr);
+	} else if (answered) {
+		(void)kt_err_prefix(&err, "validation refuses the new set of %s, the old one stays", flight->secret_name);
 	}
 	flight->again = true;
 	kt_rotate_wake(flight, &err);
@@ -70,25 +61,20 @@ static void on_hooked(const struct kt_err *why, enum kt_msg_type type, void *msg
 
 static enum kt_code run_hook(struct kt_flight *flight, const struct kt_resource *consumer, struct kt_err *err)
 {
-	struct kt_keeper *keeper = flight->keeper;
 	struct kt_buf binds KT_AUTOBUF = {0};
-	char resource[600];
-	char secret_dir[4096];
-	char traceparent[56];
-	bool before = flight->stage == KT_FLIGHT_VALIDATE;
-	struct kt_msg_hook msg = {.generation = keeper->generation,
-	                          .consumer_ns = kt_view_str(consumer->meta.ns),
-	                          .consumer = kt_view_str(consumer->meta.name),
-	                          .phase = KT_HOOK_VALIDATE,
-	                          .index = (uint32_t)flight->next_hook,
-	                          .step = KT_VIEW_LIT("validate"),
-	                          .not_after = flight->got.not_after,
-	                          .fingerprint = kt_view_str(flight->got.sha256),
-	                          .serial = kt_view_str(flight->got.serial)};
+	struct kt_hook_call call = {.consumer = consumer,
+	                            .phase = KT_HOOK_VALIDATE,
+	                            .index = (uint32_t)flight->next_hook,
+	                            .resource = &flight->resource,
+	                            .secret_name = flight->secret_name,
+	                            .serial = flight->got.serial,
+	                            .sha256 = flight->got.sha256,
+	                            .trace_id = flight->trace_id,
+	                            .not_after = flight->got.not_after};
 	enum kt_code code;
 
 	kt_buf_init(&binds, 32768);
-	if (before) {
+	if (flight->stage == KT_FLIGHT_VALIDATE) {
 		code = kt_publish_binds(flight, consumer, &binds, err);
 		if (code == KT_E_NOTFOUND || (code == KT_OK && binds.len == 0)) {
 			kt_err_clear(err);
@@ -100,14 +86,8 @@ static enum kt_code run_hook(struct kt_flight *flight, const struct kt_resource 
 			return code;
 		}
 	}
-	(void)snprintf(resource, sizeof(resource), "%s/%s/%s", flight->resource.kind, flight->resource.ns,
-	               flight->resource.name);
-	kt_publish_path(keeper, flight->resource.ns, flight->secret_name, secret_dir, sizeof(secret_dir));
-	msg.resource = kt_view_str(resource);
-	msg.secret_dir = kt_view_str(secret_dir);
-	msg.binds = kt_buf_view(&binds);
-	msg.traceparent = kt_view_str(kt_keeper_traceparent(flight->trace_id, traceparent));
-	return kt_wire_call(keeper->ctx->warden, KT_HOOK, &msg, NULL, 0, HOOK_TIMEOUT, on_hooked, flight, err);
+	call.binds = kt_buf_view(&binds);
+	return kt_hook_run(flight->keeper, &call, on_hooked, flight, err);
 }
 
 enum kt_effect kt_flight_validate(struct kt_flight *flight, struct kt_err *err)
