@@ -24,7 +24,6 @@ struct key_row {
 	char kid[64];
 	kt_ms publish_from;
 	kt_ms sign_from;
-	kt_ms retire_at;
 };
 
 struct key_list {
@@ -44,7 +43,6 @@ static bool collect(const struct kt_store_issuer_key *key, void *arg)
 		(void)snprintf(row->kid, sizeof(row->kid), "%s", key->kid);
 		row->publish_from = key->publish_from;
 		row->sign_from = key->sign_from;
-		row->retire_at = key->retire_at;
 	}
 	if (list->jwks != NULL && (key->retire_at == 0 || key->retire_at > list->now)) {
 		kt_buf_adds(list->jwks, list->jwks->len > 0 ? "," : "");
@@ -387,19 +385,15 @@ enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *e
 	return code;
 }
 
-struct publish_all {
-	struct kt_keeper *keeper;
-};
-
 static bool publish_one(const struct kt_store_resource *row, void *arg)
 {
-	struct publish_all *all = arg;
+	struct kt_keeper *keeper = arg;
 	struct kt_issuer_entry *entry;
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (kt_issuers_entry(all->keeper, row->kind, row->ns, row->name, &entry, &err) == KT_OK &&
-	    entry->ops == &kt_issuer_local && kt_jwks_publish(all->keeper, entry, &err) != KT_OK) {
+	if (kt_issuers_entry(keeper, row->kind, row->ns, row->name, &entry, &err) == KT_OK &&
+	    entry->ops == &kt_issuer_local && kt_jwks_publish(keeper, entry, &err) != KT_OK) {
 		kt_log_err(KT_LOG_WARN, &err, "%s: the key set is not published", entry->ref);
 	}
 	return true;
@@ -407,7 +401,5 @@ static bool publish_one(const struct kt_store_resource *row, void *arg)
 
 void kt_jwks_publish_all(struct kt_keeper *keeper)
 {
-	struct publish_all all = {keeper};
-
-	(void)kt_store_resource_each(keeper->store, "TokenIssuer", 0, 1000, publish_one, &all, NULL);
+	(void)kt_store_resource_each(keeper->store, "TokenIssuer", 0, 1000, publish_one, keeper, NULL);
 }

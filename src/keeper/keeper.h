@@ -63,7 +63,6 @@ struct kt_issuer_entry {
 	char *ca_pem;               /* what goes into ca.crt */
 	char *chain_pem;            /* the CA's own certificate and intermediates */
 	kt_ms used_at;
-	unsigned in_flight;         /* flights that wait for the courier on this issuer's behalf */
 };
 
 /* One kind of issuer: a row of the table in issuers.c. */
@@ -91,23 +90,16 @@ struct kt_obtained {
 	kt_ms not_after;
 };
 
-/* Where a flight goes next, when it is ready. */
+/* Which effect a flight is at; when it has ended, kt_flight_commit writes down what was done and chooses the next. */
 enum kt_flight_stage {
 	KT_FLIGHT_BEGIN,    /* decide by the plan */
 	KT_FLIGHT_KEY,      /* effect: make the key (and, where nobody else is asked, the certificate) */
-	KT_FLIGHT_KEYED,    /* commit it */
 	KT_FLIGHT_OBTAIN,   /* effect: ask the issuer */
-	KT_FLIGHT_OBTAINED, /* commit what came */
 	KT_FLIGHT_STAGE,    /* effect: write the generations */
-	KT_FLIGHT_STAGED,
 	KT_FLIGHT_VALIDATE, /* effect: consumers look at the candidate */
-	KT_FLIGHT_VALIDATED,
 	KT_FLIGHT_SWITCH,   /* effect: one rename a volume */
-	KT_FLIGHT_SWITCHED,
 	KT_FLIGHT_RECHECK,  /* effect: validation after the switch, where it could not be had before */
-	KT_FLIGHT_RECHECKED,
 	KT_FLIGHT_RETIRE,   /* effect: remove what nobody needs any more */
-	KT_FLIGHT_RETIRED,
 	KT_FLIGHT_END
 };
 
@@ -148,7 +140,6 @@ struct kt_flight {
 	char dir[KT_GENERATION_MAX];
 	char previous_dir[KT_GENERATION_MAX];
 	char order_url[2048];
-	char cert_url[2048];
 
 	int64_t consumers[64]; /* resource ids of the Consumers of this secret */
 	size_t consumer_count;
