@@ -74,6 +74,15 @@ struct kt_secret_ref {
 	const char *key; /* never NULL: each use names its default (tls.key, client-secret, password …) */
 };
 
+/* A program, run by the warden without a shell. */
+struct kt_exec {
+	struct kt_strings argv; /* argv[0] absolute; no shell */
+	const char *user;       /* NULL: the agent's own; root only when it says root */
+	const char *group;
+	kt_ms timeout;       /* 30 s when absent */
+	struct kt_pairs env; /* on top of the documented fixed environment */
+};
+
 /* --- Certificate ---------------------------------------------------------------------------------------------- */
 
 enum kt_keyalg { KT_KEYALG_RSA = 0, KT_KEYALG_ECDSA, KT_KEYALG_ED25519 };
@@ -224,6 +233,7 @@ struct kt_certificate_spec {
 	int64_t renew_before_percentage; /* 0: not given; renews with so many per cent of the life left */
 	struct kt_renewal renewal;
 	struct kt_private_key private_key;
+	bool must_staple;                /* annotation keyturn.dev/must-staple: "true" (RFC 7633) */
 	enum kt_sigalg signature_algorithm; /* of the request and, for a CA issuer, never of the CA's signature */
 	uint32_t usages;               /* enum kt_cert_usage bits; digital signature + key encipherment when absent */
 	bool encode_usages_in_request; /* true when absent */
@@ -247,8 +257,83 @@ struct kt_http01_solver {
 	struct kt_http01_ingress *ingress;
 };
 
+/* --- dns-01: one provider a solver ------------------------------------------------------------------------------ */
+
+struct kt_dns_acme_dns {
+	const char *host;              /* URL of the acme-dns server */
+	struct kt_secret_ref account;  /* JSON {"name": {username, password, fulldomain, subdomain}}; key default acmedns.json */
+};
+
+struct kt_dns_cloudflare {
+	const char *email;
+	struct kt_secret_ref api_key;   /* with email; name NULL: not given */
+	struct kt_secret_ref api_token; /* name NULL: not given */
+	const char *api_url;            /* keyturn's own; NULL: Cloudflare's */
+};
+
+struct kt_dns_digitalocean {
+	struct kt_secret_ref token; /* key default access-token */
+	const char *api_url;        /* keyturn's own; NULL: DigitalOcean's */
+};
+
+enum kt_dns_protocol { KT_DNS_UDP = 0, KT_DNS_TCP };
+
+struct kt_dns_rfc2136 {
+	const char *nameserver; /* "host:port", "host", "[v6]:port" */
+	enum kt_dns_protocol protocol;
+	const char *tsig_algorithm; /* "HMACMD5", "HMACSHA1", "HMACSHA256" (default), "HMACSHA512" */
+	const char *tsig_key_name;
+	struct kt_secret_ref tsig_secret; /* base64, as in a key file; name NULL: updates are not signed */
+};
+
+struct kt_dns_route53 {
+	const char *region;
+	const char *access_key_id;
+	struct kt_secret_ref access_key_id_ref; /* name NULL: not given */
+	struct kt_secret_ref secret_access_key;
+	const char *hosted_zone_id;
+	const char *api_url; /* keyturn's own; NULL: Amazon's */
+};
+
+/* How an exec solver is called: docs/exec-solver.md. */
+enum kt_dns_convention { KT_DNS_CONV_KEYTURN = 0, KT_DNS_CONV_CERTBOT, KT_DNS_CONV_DEHYDRATED, KT_DNS_CONV_LEGO };
+
+/* keyturn's own: a program that writes and removes the record; it runs in the warden. */
+struct kt_dns_exec {
+	enum kt_dns_convention convention;
+	struct kt_exec exec;            /* argv is what adds; also what removes where cleanup_argv is empty */
+	struct kt_strings cleanup_argv; /* with convention Certbot: the clean-up hook */
+};
+
+enum kt_cname_strategy { KT_CNAME_NONE = 0, KT_CNAME_FOLLOW };
+
+/* Exactly one provider is set. */
+struct kt_dns01_solver {
+	enum kt_cname_strategy cname_strategy;
+	struct kt_dns_acme_dns *acme_dns;
+	struct kt_dns_cloudflare *cloudflare;
+	struct kt_dns_digitalocean *digitalocean;
+	struct kt_dns_rfc2136 *rfc2136;
+	struct kt_dns_route53 *route53;
+	struct kt_dns_exec *exec;
+};
+
+/* keyturn's own: tls-alpn-01 (RFC 8737) by the desk's listener `tlsAlpn01`. */
+struct kt_tls_alpn01_solver {
+	const char *listener; /* "tlsAlpn01": only there so that the object has a member */
+};
+
+/* keyturn's own: dns-persist-01; the record is published once by hand (`keyturn dns-record`), here it is only read. */
+struct kt_dns_persist01_solver {
+	const char *issuer_domain; /* NULL: the first that the CA names */
+};
+
+/* Exactly one challenge is set. */
 struct kt_acme_solver {
+	struct kt_dns01_solver *dns01;
+	struct kt_dns_persist01_solver *dns_persist01;
 	struct kt_http01_solver *http01;
+	struct kt_tls_alpn01_solver *tls_alpn01;
 	struct kt_solver_selector {
 		struct kt_pairs match_labels; /* of the Certificate */
 		struct kt_strings dns_names;
@@ -261,6 +346,15 @@ struct kt_acme_solvers {
 	uint32_t count;
 };
 
+enum kt_eab_alg { KT_EAB_HS256 = 0, KT_EAB_HS384, KT_EAB_HS512 };
+
+/* External account binding, RFC 8555 section 7.3.4. */
+struct kt_acme_eab {
+	const char *key_id;
+	struct kt_secret_ref key; /* base64url of the MAC key */
+	enum kt_eab_alg alg;
+};
+
 struct kt_acme {
 	const char *server; /* URL of the directory */
 	const char *email;
@@ -269,8 +363,16 @@ struct kt_acme {
 	bool enable_duration_feature;
 	struct kt_bytes ca_bundle; /* PEM */
 	bool skip_tls_verify;      /* only with a server on loopback */
+	struct kt_acme_eab *eab;   /* NULL: none */
+	const char *preferred_chain; /* CN of the chain's topmost issuer; NULL: what the CA gives first */
+	const char *profile;         /* NULL: none asked for */
 	struct kt_acme_solvers solvers;
-	const char *webroot; /* annotation keyturn.dev/http01-webroot; NULL: our own listener answers */
+	/* annotations, so that the manifest stays one that a cluster takes */
+	const char *webroot;                /* keyturn.dev/http01-webroot; NULL: our own listener answers */
+	const char *staging_server;         /* keyturn.dev/staging-server: retries are tried there first; NULL: none */
+	struct kt_strings fallback;         /* keyturn.dev/fallback-issuers, in order: "Issuer/name", "ClusterIssuer/name" */
+	bool fallback_unchecked;            /* keyturn.dev/fallback-trust: Unchecked */
+	bool renewal_info_disabled;         /* keyturn.dev/renewal-info: Disabled */
 };
 
 struct kt_ca_issuer {
@@ -417,14 +519,6 @@ struct kt_consumer_volumes {
 	uint32_t count;
 };
 
-struct kt_exec {
-	struct kt_strings argv; /* argv[0] absolute; no shell */
-	const char *user;       /* NULL: the agent's own; root only when it says root */
-	const char *group;
-	kt_ms timeout;       /* 30 s when absent */
-	struct kt_pairs env; /* on top of the documented fixed environment */
-};
-
 struct kt_validate {
 	struct kt_exec *exec;
 };
@@ -550,6 +644,7 @@ struct kt_listeners {
 	const char *http01;
 	const char *jwks;
 	const char *metrics;
+	const char *tls_alpn01;
 };
 
 /* At most one is set; none: a file "master.key" in the state directory, made on first run. */
@@ -570,6 +665,13 @@ struct kt_limits {
 	int64_t flights;    /* credentials in work at once; 64 when absent */
 	int64_t per_issuer; /* orders or token requests at once at one issuer; 10 when absent */
 	int64_t hooks;      /* hooks running at once; 4 when absent */
+};
+
+/* How dns-01 records are looked at before the CA is told; names as cert-manager's controller has them. */
+struct kt_dns_settings {
+	struct kt_strings recursive_nameservers; /* "host:port"; those of resolv.conf when empty */
+	bool recursive_nameservers_only;         /* do not ask the authoritative servers */
+	kt_ms propagation_timeout;               /* 2 min when absent */
 };
 
 enum kt_audit_anchor { KT_ANCHOR_NONE = 0, KT_ANCHOR_SYSLOG, KT_ANCHOR_FILE };
@@ -595,6 +697,7 @@ struct kt_agent_spec {
 	struct kt_limits limits;
 	struct kt_audit_settings audit;
 	struct kt_control control;
+	struct kt_dns_settings dns01;
 };
 
 /* --- one resource

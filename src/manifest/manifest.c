@@ -394,6 +394,8 @@ void kt_certificate_request_key(const struct kt_certificate_spec *c, struct kt_b
 	kt_buf_addf(out, "duration=%lld\nusages=%u,%d\nca=%d\nkey=%d,%lld\nsignature=%d\n", (long long)c->duration,
 		    c->usages, c->encode_usages_in_request, c->is_ca, (int)c->private_key.algorithm,
 		    (long long)c->private_key.size, (int)c->signature_algorithm);
+	if (c->must_staple)
+		kt_buf_adds(out, "must-staple\n");
 	if (c->name_constraints) {
 		kt_buf_addf(out, "constraints=%d\n", c->name_constraints->critical);
 		key_names(out, "permitted", &c->name_constraints->permitted);

@@ -33,6 +33,17 @@ static const struct kt_field control_rows[] = {
 static const struct kt_table control_table =
 	TABLE("Control", struct kt_control, control_rows, .doc = "The control socket.");
 
+static const struct kt_field dns01_rows[] = {
+	ROW("propagationTimeout", KT_F_DURATION, struct kt_dns_settings, propagation_timeout, .def = 2 * KT_MINUTE,
+	    .min = KT_SECOND, .max = KT_HOUR, DOC "How long a record may take until every server has it."),
+	ROW("recursiveNameservers", KT_F_STRINGS, struct kt_dns_settings, recursive_nameservers, .max = 8,
+	    .check = kt_value_address, DOC "Name servers as `host:port`; those of the machine when absent."),
+	ROW("recursiveNameserversOnly", KT_F_BOOL, struct kt_dns_settings, recursive_nameservers_only,
+	    DOC "Look at the recursive servers only, not at the authoritative ones."),
+};
+static const struct kt_table dns01_table = TABLE("DNS01Settings", struct kt_dns_settings, dns01_rows,
+						 .doc = "How dns-01 records are checked before the CA is told.");
+
 static const struct kt_field limits_rows[] = {
 	ROW("flights", KT_F_INT, struct kt_limits, flights, .def = 64, .min = 1, .max = 10000,
 	    DOC "Credentials in work at once."),
@@ -49,6 +60,9 @@ static const struct kt_field listeners_rows[] = {
 	    DOC "JWKS and discovery document of local TokenIssuers."),
 	ROW("metrics", KT_F_STRING, struct kt_listeners, metrics, .check = kt_value_listen,
 	    DOC "/metrics, /livez, /readyz and the status page."),
+	ROW("tlsAlpn01", KT_F_STRING, struct kt_listeners, tls_alpn01, .check = kt_value_listen,
+	    DOC "Answers of tls-alpn-01 challenges, such as `:443`, or a Unix socket that a proxy hands them to by SNI or "
+		"ALPN."),
 };
 static const struct kt_table listeners_table = TABLE(
 	"Listeners", struct kt_listeners, listeners_rows,
@@ -88,6 +102,8 @@ static const struct kt_field agent_rows[] = {
 	ROW("allowPersistent", KT_F_BOOL, struct kt_agent_spec, allow_persistent, DOC "secretsDir may lie on a disk."),
 	ROW("audit", KT_F_STRUCT, struct kt_agent_spec, audit, OF(audit_table), DOC "The audit chain."),
 	ROW("control", KT_F_STRUCT, struct kt_agent_spec, control, OF(control_table), DOC "The control socket."),
+	ROW("dns01", KT_F_STRUCT, struct kt_agent_spec, dns01, OF(dns01_table),
+	    DOC "How dns-01 records are checked before the CA is told."),
 	ROW("limits", KT_F_STRUCT, struct kt_agent_spec, limits, OF(limits_table), DOC "Limits."),
 	ROW("listeners", KT_F_STRUCT, struct kt_agent_spec, listeners, OF(listeners_table),
 	    DOC "Addresses listened on."),

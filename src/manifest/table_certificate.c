@@ -395,13 +395,29 @@ static void check_certificate(struct kt_decoder *d, const struct kt_node *node, 
 static const struct kt_table spec_table =
 	TABLE("CertificateSpec", cert, spec_rows, .check = check_certificate, .doc = "What is wanted.");
 
+#define MUST_STAPLE "keyturn.dev/must-staple"
+
+static void check_resource(struct kt_decoder *d, const struct kt_node *node, void *object)
+{
+	struct kt_resource *resource = object;
+	const char *text = kt_pairs_get(&resource->meta.annotations, MUST_STAPLE);
+
+	if (!text)
+		return;
+	resource->certificate.must_staple = !strcmp(text, "true");
+	if (!resource->certificate.must_staple && strcmp(text, "false") != 0)
+		kt_complain(d, node, "metadata.annotations", MUST_STAPLE " (%.64s) must be \"true\" or \"false\"", text);
+}
+
 static const struct kt_field top_rows[] = {
 	FIXED("apiVersion", "cert-manager.io/v1"),
 	FIXED("kind", "Certificate"),
-	ROW("metadata", KT_F_STRUCT, struct kt_resource, meta, REQUIRED, OF(kt_table_meta), DOC "Name and namespace."),
+	ROW("metadata", KT_F_STRUCT, struct kt_resource, meta, REQUIRED, OF(kt_table_meta),
+	    DOC "Name and namespace. Annotation `" MUST_STAPLE ": \"true\"`: the TLS feature status_request is asked for "
+		"(RFC 7633), where the CA still knows it."),
 	ROW("spec", KT_F_STRUCT, struct kt_resource, certificate, REQUIRED, OF(spec_table), DOC "What is wanted."),
 	STATUS_ROW,
 };
 
 const struct kt_table kt_table_certificate =
-	TABLE("Certificate", struct kt_resource, top_rows, .doc = "A certificate.");
+	TABLE("Certificate", struct kt_resource, top_rows, .check = check_resource, .doc = "A certificate.");

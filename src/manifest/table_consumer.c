@@ -109,11 +109,11 @@ static void check_exec(struct kt_decoder *d, const struct kt_node *node, void *o
 		kt_complain(d, node, "argv[0]", "(%.128s) %s", exec->argv.items[0], problem);
 }
 
-static const struct kt_table exec_table = TABLE("Exec", struct kt_exec, exec_rows, .check = check_exec,
+const struct kt_table kt_table_exec = TABLE("Exec", struct kt_exec, exec_rows, .check = check_exec,
 						.doc = "A program, run without a shell in a fixed environment.");
 
 static const struct kt_field validate_rows[] = {
-	ROW("exec", KT_F_OBJECT, struct kt_validate, exec, REQUIRED, OF(exec_table),
+	ROW("exec", KT_F_OBJECT, struct kt_validate, exec, REQUIRED, OF(kt_table_exec),
 	    DOC "A program; exit status 0 means good."),
 };
 static const struct kt_table validate_table =
@@ -173,7 +173,7 @@ static const struct kt_table notify_http_table =
 	TABLE("NotifyHTTP", struct kt_notify_http, notify_http_rows, .doc = "A POST with a small JSON.");
 
 static const struct kt_field notify_rows[] = {
-	ROW("exec", KT_F_OBJECT, struct kt_notify, exec, CHOICE, OF(exec_table), DOC "A program."),
+	ROW("exec", KT_F_OBJECT, struct kt_notify, exec, CHOICE, OF(kt_table_exec), DOC "A program."),
 	ROW("http", KT_F_OBJECT, struct kt_notify, http, CHOICE, OF(notify_http_table),
 	    DOC "A POST with a small JSON."),
 	ROW("signal", KT_F_OBJECT, struct kt_notify, signal, CHOICE, OF(signal_table), DOC "A signal to one process."),
@@ -260,7 +260,7 @@ static const struct kt_table accepted_table = TABLE("Accepted", struct kt_accept
 static const struct kt_field prove_rows[] = {
 	ROW("accepted", KT_F_OBJECT, struct kt_prove, accepted, CHOICE, OF(accepted_table),
 	    DOC "The new token is taken by a URL."),
-	ROW("exec", KT_F_OBJECT, struct kt_prove, exec, CHOICE, OF(exec_table),
+	ROW("exec", KT_F_OBJECT, struct kt_prove, exec, CHOICE, OF(kt_table_exec),
 	    DOC "A program; exit status 0 means proved."),
 	ROW("observed", KT_F_OBJECT, struct kt_prove, observed, CHOICE, OF(observed_table),
 	    DOC "What the consumer or its peer reports."),

@@ -1,63 +1,33 @@
-/* The field table of Issuer and ClusterIssuer, every field of the CRD in it, and the choice of a solver. */
+/* The field table of Issuer and ClusterIssuer, every field of the CRD in it; its solvers are in table_solver.c. */
+#include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "kt/text.h"
 #include "manifest/rows.h"
 
-#define WITH_ACME    "it comes with the ACME release; leave it out for now"
 #define OTHER_ISSUER "keyturn has acme, ca and selfSigned; this one comes later"
+
+#define FALLBACK_MAX 8u
 
 typedef struct kt_acme acme;
 
-static const struct kt_field ingress_rows[] = {
-	ROW("class", KT_F_STRING, struct kt_http01_ingress, class_name, .check = kt_value_printable,
-	    DOC "Kept for a cluster; here keyturn's own listener answers."),
-	ROW("ingressClassName", KT_F_STRING, struct kt_http01_ingress, ingress_class_name, .check = kt_value_printable,
-	    DOC "Kept for a cluster; here keyturn's own listener answers."),
-	REFUSED("ingressTemplate", "there is no Ingress to make here: keyturn's own listener answers; remove it"),
-	REFUSED("name",
-		"there is no Ingress to edit here: keyturn's own listener answers; remove it or use ingressClassName"),
-	REFUSED("podTemplate", "there is no pod to start here: keyturn's own listener answers; remove it"),
-	ROW("serviceType", KT_F_STRING, struct kt_http01_ingress, service_type, .check = kt_value_printable,
-	    DOC "Kept for a cluster; there is no Service here."),
-};
-static const struct kt_table ingress_table =
-	TABLE("HTTP01Ingress", struct kt_http01_ingress, ingress_rows,
-	      .doc = "Answer http-01 with keyturn's listener (Agent, spec.listeners.http01).");
-
-static const struct kt_field http01_rows[] = {
-	REFUSED("gatewayHTTPRoute", "there is no Gateway to edit here; write ingress: {} for keyturn's own listener",
-		.flags = KT_F_CHOICE),
-	ROW("ingress", KT_F_OBJECT, struct kt_http01_solver, ingress, CHOICE, OF(ingress_table),
-	    DOC "`ingress: {}` means: keyturn's own listener answers, or the webroot of annotation "
-		"`keyturn.dev/http01-webroot`."),
-};
-static const struct kt_table http01_table = TABLE("HTTP01", struct kt_http01_solver, http01_rows, .choice_min = 1,
-						  .choice_max = 1, .doc = "Challenge http-01.");
-
-static const struct kt_field selector_rows[] = {
-	ROW("dnsNames", KT_F_STRINGS, struct kt_solver_selector, dns_names, .check = kt_value_dns_name,
-	    DOC "Exactly these names."),
-	ROW("dnsZones", KT_F_STRINGS, struct kt_solver_selector, dns_zones, .check = kt_value_dns_domain,
-	    DOC "Names in these zones."),
-	ROW("matchLabels", KT_F_PAIRS, struct kt_solver_selector, match_labels, .check_key = kt_value_label_key,
-	    DOC "Certificates with all of these labels."),
-};
-static const struct kt_table selector_table =
-	TABLE("SolverSelector", struct kt_solver_selector, selector_rows,
-	      .doc = "For which names the solver is; the most specific one wins.");
-
-static const struct kt_field solver_rows[] = {
-	REFUSED("dns01", WITH_ACME " or use http01", .flags = KT_F_CHOICE),
-	ROW("http01", KT_F_OBJECT, struct kt_acme_solver, http01, CHOICE, OF(http01_table), DOC "Challenge http-01."),
-	ROW("selector", KT_F_STRUCT, struct kt_acme_solver, selector, OF(selector_table), DOC "For which names."),
-	REFUSED("waitInsteadOfSelfCheck", "keyturn makes no self check from outside; remove it"),
-};
-static const struct kt_table solver_table = TABLE("Solver", struct kt_acme_solver, solver_rows, .choice_min = 1,
-						  .choice_max = 1, .doc = "How a challenge is answered.");
-
 SECRET_REF_TABLE(account_key_table, "tls.key");
+
+static const struct kt_enum_name eab_algorithms[] = {
+	{"HS256", KT_EAB_HS256}, {"HS384", KT_EAB_HS384}, {"HS512", KT_EAB_HS512}, {NULL, 0}};
+
+SECRET_REF_TABLE(eab_key_table, "secret");
+
+static const struct kt_field eab_rows[] = {
+	ROW("keyAlgorithm", KT_F_ENUM, struct kt_acme_eab, alg, .def = KT_EAB_HS256, .names = eab_algorithms,
+	    DOC "MAC of the binding; cert-manager ignores this field, keyturn obeys it."),
+	ROW("keyID", KT_F_STRING, struct kt_acme_eab, key_id, REQUIRED, .check = kt_value_printable, .max = 1024,
+	    DOC "Key identifier that the CA gave."),
+	ROW("keySecretRef", KT_F_STRUCT, struct kt_acme_eab, key, REQUIRED, OF(eab_key_table),
+	    DOC "The MAC key, base64url as the CA gave it."),
+};
+static const struct kt_table eab_table = TABLE("ExternalAccountBinding", struct kt_acme_eab, eab_rows,
+					       .doc = "External account binding (RFC 8555 section 7.3.4).");
 
 static const struct kt_field acme_rows[] = {
 	ROW("caBundle", KT_F_BYTES, acme, ca_bundle,
@@ -67,15 +37,19 @@ static const struct kt_field acme_rows[] = {
 	ROW("email", KT_F_STRING, acme, email, .check = kt_value_email, DOC "Contact of the account."),
 	ROW("enableDurationFeature", KT_F_BOOL, acme, enable_duration_feature,
 	    DOC "Ask the server for spec.duration of the Certificate."),
-	REFUSED("externalAccountBinding", WITH_ACME),
-	REFUSED("preferredChain", WITH_ACME),
+	ROW("externalAccountBinding", KT_F_OBJECT, acme, eab, OF(eab_table),
+	    DOC "Binds the account to one that the CA knows already."),
+	ROW("preferredChain", KT_F_STRING, acme, preferred_chain, .check = kt_value_printable, .max = 64,
+	    DOC "Common name of the issuer at the top of the chain that is wanted, where the CA offers several; its first "
+		"one when none matches."),
 	ROW("privateKeySecretRef", KT_F_STRUCT, acme, private_key_ref, REQUIRED, OF(account_key_table),
 	    DOC "Where the account key is kept; made on first use. Key `tls.key` when absent."),
-	REFUSED("profile", WITH_ACME),
+	ROW("profile", KT_F_STRING, acme, profile, .check = kt_value_printable, .max = 64,
+	    DOC "Profile of the certificate, one of those that the CA's directory lists."),
 	ROW("server", KT_F_STRING, acme, server, REQUIRED, .check = kt_value_url, DOC "URL of the ACME directory."),
 	ROW("skipTLSVerify", KT_F_BOOL, acme, skip_tls_verify,
 	    DOC "Only for a server on this machine; elsewhere caBundle is the way."),
-	ROW("solvers", KT_F_LIST, acme, solvers, .max = 100, OF(solver_table), DOC "How challenges are answered."),
+	ROW("solvers", KT_F_LIST, acme, solvers, .max = 100, OF(kt_table_solver), DOC "How challenges are answered."),
 };
 
 static void check_acme(struct kt_decoder *d, const struct kt_node *node, void *object)
@@ -123,32 +97,113 @@ static const struct kt_field spec_rows[] = {
 static const struct kt_table spec_table = TABLE("IssuerSpec", struct kt_issuer_spec, spec_rows, .choice_min = 1,
 						.choice_max = 1, .doc = "Exactly one way to issue.");
 
-#define WEBROOT "keyturn.dev/http01-webroot"
+/* --- annotations: what a cluster's Issuer has no field for ---------------------------------------------------------- */
+
+#define PREFIX "keyturn.dev/"
+
+static const char *on_webroot(struct kt_decoder *d, acme *a, const char *text)
+{
+	(void)d;
+	a->webroot = text;
+	return *text ? kt_value_path(text) : "must be an absolute path";
+}
+
+static const char *on_staging(struct kt_decoder *d, acme *a, const char *text)
+{
+	(void)d;
+	a->staging_server = text;
+	return kt_value_url(text);
+}
+
+/* "backup, ClusterIssuer/other" */
+static const char *on_fallback(struct kt_decoder *d, acme *a, const char *text)
+{
+	const char **items = kt_arena_alloc(d->arena, FALLBACK_MAX * sizeof(*items));
+	uint32_t count = 0;
+
+	if (!items)
+		return "is too much for this machine's memory";
+	while (*text) {
+		size_t len = strcspn(text, ", "), kind = 0;
+		char *item;
+
+		if (!len) {
+			text++;
+			continue;
+		}
+		if (count == FALLBACK_MAX)
+			return "names more than 8 issuers";
+		if (!strncmp(text, "Issuer/", 7))
+			kind = 7;
+		else if (!strncmp(text, "ClusterIssuer/", 14))
+			kind = 14;
+		item = kt_arena_alloc(d->arena, len + 8);
+		if (!item)
+			return "is too much for this machine's memory";
+		(void)snprintf(item, len + 8, "%s%.*s", kind ? "" : "Issuer/", (int)len, text);
+		if (kt_value_name(strchr(item, '/') + 1))
+			return "must be a list of names, each of an Issuer, or ClusterIssuer/name";
+		items[count++] = item;
+		text += len;
+	}
+	a->fallback = (struct kt_strings){.items = items, .count = count};
+	return count ? NULL : "must name at least one issuer";
+}
+
+static const char *on_fallback_trust(struct kt_decoder *d, acme *a, const char *text)
+{
+	(void)d;
+	a->fallback_unchecked = !strcmp(text, "Unchecked");
+	return a->fallback_unchecked || !strcmp(text, "Checked") ? NULL : "must be Checked or Unchecked";
+}
+
+static const char *on_renewal_info(struct kt_decoder *d, acme *a, const char *text)
+{
+	(void)d;
+	a->renewal_info_disabled = !strcmp(text, "Disabled");
+	return a->renewal_info_disabled || !strcmp(text, "Enabled") ? NULL : "must be Enabled or Disabled";
+}
+
+static const struct {
+	const char *name;
+	const char *(*take)(struct kt_decoder *d, acme *a, const char *text);
+} annotations[] = {
+	{PREFIX "http01-webroot", on_webroot},       {PREFIX "staging-server", on_staging},
+	{PREFIX "fallback-issuers", on_fallback},    {PREFIX "fallback-trust", on_fallback_trust},
+	{PREFIX "renewal-info", on_renewal_info},
+};
 
 static void check_issuer(struct kt_decoder *d, const struct kt_node *node, void *object)
 {
 	struct kt_resource *resource = object;
-	const char *webroot = kt_pairs_get(&resource->meta.annotations, WEBROOT);
-	const char *problem = webroot && *webroot ? kt_value_path(webroot) : NULL;
 
-	if (!webroot)
-		return;
-	if (!resource->issuer.acme)
-		kt_complain(d, node, "metadata.annotations", WEBROOT " is for an acme issuer; remove it");
-	else if (problem || !*webroot)
-		kt_complain(d, node, "metadata.annotations", WEBROOT " (%.128s) %s", webroot,
-			    problem ? problem : "must be an absolute path");
-	else
-		resource->issuer.acme->webroot = webroot;
+	for (size_t i = 0; i < sizeof(annotations) / sizeof(annotations[0]); i++) {
+		const char *text = kt_pairs_get(&resource->meta.annotations, annotations[i].name);
+		const char *problem = NULL;
+
+		if (!text)
+			continue;
+		if (!resource->issuer.acme) {
+			kt_complain(d, node, "metadata.annotations", "%s is for an acme issuer; remove it",
+				    annotations[i].name);
+			continue;
+		}
+		problem = annotations[i].take(d, resource->issuer.acme, text);
+		if (problem)
+			kt_complain(d, node, "metadata.annotations", "%s (%.128s) %s", annotations[i].name, text, problem);
+	}
 }
 
 static const struct kt_field top_rows[] = {
 	FIXED("apiVersion", "cert-manager.io/v1"),
 	{.name = "kind", .type = KT_F_FIXED, .flags = KT_F_REQUIRED, .doc = "`Issuer` or `ClusterIssuer`."},
 	ROW("metadata", KT_F_STRUCT, struct kt_resource, meta, REQUIRED, OF(kt_table_meta),
-	    DOC "Name and namespace. Annotation `" WEBROOT
-		"`: a folder that a web server serves; http-01 answers are put under "
-		"`.well-known/acme-challenge` in it."),
+	    DOC "Name and namespace. Annotations for acme: `keyturn.dev/http01-webroot`: a folder that a web server "
+		"serves; http-01 answers are put under `.well-known/acme-challenge` in it. "
+		"`keyturn.dev/staging-server`: a directory where a failed order is tried first. "
+		"`keyturn.dev/fallback-issuers`: issuers to go to, in order, when this one fails; "
+		"`keyturn.dev/fallback-trust: Unchecked` takes their certificates though consumers may not trust them. "
+		"`keyturn.dev/renewal-info: Disabled`: the CA's renewal information (RFC 9773) is not asked for."),
 	ROW("spec", KT_F_STRUCT, struct kt_resource, issuer, REQUIRED, OF(spec_table),
 	    DOC "How certificates are issued."),
 	STATUS_ROW,
@@ -157,50 +212,3 @@ static const struct kt_field top_rows[] = {
 const struct kt_table kt_table_issuer =
 	TABLE("Issuer", struct kt_resource, top_rows, .check = check_issuer, .doc = "Where certificates come from.");
 
-/* --- the choice of a solver ------------------------------------------------------------------------------------------
- */
-
-/* How well a selector fits, as cert-manager ranks: a name beats a zone, a longer zone a shorter one, then labels. */
-static int rank(const struct kt_solver_selector *s, const struct kt_pairs *labels, const char *name)
-{
-	int best = -1;
-
-	for (uint32_t i = 0; i < s->match_labels.count; i++) {
-		const char *value = kt_pairs_get(labels, s->match_labels.items[i].key);
-
-		if (!value || strcmp(value, s->match_labels.items[i].value) != 0)
-			return -1;
-	}
-	for (uint32_t i = 0; i < s->dns_names.count; i++) {
-		if (!strcasecmp(s->dns_names.items[i], name))
-			best = 1 << 20;
-	}
-	if (!strncmp(name, "*.", 2))
-		name += 2;
-	for (uint32_t i = 0; i < s->dns_zones.count; i++) {
-		size_t zone = strlen(s->dns_zones.items[i]), len = strlen(name);
-		bool inside = len >= zone && !strcasecmp(name + len - zone, s->dns_zones.items[i]) &&
-			      (len == zone || name[len - zone - 1] == '.');
-
-		if (inside && (int)(zone + 1) * 1024 > best)
-			best = (int)(zone + 1) * 1024;
-	}
-	if (best < 0 && (s->dns_names.count || s->dns_zones.count))
-		return -1;
-	return (best < 0 ? 0 : best) + (int)s->match_labels.count;
-}
-
-int kt_acme_solver_for(const struct kt_acme *a, const struct kt_pairs *labels, const char *dns_name)
-{
-	int found = -1, best = -1;
-
-	for (uint32_t i = 0; i < a->solvers.count; i++) {
-		int r = rank(&a->solvers.items[i].selector, labels, dns_name);
-
-		if (r > best) {
-			best = r;
-			found = (int)i;
-		}
-	}
-	return found;
-}

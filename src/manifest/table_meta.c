@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kt/text.h"
 #include "manifest/rows.h"
 
 #define BY_CLUSTER "Set by a cluster; has no meaning here."
@@ -31,7 +32,10 @@ static const struct kt_field meta_rows[] = {
 	IGNORED("uid", BY_CLUSTER),
 };
 
-static const char *const own_annotations[] = {"keyturn.dev/http01-webroot", NULL};
+static const char *const own_annotations[] = {
+	"keyturn.dev/http01-webroot",   "keyturn.dev/fallback-issuers", "keyturn.dev/fallback-trust",
+	"keyturn.dev/must-staple",      "keyturn.dev/renewal-info",     "keyturn.dev/staging-server",
+	NULL};
 
 static void check_meta(struct kt_decoder *d, const struct kt_node *node, void *object)
 {
@@ -40,13 +44,15 @@ static void check_meta(struct kt_decoder *d, const struct kt_node *node, void *o
 	for (uint32_t i = 0; i < meta->annotations.count; i++) {
 		const char *key = meta->annotations.items[i].key;
 		bool known = strncmp(key, "keyturn.dev/", 12) != 0;
+		const char *near;
 
 		for (size_t k = 0; own_annotations[k]; k++)
 			known |= !strcmp(key, own_annotations[k]);
-		if (!known)
-			kt_complain(d, kt_node_get(node, "annotations"), NULL,
-				    "%s is not an annotation that keyturn knows, did you mean %s?", key,
-				    own_annotations[0]);
+		if (known)
+			continue;
+		near = kt_nearest(key, own_annotations);
+		kt_complain(d, kt_node_get(node, "annotations"), NULL, "%s is not an annotation that keyturn knows%s%s%s",
+			    key, near ? ", did you mean " : "; remove it", near ? near : "", near ? "?" : "");
 	}
 	if (meta->ns && d->kind && !d->kind->namespaced)
 		kt_complain(d, node, "namespace", "(%s) is not for kind %s, which has no namespace; remove it",

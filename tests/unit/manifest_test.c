@@ -181,7 +181,29 @@ static const struct bad bads[] = {
 	{ISSUER "  selfSigned: {}\n  ca: {secretName: x}\n", "f:4: spec must have only one of"},
 	{ISSUER "  vault: {server: x}\n", "f:5: spec.vault is not offered"},
 	{ACME "    solvers: [{dns01: {cloudflare: {}}}]\n",
-	 "f:8: spec.acme.solvers[0].dns01 is not offered: it comes with the ACME release"},
+	 "f:8: spec.acme.solvers[0].dns01.cloudflare must have one of: apiKeySecretRef, apiTokenSecretRef"},
+	{ACME "    solvers: [{dns01: {cloudflare: {apiKeySecretRef: {name: k}}}}]\n",
+	 "cloudflare.email is needed beside apiKeySecretRef"},
+	{ACME "    solvers: [{dns01: {azureDNS: {}}}]\n", "solvers[0].dns01.azureDNS is not offered: keyturn has acmeDNS"},
+	{ACME "    solvers: [{dns01: {webhook: {}}}]\n", "solvers[0].dns01.webhook is not offered: a cluster's webhook"},
+	{ACME "    solvers: [{dns01: {rfc2136: {nameserver: a, tsigKeyName: k}}}]\n",
+	 "rfc2136.tsigKeyName and tsigSecretSecretRef belong together"},
+	{ACME "    solvers: [{dns01: {rfc2136: {nameserver: a, tsigAlgorithm: MD5}}}]\n",
+	 "tsigAlgorithm (MD5) must be HMACMD5, HMACSHA1, HMACSHA256 or HMACSHA512"},
+	{ACME "    solvers: [{dns01: {route53: {secretAccessKeySecretRef: {name: s}}}}]\n",
+	 "route53.accessKeyID or accessKeyIDSecretRef must be given"},
+	{ACME "    solvers: [{dns01: {exec: {exec: {argv: [x]}}}}]\n", "exec.exec.argv[0] (x)"},
+	{ACME "    solvers: [{dns01: {exec: {exec: {argv: [/x]}, cleanupArgv: [/y]}}}]\n",
+	 "exec.cleanupArgv is for convention: Certbot"},
+	{ACME "    solvers: [{dns01: {exec: {exec: {argv: [/x]}}}, http01: {ingress: {}}}]\n",
+	 "solvers[0] must have only one of"},
+	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/fallback-issuers: "
+	 "\"B_b\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
+	 "{ingress: {}}}]}\n",
+	 "keyturn.dev/fallback-issuers (B_b) must be a list of names"},
+	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/stagin-server: "
+	 "x}}\nspec: {selfSigned: {}}\n",
+	 "did you mean keyturn.dev/staging-server?"},
 	{ACME "    solvers: [{http01: {ingress: {name: x}}}]\n",
 	 "ingress.name is not offered: there is no Ingress to edit here"},
 	{ACME "    solvers: []\n", "spec.acme.solvers must have at least one entry"},
@@ -369,7 +391,8 @@ static const char *const goods[] = {
 	       "    solvers:\n      - http01: {ingress: {ingressClassName: nginx, class: c, serviceType: NodePort}}\n"
 	       "        selector: {matchLabels: {a: b}, dnsNames: [a.b], dnsZones: [b]}\n",
 	"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/http01-webroot: "
-	"/var/www}}\nspec:\n"
+	"/var/www, keyturn.dev/staging-server: \"https://s.example/d\", keyturn.dev/fallback-issuers: \"b, "
+	"ClusterIssuer/c\", keyturn.dev/fallback-trust: Unchecked, keyturn.dev/renewal-info: Disabled}}\nspec:\n"
 	"  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: {ingress: "
 	"{}}}]}\n",
 	ISSUER "  ca: {secretName: x, crlDistributionPoints: [\"http://a.b/c\"], ocspServers: [\"http://o.b\"], "
@@ -404,11 +427,25 @@ static const char *const goods[] = {
 	"1}\n",
 	AGENT
 	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  listeners: {metrics: \":9402\", http01: "
-	"\"[::1]:80\", jwks: \"unix:/run/j\"}\n"
+	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\"}\n"
+	"  dns01: {recursiveNameservers: [\"192.0.2.1:53\"], recursiveNameserversOnly: true, propagationTimeout: 9s}\n"
 	"  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, "
 	"perIssuer: 2, hooks: 3}\n"
 	"  audit: {anchor: File, file: /var/log/a, retention: 240h}\n  control: {socket: /run/k.sock, group: ops}\n",
 	AGENT "  {}\n",
+	ACME "    externalAccountBinding: {keyID: kid, keyAlgorithm: HS512, keySecretRef: {name: k, key: x}}\n    "
+	     "preferredChain: Root X2\n    profile: shortlived\n    solvers:\n"
+	     "      - dns01: {cnameStrategy: Follow, acmeDNS: {host: \"https://a.b\", accountSecretRef: {name: a}}}\n"
+	     "      - dns01: {cloudflare: {email: a@b.c, apiKeySecretRef: {name: a}, apiURL: \"https://a.b\"}}\n"
+	     "      - dns01: {cloudflare: {apiTokenSecretRef: {name: a}}}\n"
+	     "      - dns01: {digitalocean: {tokenSecretRef: {name: a}, apiURL: \"https://a.b\"}}\n"
+	     "      - dns01: {rfc2136: {nameserver: \"127.0.0.1:53\", protocol: TCP, tsigAlgorithm: HMACSHA512, "
+	     "tsigKeyName: k, tsigSecretSecretRef: {name: a}}}\n"
+	     "      - dns01: {route53: {region: eu-central-1, accessKeyID: A, secretAccessKeySecretRef: {name: a}, "
+	     "hostedZoneID: Z, apiURL: \"https://a.b\"}}\n"
+	     "      - dns01: {route53: {accessKeyIDSecretRef: {name: b}, secretAccessKeySecretRef: {name: a}}}\n"
+	     "      - dns01: {exec: {convention: Certbot, exec: {argv: [/a]}, cleanupArgv: [/b]}}\n"
+	     "      - tlsAlpn01: {listener: tlsAlpn01}\n      - dnsPersist01: {issuerDomain: ca.example}\n",
 };
 
 /* Equal text when written, read and written again; and every row of the tables was seen to be written. */
