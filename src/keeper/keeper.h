@@ -248,7 +248,7 @@ void kt_spec_request_finish(struct kt_spec_request *request);
 struct kt_spec_policy {
 	struct kt_plan_policy plan;
 	struct kt_plan_window *windows;
-	struct kt_plan_zone **zones;
+	struct kt_zone **zones;
 	size_t count;
 };
 enum kt_code kt_spec_policy_init(const struct kt_resource *spec, struct kt_spec_policy *ret, struct kt_err *err);
