@@ -42,11 +42,5 @@ enum kt_code kt_store_ledger_count(struct kt_store *store, const char *issuer, c
 
 enum kt_code kt_store_ledger_prune(struct kt_store *store, kt_ms before, struct kt_err *err)
 {
-	struct kt_query query;
-	enum kt_code code = kt_query_open(&query, store, KT_STMT_LEDGER_PRUNE, err);
-
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, before);
-	return kt_query_run(&query, NULL, err);
+	return kt_query_run_one(store, KT_STMT_LEDGER_PRUNE, before, err);
 }
