@@ -54,6 +54,8 @@ enum kt_code kt_time_parse(struct kt_view text, kt_ms *ret, struct kt_err *err);
 enum kt_code kt_time_parse_http(struct kt_view text, kt_ms *ret, struct kt_err *err);
 /* Civil date (UTC) to wall time; month 1..12, day 1..31; no validation of ranges. */
 kt_ms kt_time_civil(int64_t year, int month, int day, int hour, int minute, int second);
+/* The way back: the date (UTC) of a wall time; month 1..12, day 1..31. */
+void kt_time_date(kt_ms wall, int64_t *ret_year, int *ret_month, int *ret_day);
 
 /* Retry-After in both forms (seconds or HTTP date, RFC 9110 section 10.2.3), clamped to [1 s, 24 h]; 0 when absent
  * or garbage. */

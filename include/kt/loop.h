@@ -57,6 +57,12 @@ enum kt_code kt_wall_timer_create(struct kt_loop *loop, void (*fn)(bool clock_ch
 void kt_wall_timer_start(struct kt_wall_timer *timer, kt_ms at_wall);
 void kt_wall_timer_destroy(struct kt_wall_timer *timer);
 
+/*
+ * Calls fn once when memory has run out for good: an allocation failed, and a small one has gone on failing for a second.
+ * Needs none itself. One fn a loop.
+ */
+enum kt_code kt_loop_starved(struct kt_loop *loop, void (*fn)(void *arg), void *arg, struct kt_err *err);
+
 /* Runs fn on a pool thread, then done on the loop. fn must touch only arg. Runs fn at once when there is no pool. */
 enum kt_code kt_loop_work(struct kt_loop *loop, void (*fn)(void *arg), void (*done)(void *arg), void *arg,
                           struct kt_err *err);

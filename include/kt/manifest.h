@@ -172,18 +172,4 @@ const char *kt_audience_param_name(enum kt_audience_param param);
 const char *kt_auth_method_name(enum kt_auth_method method);
 const char *kt_token_alg_name(enum kt_token_alg alg);
 
-/*
- * The earliest time >= now at which a window is open (now itself inside a window; now when there are no windows).
- * KT_TIME_MAX when none opens within 5 years. Time zones are read from zoneinfo once and kept.
- */
-enum kt_code kt_windows_next(const struct kt_windows *windows, kt_ms now, kt_ms *ret, struct kt_err *err);
-static inline bool kt_windows_open(const struct kt_windows *windows, kt_ms now)
-{
-	kt_ms at = 0;
-
-	return kt_windows_next(windows, now, &at, NULL) == KT_OK && at == now;
-}
-/* Reads the zones of these windows now: call before a sandbox closes /usr/share/zoneinfo. */
-enum kt_code kt_windows_prepare(const struct kt_windows *windows, struct kt_err *err);
-
 #endif

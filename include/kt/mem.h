@@ -27,6 +27,12 @@ void kt_mem_fail_after(int64_t skip, int forever);
 /* Allocations made so far in this process; for tests that walk through every one. */
 uint64_t kt_mem_count(void);
 
+/*
+ * Allocations that failed so far, in whatever library. Who gets an error that does not say why looks here whether memory
+ * was the reason.
+ */
+uint64_t kt_mem_failures(void);
+
 /* Gives memory back to the system after a start or a burst: free heap, and pages of code that are on disk anyway.
  * Costs some page faults afterwards; not for loops. */
 void kt_mem_trim(void);

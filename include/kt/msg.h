@@ -85,6 +85,19 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	F(S, u32, outcome, 0)                                                                                          \
 	F(S, u32, status, 0)                                                                                           \
 	F(S, flag, in_namespace, 0) F(S, flag, skipped, 0) F(S, view, what, 1024) F(S, view, output, 4096)
+/*
+ * Run the exec solver `solver` (index) of an issuer, as the warden's own copy of manifest generation `generation` has
+ * it, to add or remove a TXT record (enum kt_dns01_action). issuer_kind: enum kt_kind. domain: the identifier without
+ * "*."; record: "_acme-challenge.…" without the last dot; value: the text; token, key_authorization: of the challenge.
+ * Reply HOOKED.
+ */
+#define KT_MSG_SOLVE(F, S)                                                                                             \
+	F(S, u32, generation, 0)                                                                                       \
+	F(S, u32, issuer_kind, 0)                                                                                      \
+	F(S, view, issuer_ns, KT_NAME_MAX) F(S, view, issuer, KT_NAME_MAX) F(S, u32, solver, 0) F(S, u32, action, 0)   \
+		F(S, view, domain, KT_NAME_MAX) F(S, view, record, 512) F(S, view, value, 1024)                        \
+			F(S, view, token, 256) F(S, view, key_authorization, 512) F(S, view, resource, 600)            \
+				F(S, view, traceparent, KT_TRACE_MAX)
 /* One-shot mode: the work is done; the exit status of the command. */
 #define KT_MSG_FINISHED(F, S) F(S, u32, status, 0)
 /* The keeper is ready (daemon: tell systemd; desk and socket may open). */
@@ -97,17 +110,68 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 
 /* --- keeper -> courier ---------------------------------------------------------------------------------------- */
 /*
- * One ACME order to its end. job: the keeper's id for call-backs. issuer: JSON {server, caBundle, skipTLSVerify,
- * email, termsOfServiceAgreed}. account_url, order_url: "" when not known yet. names: JSON [{"type":"dns","value":…}].
- * not_before/not_after: ms, 0: not asked for. The courier calls back with ACME_SIGN, ACME_SAVE, CHALLENGE.
+ * One ACME order to its end. job: the keeper's id for call-backs. issuer: JSON {account, server, caBundle,
+ * skipTLSVerify, email, termsOfServiceAgreed, externalAccountBinding (bool)}. account_url, order_url: "" when not known
+ * yet. names: JSON [{"type":"dns"|"ip","value":…}]. options: JSON {profile, preferredChain, replaces (RFC 9773 certificate
+ * id)}, members absent when not asked for. not_before/not_after: ms, 0: not asked for. The courier calls back with
+ * ACME_SIGN, ACME_INNER, ACME_SAVE, CHALLENGE.
  */
 #define KT_MSG_ACME(F, S)                                                                                              \
 	F(S, u64, job, 0)                                                                                              \
 	F(S, view, issuer, 65536)                                                                                      \
 	F(S, view, account_url, KT_URL_MAX) F(S, view, order_url, KT_URL_MAX) F(S, view, names, 65536)                 \
-		F(S, view, csr, 32768) F(S, i64, not_before, 0) F(S, i64, not_after, 0)                                \
+		F(S, view, csr, 32768) F(S, view, options, 4096) F(S, i64, not_before, 0) F(S, i64, not_after, 0)      \
 			F(S, view, traceparent, KT_TRACE_MAX)
-#define KT_MSG_ACME_DONE(F, S) F(S, view, chain, KT_DOC_MAX) F(S, view, cert_url, KT_URL_MAX)
+/* replaces_dropped: the CA refused `replaces` and the order was placed without. public: the chain verifies against the
+ * system's roots. */
+#define KT_MSG_ACME_DONE(F, S)                                                                                         \
+	F(S, view, chain, KT_DOC_MAX)                                                                                  \
+	F(S, view, cert_url, KT_URL_MAX) F(S, flag, replaces_dropped, 0) F(S, flag, public, 0)
+/*
+ * Work on an account: op "register", "show", "update" (contact), "deactivate", "rollover" (calls back with ACME_INNER
+ * "rollover"), "directory" (needs no account). email: for update. Reply: body is the account, or the directory, as the
+ * server has it (JSON).
+ */
+#define KT_MSG_ACME_ACCOUNT(F, S)                                                                                      \
+	F(S, u64, job, 0)                                                                                              \
+	F(S, view, op, 32)                                                                                             \
+	F(S, view, issuer, 65536) F(S, view, account_url, KT_URL_MAX) F(S, view, email, 320)                           \
+		F(S, view, traceparent, KT_TRACE_MAX)
+#define KT_MSG_ACME_ACCOUNT_DONE(F, S) F(S, view, account_url, KT_URL_MAX) F(S, view, body, 65536)
+/*
+ * Revocation (RFC 8555 section 7.6). reason: RFC 5280 CRLReason. account_url "": the keeper signs with the
+ * certificate's own key (by_jwk). Reply DONE; alreadyRevoked counts as done.
+ */
+#define KT_MSG_ACME_REVOKE(F, S)                                                                                       \
+	F(S, u64, job, 0)                                                                                              \
+	F(S, view, issuer, 65536)                                                                                      \
+	F(S, view, account_url, KT_URL_MAX) F(S, view, certificate, 32768) F(S, u32, reason, 0)                        \
+		F(S, view, traceparent, KT_TRACE_MAX)
+/*
+ * Renewal information (RFC 9773) for a certificate id. start, end: ms, 0 where the server has none of it.
+ * explanation: a checked https URL or "". retry_after: seconds until it should be asked again, 0: not said.
+ */
+#define KT_MSG_ACME_INFO(F, S)                                                                                         \
+	F(S, view, issuer, 65536) F(S, view, cert_id, 256) F(S, view, traceparent, KT_TRACE_MAX)
+#define KT_MSG_ACME_INFO_DONE(F, S)                                                                                    \
+	F(S, i64, start, 0) F(S, i64, end, 0) F(S, view, explanation, KT_URL_MAX) F(S, i64, retry_after, 0)
+enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
+/*
+ * A TXT record of dns-01. record: "_acme-challenge.name." before any CNAME. value: the text. solver: JSON {provider:
+ * "rfc2136"|"acmeDNS"|"cloudflare"|"digitalocean"|"route53"|"none", followCNAME, and the provider's fields as the
+ * manifest has them, Secret references resolved into members of secret}. secret: JSON of those members, "" when there
+ * are none; wiped after use. dns: JSON of the Agent's dns01 settings {recursiveNameservers, recursiveNameserversOnly,
+ * propagationTimeoutMs}. handle: for REMOVE, what ADD gave. CHECK (and ADD with provider none, after a program wrote
+ * the record) only look: done when every authoritative server has the value, or, with a value ending in ";", one that
+ * begins with it (dns-persist-01).
+ */
+#define KT_MSG_DNS01(F, S)                                                                                             \
+	F(S, u64, job, 0)                                                                                              \
+	F(S, u32, action, 0)                                                                                           \
+	F(S, view, record, 512) F(S, view, value, 1024) F(S, view, solver, 16384) F(S, secret, secret, 65536)          \
+		F(S, view, dns, 4096) F(S, view, handle, 2048) F(S, view, traceparent, KT_TRACE_MAX)
+/* effective: where the record really is, after CNAMEs. seen: a line of what authoritative and recursive servers said. */
+#define KT_MSG_DNS01_DONE(F, S) F(S, view, effective, 512) F(S, view, handle, 2048) F(S, view, seen, 2048)
 /*
  * One token. issuer: JSON of spec.oauth2 plus caBundle; request: JSON {audiences, scopes, audienceParam}. The client
  * secret is asked for with CLIENT_SECRET, when the request is about to be sent.
@@ -151,9 +215,21 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 #define KT_MSG_ACME_SIGNED(F, S) F(S, view, jws, 131072)
 /* Commit a fact before going on: what is "account", "order", "finalize", "certificate"; value: the URL. Reply DONE. */
 #define KT_MSG_ACME_SAVE(F, S) F(S, u64, job, 0) F(S, view, what, 32) F(S, view, value, KT_URL_MAX)
-/* Serve (present) or remove the http-01 answer for token; the keeper adds the thumbprint. Reply DONE when served. */
+/*
+ * A JWS inside another: what "eab" (RFC 8555 section 7.3.4: over the account's key, by the key that the CA gave; url is
+ * newAccount) or "rollover" (section 7.3.5: by the new key, over account URL and old key; url is keyChange). Reply
+ * ACME_SIGNED.
+ */
+#define KT_MSG_ACME_INNER(F, S) F(S, u64, job, 0) F(S, view, what, 16) F(S, view, url, KT_URL_MAX)
+/*
+ * Answer (present) a challenge or take the answer back. name: the identifier, without "*."; offered: JSON
+ * [{"type","token"?,"issuer-domain-names"?}] as the CA offers them; the keeper chooses by the issuer's solvers and
+ * replies CHALLENGED when the answer can be seen. present false: offered has the one that was chosen; reply as well.
+ */
 #define KT_MSG_CHALLENGE(F, S)                                                                                         \
-	F(S, u64, job, 0) F(S, flag, present, 0) F(S, view, name, KT_NAME_MAX) F(S, view, token, 256)
+	F(S, u64, job, 0)                                                                                              \
+	F(S, flag, present, 0) F(S, flag, wildcard, 0) F(S, view, name, KT_NAME_MAX) F(S, view, offered, 16384)
+#define KT_MSG_CHALLENGED(F, S) F(S, view, type, 32)
 /* The client secret for the request that is about to go out (wiped after it). */
 #define KT_MSG_CLIENT_SECRET(F, S)       F(S, u64, job, 0)
 #define KT_MSG_CLIENT_SECRET_GIVEN(F, S) F(S, secret, secret, 16384)
@@ -163,6 +239,14 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 #define KT_MSG_SERVE(F, S)                                                                                             \
 	F(S, view, listener, 32)                                                                                       \
 	F(S, view, path, 512) F(S, view, content_type, 128) F(S, view, body, 65536) F(S, u32, max_age, 0)
+
+/*
+ * Answer tls-alpn-01 (RFC 8737) for the server name: with this certificate and key (PKCS#8 DER, thrown away after the
+ * validation) on the listeners called "tlsAlpn01"; present false: no longer. Reply DONE.
+ */
+#define KT_MSG_SERVE_ALPN(F, S)                                                                                        \
+	F(S, flag, present, 0)                                                                                         \
+	F(S, view, name, KT_NAME_MAX) F(S, view, certificate, 8192) F(S, secret, key, 1024)
 
 /* --- desk -> keeper ------------------------------------------------------------------------------------------- */
 /* The content behind /metrics, /livez, /readyz, /status.json; status is the HTTP status to answer with. */
@@ -203,7 +287,18 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	M(SERVE, serve)                                                                                                \
 	M(PAGE, page)                                                                                                  \
 	M(PAGE_GIVEN, page_given)                                                                                      \
-	M(RELOAD, reload)
+	M(RELOAD, reload)                                                                                              \
+	M(ACME_ACCOUNT, acme_account)                                                                                  \
+	M(ACME_ACCOUNT_DONE, acme_account_done)                                                                        \
+	M(ACME_REVOKE, acme_revoke)                                                                                    \
+	M(ACME_INFO, acme_info)                                                                                        \
+	M(ACME_INFO_DONE, acme_info_done)                                                                              \
+	M(ACME_INNER, acme_inner)                                                                                      \
+	M(CHALLENGED, challenged)                                                                                      \
+	M(DNS01, dns01)                                                                                                \
+	M(DNS01_DONE, dns01_done)                                                                                      \
+	M(SERVE_ALPN, serve_alpn)                                                                                      \
+	M(SOLVE, solve)
 
 #define KT_FIELD_u32(name)                     uint32_t name;
 #define KT_FIELD_u64(name)                     uint64_t name;

@@ -8,6 +8,8 @@
 
 /* The descriptor on which a room finds its end of the wire to the warden. */
 #define KT_ROOM_WARDEN_FD 3
+/* How a room ends that can get no memory any more: a fresh one has a better chance. */
+#define KT_ROOM_STARVED 71
 
 struct kt_room_ctx {
 	struct kt_loop *loop;

@@ -226,25 +226,29 @@ kt_ms kt_time_civil(int64_t year, int month, int day, int hour, int minute, int 
 	return (((days_from_civil(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * KT_SECOND;
 }
 
+void kt_time_date(kt_ms wall, int64_t *ret_year, int *ret_month, int *ret_day)
+{
+	int64_t days = wall / KT_DAY - (wall % KT_DAY < 0) + 719468;
+	int64_t era = (days >= 0 ? days : days - 146096) / 146097, of_era = days - era * 146097;
+	int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+	int64_t of_year = of_era - (365 * year + year / 4 - year / 100), mp = (5 * of_year + 2) / 153;
+
+	*ret_day = (int)(of_year - (153 * mp + 2) / 5 + 1);
+	*ret_month = (int)(mp < 10 ? mp + 3 : mp - 9);
+	*ret_year = year + era * 400 + (*ret_month <= 2);
+}
+
 static char *format_time(kt_ms wall, bool with_ms, char out[32])
 {
-	int64_t days, rest, era, of_era, year, of_year, mp;
+	int64_t rest, year;
 	int month, day;
 
 	if (wall > KT_TIME_MAX)
 		wall = KT_TIME_MAX;
 	if (wall < 0)
 		wall = 0;
-	days = wall / KT_DAY + 719468;
 	rest = wall % KT_DAY;
-	era = days / 146097;
-	of_era = days % 146097;
-	year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
-	of_year = of_era - (365 * year + year / 4 - year / 100);
-	mp = (5 * of_year + 2) / 153;
-	day = (int)(of_year - (153 * mp + 2) / 5 + 1);
-	month = (int)(mp < 10 ? mp + 3 : mp - 9);
-	year += era * 400 + (month <= 2);
+	kt_time_date(wall, &year, &month, &day);
 	int len = snprintf(out, 32, "%04d-%02d-%02dT%02d:%02d:%02d", (int)year, month, day, (int)(rest / KT_HOUR),
 	                   (int)(rest / KT_MINUTE % 60), (int)(rest / KT_SECOND % 60));
 	if (with_ms)

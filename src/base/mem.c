@@ -14,6 +14,7 @@
 #include "kt/mem.h"
 
 static _Atomic uint64_t made;       /* allocations so far */
+static _Atomic uint64_t failures;   /* of them */
 static _Atomic bool armed;          /* whether `left` is looked at: one cheap load in production */
 static _Atomic int64_t left;        /* allocations that still pass */
 static _Atomic bool fails_forever;
@@ -29,7 +30,15 @@ static bool must_fail(void)
 	if (before < 0 && !atomic_load(&fails_forever))
 		return false;
 	errno = ENOMEM;
+	atomic_fetch_add_explicit(&failures, 1, memory_order_relaxed);
 	return true;
+}
+
+static void *counted(void *fresh)
+{
+	if (__builtin_expect(fresh == NULL, 0))
+		atomic_fetch_add_explicit(&failures, 1, memory_order_relaxed);
+	return fresh;
 }
 
 void kt_mem_fail_after(int64_t skip, int forever)
@@ -45,11 +54,16 @@ uint64_t kt_mem_count(void)
 	return atomic_load_explicit(&made, memory_order_relaxed);
 }
 
+uint64_t kt_mem_failures(void)
+{
+	return atomic_load_explicit(&failures, memory_order_relaxed);
+}
+
 void *kt_malloc(size_t size)
 {
 	if (must_fail())
 		return NULL;
-	return malloc(size > 0 ? size : 1);
+	return counted(malloc(size > 0 ? size : 1));
 }
 
 void *kt_calloc(size_t count, size_t size)
@@ -58,7 +72,7 @@ void *kt_calloc(size_t count, size_t size)
 		return NULL;
 	if (count == 0 || size == 0)
 		count = size = 1;
-	return calloc(count, size);
+	return counted(calloc(count, size));
 }
 
 void *kt_realloc(void *ptr, size_t size)
@@ -74,7 +88,7 @@ void *kt_realloc(void *ptr, size_t size)
 		size = 1;
 	have = malloc_usable_size(ptr);
 	/* realloc() would leave a copy behind when it moves, so move by hand. */
-	fresh = malloc(size);
+	fresh = counted(malloc(size));
 	if (!fresh)
 		return NULL;
 	memcpy(fresh, ptr, have < size ? have : size);

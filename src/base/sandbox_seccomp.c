@@ -44,7 +44,7 @@ static const int common_calls[] = {
 	/* descriptors that are open already */
 	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(pread64), SCMP_SYS(pwrite64),
 	SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(preadv2), SCMP_SYS(pwritev2), SCMP_SYS(close),
-	SCMP_SYS(close_range), SCMP_SYS(dup), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(fcntl), SCMP_SYS(lseek),
+	SCMP_SYS(close_range), SCMP_SYS(dup), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(lseek),
 	SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(stat), SCMP_SYS(lstat), SCMP_SYS(statx),
 	/* waiting */
 	SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(select), SCMP_SYS(pselect6), SCMP_SYS(epoll_create),
@@ -71,16 +71,18 @@ static const int common_calls[] = {
 	SCMP_SYS(getsockname), SCMP_SYS(getpeername),
 };
 
-/* The keeper: SQLite, secret volumes. Landlock says where. */
+/*
+ * The keeper: SQLite, secret volumes. Landlock says where, but not for owners, modes and times: these are changed only of
+ * files that are open, so that Landlock was asked, and never by path (which a keeper of root could do to any file).
+ */
 static const int files_calls[] = {
 	SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(creat), SCMP_SYS(access), SCMP_SYS(faccessat),
 	SCMP_SYS(faccessat2), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(getdents64), SCMP_SYS(getcwd),
 	SCMP_SYS(chdir), SCMP_SYS(fchdir), SCMP_SYS(mkdir), SCMP_SYS(mkdirat), SCMP_SYS(rmdir), SCMP_SYS(unlink),
 	SCMP_SYS(unlinkat), SCMP_SYS(rename), SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(symlink),
-	SCMP_SYS(symlinkat), SCMP_SYS(link), SCMP_SYS(linkat), SCMP_SYS(chmod), SCMP_SYS(fchmod), SCMP_SYS(fchmodat),
-	SCMP_SYS(chown), SCMP_SYS(lchown), SCMP_SYS(fchown), SCMP_SYS(fchownat), SCMP_SYS(truncate),
+	SCMP_SYS(symlinkat), SCMP_SYS(link), SCMP_SYS(linkat), SCMP_SYS(fchmod), SCMP_SYS(fchown), SCMP_SYS(truncate),
 	SCMP_SYS(ftruncate), SCMP_SYS(fallocate), SCMP_SYS(fsync), SCMP_SYS(fdatasync), SCMP_SYS(sync_file_range),
-	SCMP_SYS(syncfs), SCMP_SYS(flock), SCMP_SYS(utimensat), SCMP_SYS(utime), SCMP_SYS(utimes), SCMP_SYS(statfs),
+	SCMP_SYS(syncfs), SCMP_SYS(flock), SCMP_SYS(statfs),
 	SCMP_SYS(fstatfs), SCMP_SYS(umask), SCMP_SYS(fadvise64), SCMP_SYS(copy_file_range), SCMP_SYS(sendfile),
 	SCMP_SYS(inotify_init1), SCMP_SYS(inotify_add_watch), SCMP_SYS(inotify_rm_watch), SCMP_SYS(memfd_create),
 };
@@ -163,6 +165,9 @@ static void allow_filtered(struct rules *rules)
 {
 	static const unsigned long ioctls[] = {FIONREAD, FIONBIO, FIOCLEX, FIONCLEX, TIOCGWINSZ};
 	static const int prctls[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_GET_NO_NEW_PRIVS, PR_CAPBSET_READ};
+	/* Not F_SETOWN and F_SETSIG, by which the kernel sends any signal to any process of our user. */
+	static const int fcntls[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW,
+	                             F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_ADD_SEALS, F_GET_SEALS};
 	const scmp_datum_t self = (scmp_datum_t)getpid();
 
 	RULE(rules, ALLOW, SCMP_SYS(kill), equals(0, self));
@@ -171,6 +176,8 @@ static void allow_filtered(struct rules *rules)
 	RULE(rules, ALLOW, SCMP_SYS(prlimit64), equals(0, 0), equals(2, 0));
 	for (size_t i = 0; i < COUNT(ioctls); i++)
 		RULE(rules, ALLOW, SCMP_SYS(ioctl), equals(1, ioctls[i]));
+	for (size_t i = 0; i < COUNT(fcntls); i++)
+		RULE(rules, ALLOW, SCMP_SYS(fcntl), equals(1, (scmp_datum_t)fcntls[i]));
 	for (size_t i = 0; i < COUNT(prctls); i++)
 		RULE(rules, ALLOW, SCMP_SYS(prctl), equals(0, (scmp_datum_t)prctls[i]));
 	/* isatty() on a log that is a file or a terminal. */

@@ -373,7 +373,7 @@ static enum kt_code save_order(struct kt_keeper *keeper, struct kt_flight *fligh
 		code = kt_store_cred_put(store, &flight->cred, err);
 	}
 	if (code == KT_OK) {
-		code = kt_store_ledger_add(store, flight->issuer->ref, "order", flight->cred.step_at, "placed", err);
+		code = kt_store_ledger_add(store, flight->issuer->ref, "order", NULL, flight->cred.step_at, "placed", err);
 	}
 	if (code == KT_OK) {
 		code = kt_flight_audit(flight, &event, err);

@@ -188,6 +188,7 @@ struct kt_keeper {
 	bool ending;
 	unsigned commit_failures;
 	kt_ms commit_delay;
+	kt_ms look_again; /* wall time; 0: nothing due was passed over */
 	struct kt_issuer_entry *issuers;
 	uint64_t next_job;
 
@@ -231,6 +232,8 @@ char *kt_keeper_traceparent(const char *trace_id, char out[56]);
 enum kt_code kt_load_bundle(struct kt_keeper *keeper, int fd, struct kt_err *err);
 /* Decodes a stored resource. *ret: kt_resource_destroy. */
 enum kt_code kt_load_spec(const struct kt_store_resource *row, struct kt_resource **ret, struct kt_err *err);
+/* The name of each secret that a Consumer uses, as often as it names it. */
+void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(const char *secret, void *arg), void *arg);
 
 /* --- spec.c: manifests as pki, plan and deliver want them --------------------------------------------------------- */
 
@@ -248,7 +251,7 @@ void kt_spec_request_finish(struct kt_spec_request *request);
 struct kt_spec_policy {
 	struct kt_plan_policy plan;
 	struct kt_plan_window *windows;
-	struct kt_plan_zone **zones;
+	struct kt_zone **zones;
 	size_t count;
 };
 enum kt_code kt_spec_policy_init(const struct kt_resource *spec, struct kt_spec_policy *ret, struct kt_err *err);

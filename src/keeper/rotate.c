@@ -112,19 +112,26 @@ static bool refill(struct kt_keeper *keeper, struct kt_err *err)
 	return true;
 }
 
+/* One that can't be taken in stays due, and nothing else may come up that would have us look at it again. */
+static void look_again(struct kt_keeper *keeper, const struct kt_err *err)
+{
+	kt_ms at = kt_keeper_now(keeper) + (err->code == KT_E_NOMEM ? KT_SECOND : KT_MINUTE);
+
+	keeper->look_again = keeper->look_again == 0 || at < keeper->look_again ? at : keeper->look_again;
+}
+
 /* Takes due credentials in, the soonest to expire first. */
-static void collect(struct kt_keeper *keeper)
+static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 {
 	struct kt_flight **tail = &keeper->flights;
 	struct kt_err err;
 
 	kt_err_clear(&err);
 	if (keeper->flight_count >= KT_FLIGHTS_MAX) {
-		return;
+		return KT_OK;
 	}
-	if (keeper->due_at == keeper->due_count && !refill(keeper, &err)) {
-		kt_log_err(KT_LOG_ERROR, &err, "due credentials can't be read");
-		return;
+	if (keeper->due_at == keeper->due_count && !refill(keeper, ret_err)) {
+		return ret_err->code;
 	}
 	while (*tail != NULL) {
 		tail = &(*tail)->next;
@@ -138,12 +145,14 @@ static void collect(struct kt_keeper *keeper)
 		}
 		if (kt_flight_create(keeper, id, &flight, &err) != KT_OK) {
 			kt_log_err(KT_LOG_ERROR, &err, "a credential can't be worked on");
+			look_again(keeper, &err);
 			continue;
 		}
 		*tail = flight;
 		tail = &flight->next;
 		keeper->flight_count++;
 	}
+	return KT_OK;
 }
 
 static bool ready(const struct kt_flight *flight)
@@ -257,6 +266,9 @@ static void arm_due(struct kt_keeper *keeper)
 	if (next == 0 || next > now + DUE_LONGEST) {
 		next = now + DUE_LONGEST;
 	}
+	if (keeper->look_again != 0 && keeper->look_again < next) {
+		next = keeper->look_again;
+	}
 	kt_wall_timer_start(keeper->due_timer, next);
 }
 
@@ -285,11 +297,17 @@ static void rounds(struct kt_keeper *keeper)
 	unsigned failures = keeper->commit_failures;
 	unsigned turn;
 
+	keeper->look_again = 0;
 	for (turn = 0; turn < ROUNDS_IN_A_ROW; turn++) {
 		struct kt_err err;
 
 		kt_err_clear(&err);
-		collect(keeper);
+		if (collect(keeper, &err) != KT_OK) {
+			kt_log_err(KT_LOG_ERROR, &err, "due credentials can't be read");
+			kt_rotate_not_written(keeper);
+			kt_admin_progress(keeper);
+			return;
+		}
 		if (!any_ready(keeper)) {
 			break;
 		}

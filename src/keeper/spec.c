@@ -1,15 +1,9 @@
 /* Manifests as the plan, pki and delivery want them: conversions without a decision in them. */
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "kt/io.h"
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/keeper.h"
-
-#define ZONE_DIR "/usr/share/zoneinfo/"
-#define ZONE_MAX (256u * 1024u)
 
 static struct kt_strs strs(const struct kt_strings *list)
 {
@@ -109,25 +103,6 @@ void kt_spec_request_finish(struct kt_spec_request *request)
 	memset(request, 0, sizeof(*request));
 }
 
-static enum kt_code read_zone(const char *name, struct kt_plan_zone **ret, struct kt_err *err)
-{
-	struct kt_buf buf KT_AUTOBUF = {0};
-	char path[512];
-	enum kt_code code;
-
-	kt_buf_init(&buf, ZONE_MAX);
-	*ret = NULL;
-	if (name == NULL || strcmp(name, "UTC") == 0) {
-		return KT_OK;
-	}
-	if (!kt_plan_zone_name_ok(name)) {
-		return kt_err_set(err, KT_E_INVALID, "time zone %s is not an IANA name", name);
-	}
-	(void)snprintf(path, sizeof(path), ZONE_DIR "%s", name);
-	code = kt_io_read_file(AT_FDCWD, path, &buf, err);
-	return code == KT_OK ? kt_plan_zone_parse(kt_buf_view(&buf), ret, err) : code;
-}
-
 static enum kt_code fill_windows(const struct kt_windows *windows, struct kt_spec_policy *ret, struct kt_err *err)
 {
 	uint32_t i;
@@ -142,17 +117,20 @@ static enum kt_code fill_windows(const struct kt_windows *windows, struct kt_spe
 	}
 	ret->count = windows->count;
 	for (i = 0; i < windows->count; i++) {
+		const struct kt_window *asked = &windows->items[i];
 		struct kt_plan_window *window = &ret->windows[i];
-		enum kt_code code = kt_plan_cron_parse(kt_view_str(windows->items[i].cron), &window->cron, err);
+		const char *problem = kt_cron_parse(asked->cron, &window->cron);
+		enum kt_code code;
 
-		if (code == KT_OK) {
-			code = read_zone(windows->items[i].timezone, &ret->zones[i], err);
+		if (problem != NULL) {
+			return kt_err_set(err, KT_E_INVALID, "cron expression \"%s\" %s", asked->cron, problem);
 		}
+		code = kt_zone_read(asked->timezone != NULL ? asked->timezone : "UTC", &ret->zones[i], err);
 		if (code != KT_OK) {
 			return code;
 		}
 		window->zone = ret->zones[i];
-		window->duration = windows->items[i].window_duration;
+		window->duration = asked->window_duration;
 	}
 	ret->plan.windows = ret->windows;
 	ret->plan.window_count = ret->count;
@@ -182,7 +160,7 @@ void kt_spec_policy_finish(struct kt_spec_policy *policy)
 	size_t i;
 
 	for (i = 0; i < policy->count; i++) {
-		kt_plan_zone_destroy(policy->zones[i]);
+		kt_zone_destroy(policy->zones[i]);
 	}
 	kt_free(policy->zones);
 	kt_free(policy->windows);

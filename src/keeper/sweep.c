@@ -59,25 +59,34 @@ static bool look(struct kt_keeper *keeper, int64_t id)
 	return true;
 }
 
+/* The same batch once more, as soon as the store may be of use again. */
+static void again(struct kt_keeper *keeper)
+{
+	kt_timer_start(keeper->sweep_timer, KT_SECOND);
+	kt_rotate_not_written(keeper);
+	kt_admin_progress(keeper);
+}
+
 static void on_sweep(void *arg)
 {
 	struct kt_keeper *keeper = arg;
 	struct batch batch = {.keeper = keeper};
+	struct kt_err err;
 	unsigned i;
 
+	kt_err_clear(&err);
 	if (keeper->sweep_after == 0) {
 		keeper->swept_at = kt_keeper_now(keeper);
 	}
 
-	if (kt_store_resource_each(keeper->store, NULL, keeper->sweep_after, BATCH, take, &batch, NULL) != KT_OK) {
-		kt_timer_start(keeper->sweep_timer, PAUSE);
+	if (kt_store_resource_each(keeper->store, NULL, keeper->sweep_after, BATCH, take, &batch, &err) != KT_OK) {
+		kt_log_err(KT_LOG_WARN, &err, "the volumes to look at can't be read");
+		again(keeper);
 		return;
 	}
 	for (i = 0; i < batch.count; i++) {
 		if (!look(keeper, batch.ids[i])) {
-			kt_timer_start(keeper->sweep_timer, KT_SECOND); /* the same batch again */
-			kt_rotate_not_written(keeper);
-			kt_admin_progress(keeper);
+			again(keeper);
 			return;
 		}
 	}

@@ -397,7 +397,8 @@ static void start(struct kt_keeper *keeper, int64_t id)
 	bool over = false;
 
 	kt_err_clear(&err);
-	if (run == NULL) {
+	if (run == NULL) { /* it stays due */
+		kt_rotate_not_written(keeper);
 		return;
 	}
 	run->keeper = keeper;
@@ -406,6 +407,9 @@ static void start(struct kt_keeper *keeper, int64_t id)
 	keeper->task_count++;
 	if (load_run(keeper, id, run, &over, &err) != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "a consumer's task can't be read");
+		if (err.code == KT_E_NOMEM) {
+			kt_rotate_not_written(keeper);
+		}
 		run_end(run);
 		return;
 	}
@@ -439,10 +443,16 @@ void kt_tasks_run(struct kt_keeper *keeper)
 	int64_t ids[RUNS_MAX * 2];
 	size_t count = sizeof(ids) / sizeof(ids[0]);
 	unsigned failures = keeper->commit_failures;
+	struct kt_err err;
 	size_t i;
 
-	if (keeper->ending || keeper->task_count >= RUNS_MAX ||
-	    kt_store_task_due(keeper->store, kt_keeper_now(keeper), ids, &count, NULL) != KT_OK) {
+	if (keeper->ending || keeper->task_count >= RUNS_MAX) {
+		return;
+	}
+	kt_err_clear(&err);
+	if (kt_store_task_due(keeper->store, kt_keeper_now(keeper), ids, &count, &err) != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, &err, "due tasks can't be read");
+		kt_rotate_not_written(keeper);
 		return;
 	}
 	for (i = 0; i < count && keeper->task_count < RUNS_MAX && keeper->commit_failures == failures; i++) {

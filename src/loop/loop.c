@@ -124,6 +124,7 @@ void kt_loop_destroy(struct kt_loop *loop)
 	if (!loop)
 		return;
 	loop->closing = true;
+	kt_timer_destroy(loop->hunger);
 	if (!loop->fake) {
 		for (struct work *work = loop->works; work; work = work->next)
 			if (!work->timer)
@@ -214,6 +215,46 @@ const struct kt_clock *kt_loop_clock(struct kt_loop *loop)
 void *kt_loop_uv(struct kt_loop *loop)
 {
 	return loop->fake ? NULL : &loop->uv;
+}
+
+/* --- memory that ran out ----------------------------------------------------------------------------------------- */
+
+#define HUNGER_LOOKS 4u                 /* in vain: then it is for good */
+#define HUNGER_PAUSE (KT_SECOND / 4)
+#define HUNGER_MEAL  ((size_t)4096)     /* who can't have this can do nothing at all */
+
+void kt_loop_feel_hunger(struct kt_loop *loop)
+{
+	uint64_t failures = kt_mem_failures();
+
+	if (!loop->hunger || loop->hungry > 0 || failures == loop->failures_seen)
+		return;
+	loop->failures_seen = failures;
+	loop->hungry = 1;
+	kt_timer_start(loop->hunger, HUNGER_PAUSE);
+}
+
+static void on_hunger(void *arg)
+{
+	struct kt_loop *loop = arg;
+	void *meal = kt_malloc(HUNGER_MEAL);
+
+	kt_free(meal);
+	if (meal) {
+		loop->hungry = 0;
+	} else if (loop->hungry++ < HUNGER_LOOKS) {
+		kt_timer_start(loop->hunger, HUNGER_PAUSE);
+	} else {
+		loop->starved(loop->starved_arg);
+	}
+}
+
+enum kt_code kt_loop_starved(struct kt_loop *loop, void (*fn)(void *arg), void *arg, struct kt_err *err)
+{
+	loop->starved = fn;
+	loop->starved_arg = arg;
+	loop->failures_seen = kt_mem_failures();
+	return loop->hunger ? KT_OK : kt_timer_create(loop, on_hunger, loop, &loop->hunger, err);
 }
 
 /* --- background work --------------------------------------------------------------------------------------------- */

@@ -25,6 +25,13 @@ struct kt_loop {
 	kt_ms wall_offset;
 	bool wall_dirty; /* the timerfd is to be set again before we block */
 
+	/* Whether memory ran out: see kt_loop_starved. */
+	struct kt_timer *hunger;
+	void (*starved)(void *arg);
+	void *starved_arg;
+	uint64_t failures_seen;
+	unsigned hungry; /* looks in vain so far; 0: nothing has failed lately */
+
 	/* Real loop only. */
 	uv_loop_t uv;
 	unsigned threads;
@@ -50,6 +57,8 @@ enum kt_code kt_loop_uv_err(struct kt_err *err, int status, const char *what);
 /* uv_close with the owner's `closed` called later. handle->data must be a struct handle_owner *. */
 void kt_loop_close_handle(uv_handle_t *handle);
 
+/* Before the loop blocks: starts looking once an allocation has failed. */
+void kt_loop_feel_hunger(struct kt_loop *loop);
 /* Due time of the first timer, or -1. */
 kt_ms kt_loop_first_due(const struct kt_loop *loop);
 /* Calls every timer that is due now, in order; those started meanwhile wait for the next round. */

@@ -343,6 +343,7 @@ static void on_prepare(uv_prepare_t *handle)
 {
 	struct kt_loop *loop = handle->loop->data;
 
+	kt_loop_feel_hunger(loop);
 	set_mono(loop);
 	set_wall(loop);
 }

@@ -2,11 +2,11 @@
 noinst_LIBRARIES += libkt_manifest.a
 libkt_manifest_a_CPPFLAGS = $(AM_CPPFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 libkt_manifest_a_SOURCES = src/manifest/node.c src/manifest/yaml.c src/manifest/decode.c src/manifest/encode.c \
-	src/manifest/value.c src/manifest/report.c src/manifest/manifest.c src/manifest/cron.c src/manifest/zone.c \
-	src/manifest/table_meta.c src/manifest/table_issuer.c src/manifest/table_solver.c src/manifest/table_certificate.c src/manifest/table_token.c \
+	src/manifest/value.c src/manifest/report.c src/manifest/manifest.c src/manifest/table_meta.c \
+	src/manifest/table_issuer.c src/manifest/table_solver.c src/manifest/table_certificate.c src/manifest/table_token.c \
 	src/manifest/table_consumer.c src/manifest/table_agent.c src/manifest/set.c src/manifest/load.c src/manifest/doc.c
 noinst_HEADERS += include/kt/manifest.h include/kt/manifest_types.h src/manifest/node.h src/manifest/field.h \
-	src/manifest/rows.h src/manifest/cron.h src/manifest/doc.h
+	src/manifest/rows.h src/manifest/doc.h
 
 # Writes the schemas and reference pages into the source tree; a test says when they are out of date.
 noinst_PROGRAMS += src/manifest/keyturn-manifest-doc
@@ -18,8 +18,8 @@ manifest-doc: src/manifest/keyturn-manifest-doc$(EXEEXT)
 	src/manifest/keyturn-manifest-doc$(EXEEXT) $(srcdir)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/manifest_test tests/unit/manifest_set_test tests/unit/manifest_cron_test
-TESTS += tests/unit/manifest_test tests/unit/manifest_set_test tests/unit/manifest_cron_test
+check_PROGRAMS += tests/unit/manifest_test tests/unit/manifest_set_test
+TESTS += tests/unit/manifest_test tests/unit/manifest_set_test
 manifest_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS) -DKT_TEST_SRCDIR='"$(abs_top_srcdir)"'
 manifest_test_libs = libkt_manifest.a libkt_base.a $(CMOCKA_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
 tests_unit_manifest_test_SOURCES = tests/unit/manifest_test.c
@@ -28,7 +28,4 @@ tests_unit_manifest_test_LDADD = $(manifest_test_libs)
 tests_unit_manifest_set_test_SOURCES = tests/unit/manifest_set_test.c
 tests_unit_manifest_set_test_CPPFLAGS = $(manifest_test_cppflags)
 tests_unit_manifest_set_test_LDADD = $(manifest_test_libs)
-tests_unit_manifest_cron_test_SOURCES = tests/unit/manifest_cron_test.c
-tests_unit_manifest_cron_test_CPPFLAGS = $(manifest_test_cppflags)
-tests_unit_manifest_cron_test_LDADD = $(manifest_test_libs)
 endif

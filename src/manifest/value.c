@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "kt/text.h"
-#include "manifest/cron.h"
+#include "kt/cron.h"
 #include "manifest/field.h"
 
 #define LETTERS "abcdefghijklmnopqrstuvwxyz"
@@ -334,8 +334,22 @@ const char *kt_value_cron(const char *text)
 
 const char *kt_value_timezone(const char *text)
 {
-	return kt_zone_name_ok(text) ? NULL
-				     : "is not a time zone of this machine; write an IANA name such as Europe/Berlin";
+	static char last[64]; /* most manifests name one zone, a great many times */
+	struct kt_zone *zone = NULL;
+	bool ok;
+
+	if (!kt_zone_name_ok(text))
+		return "is not a time zone of this machine; write an IANA name such as Europe/Berlin";
+	if (!strcmp(text, last))
+		return NULL;
+	/* Without zoneinfo nothing can be said here; where a window is asked for, the missing file is named. */
+	ok = kt_zone_read(text, &zone, NULL) == KT_OK;
+	kt_zone_destroy(zone);
+	if (ok)
+		memcpy(last, text, strlen(text) + 1);
+	return ok || !kt_zone_machine_has_any()
+		       ? NULL
+		       : "is not a time zone of this machine; write an IANA name such as Europe/Berlin";
 }
 
 const char *kt_value_key(const char *text)

@@ -84,8 +84,14 @@ enum kt_code kt_pki_openssl_err(struct kt_err *err, enum kt_code code, const cha
 	char text[256];
 	const char *reason = NULL;
 	unsigned long first = ERR_peek_error(), e;
+	static _Thread_local uint64_t seen;
+	uint64_t failures = kt_mem_failures();
 	va_list ap;
 
+	/* OpenSSL forgets the reason often enough: an algorithm that memory was missing for is "unsupported". */
+	if (failures != seen)
+		code = KT_E_NOMEM;
+	seen = failures;
 	while ((e = ERR_get_error()) != 0)
 		if (ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE)
 			code = KT_E_NOMEM;

@@ -13,6 +13,7 @@
 #include "kt/io.h"
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "kt/room.h"
 #include "warden/internal.h"
 
 /* A wire that broke without the room's end being seen: time for its exit status to come in. */
@@ -225,7 +226,8 @@ static enum kt_code send_setup(struct kt_warden_room *room, const struct kt_ids 
 static void describe_end(int status, char *out, size_t size)
 {
 	if (WIFEXITED(status)) {
-		(void)snprintf(out, size, "exit status %d", WEXITSTATUS(status));
+		(void)snprintf(out, size, "exit status %d%s", WEXITSTATUS(status),
+		               WEXITSTATUS(status) == KT_ROOM_STARVED ? " (out of memory)" : "");
 	} else {
 		(void)snprintf(out, size, "signal %d (%s%s)", WTERMSIG(status), strsignal(WTERMSIG(status)),
 		               WTERMSIG(status) == SIGSYS ? ": a system call that its sandbox forbids" : "");

@@ -132,6 +132,19 @@ static void on_warden_gone(struct kt_wire *wire, const struct kt_err *why, void 
 	end((struct room *)((char *)ctx - offsetof(struct room, ctx)));
 }
 
+/*
+ * No way back into what was under way: any step of an orderly end might want memory, and all that counts is in the store,
+ * as after a kill.
+ */
+static void on_starved(void *arg)
+{
+	const struct room *room = arg;
+
+	kt_log(KT_LOG_ERROR, "keyturn-%s is out of memory and ends; what it did is kept: give it more, or less to do",
+	       room_names[room->ops->self]);
+	_exit(KT_ROOM_STARVED);
+}
+
 static enum kt_code attach_warden(struct room *room, struct kt_err *err)
 {
 	struct kt_wire_config config = {.self = room->ops->self,
@@ -180,7 +193,7 @@ int kt_room_main(const struct kt_room_ops *ops)
 	(void)setenv("UV_USE_IO_URING", "0", 1); /* seccomp has no place for it */
 	kt_json_init();
 	if (kt_secret_init(&err) != KT_OK || kt_loop_create(ops->threads, &room.ctx.loop, &err) != KT_OK ||
-	    attach_warden(&room, &err) != KT_OK) {
+	    kt_loop_starved(room.ctx.loop, on_starved, &room, &err) != KT_OK || attach_warden(&room, &err) != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "this room can't start");
 		return 1;
 	}

@@ -55,4 +55,4 @@ tests_fuzz_fuzz_url_LDADD = $(COURIER_LIBS)
 tests_fuzz_fuzz_time_SOURCES = tests/fuzz/fuzz_time.c $(fuzz_replay)
 tests_fuzz_fuzz_time_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"time\"
 tests_fuzz_fuzz_time_LDFLAGS = $(fuzz_ldflags)
-tests_fuzz_fuzz_time_LDADD = libkt_plan.a libkt_manifest.a libkt_base.a $(YAML_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
+tests_fuzz_fuzz_time_LDADD = libkt_plan.a libkt_base.a $(JANSSON_LIBS) $(SODIUM_LIBS)

@@ -467,11 +467,47 @@ static int do_dumpable(void)
 	return WRONG;
 }
 
+/* The kernel would send what F_SETSIG says to whom F_SETOWN names: kill() by another name. */
+static int do_own_other(void)
+{
+	(void)fcntl(passed[0], F_SETOWN, getppid());
+	return WRONG;
+}
+
+static int do_own_signal(void)
+{
+	(void)fcntl(passed[0], F_SETSIG, SIGKILL);
+	return WRONG;
+}
+
+static int do_chmod(void)
+{
+	(void)chmod(outside, 0777);
+	return WRONG;
+}
+
+static int do_chmod_at(void)
+{
+	(void)syscall(SYS_fchmodat, AT_FDCWD, outside, 0777);
+	return WRONG;
+}
+
+static int do_chown(void)
+{
+	return chown(outside, 0, 0) ? WRONG : WRONG + 1;
+}
+
+static int do_chown_at(void)
+{
+	return fchownat(open(outside, O_PATH | O_CLOEXEC), "", 0, 0, AT_EMPTY_PATH) ? WRONG : WRONG + 1;
+}
+
 static void test_nobody(void **state)
 {
 	static int (*const acts[])(void) = {do_fork,     do_thread,     do_exec,      do_ptrace,     do_vm_read,
 	                                    do_pidfd_getfd, do_pidfd_open, do_kill_other, do_kill_all, do_setuid,
-	                                    do_mount,    do_raw_socket, do_packet_socket, do_limit, do_dumpable};
+	                                    do_mount,    do_raw_socket, do_packet_socket, do_limit, do_dumpable,
+	                                    do_own_other, do_own_signal, do_chmod, do_chmod_at, do_chown, do_chown_at};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++) {

@@ -16,6 +16,7 @@
 #define ACME_POLL_FIRST    ((kt_ms)20)
 #define ACME_POLL_MAX      ((kt_ms)2000)
 #define ACME_KEEPER_TIME   (60 * KT_SECOND)
+#define ACME_PRESENT_TIME  (15 * KT_MINUTE) /* a record may take long to be seen everywhere */
 
 struct acme_job;
 
@@ -52,13 +53,27 @@ struct acme_name {
 	bool seen; /* in the order */
 };
 
+/* A challenge as the CA offers it. */
+struct acme_challenge {
+	char *type;
+	char *url;
+	char *offer; /* JSON for the keeper: {"type", "token"?, "issuer-domain-names"?} */
+	bool pending;
+};
+
+#define ACME_CHALLENGES_MAX 16u
+#define ACME_PRESENTING_MAX 16u /* questions to the keeper at once, of one job */
+
 struct acme_authz {
+	struct acme_job *job;
 	char *url;
 	char *identifier;
-	char *challenge_url;
-	char *token;
-	bool presented;
-	bool valid;
+	bool wildcard;
+	struct acme_challenge *offered;
+	size_t offered_count;
+	const struct acme_challenge *chosen; /* NULL: the authorization is valid already, or not presented yet */
+	bool asked;                          /* the keeper may have something to take back */
+	bool told;
 };
 
 /* What the server said to a request of ours. */
@@ -110,6 +125,7 @@ struct acme_job {
 	uint32_t account_epoch;
 	struct acme_authz *authzs;
 	size_t authz_count, authz_at;
+	unsigned presenting; /* answers that the keeper is about to present */
 	kt_ms poll_next;
 	int64_t poll_wait; /* seconds that the answers to our challenges asked for */
 	unsigned flips;    /* polls that went backwards */
@@ -140,11 +156,10 @@ void acme_job_failf(struct acme_job *job, enum kt_code code, const char *fmt, ..
 void acme_job_done(struct acme_job *job);
 /* Calls step after delay ms. */
 void acme_job_pause(struct acme_job *job, kt_ms delay, acme_step_fn *step);
+/* From now on the job may take ACME_JOB_TIME, and more: waiting for DNS is not held against the CA. */
+void acme_job_restart_clock(struct acme_job *job, kt_ms more);
 /* Has the keeper commit a fact, then goes on with step. */
 void acme_job_save(struct acme_job *job, const char *what, const char *value, acme_step_fn *step);
-/* Presents the answer of an authorization, then goes on. */
-void acme_job_present(struct acme_job *job, struct acme_authz *authz, acme_step_fn *step);
-void acme_authzs_clear(struct acme_job *job);
 
 /* --- server.c --------------------------------------------------------------------------------------------------- */
 struct acme_server *acme_server_get(struct kt_acme *acme, const char *url, const char *ca_bundle, bool insecure,
@@ -181,6 +196,9 @@ void acme_order_judge(struct acme_job *job, const struct acme_answer *answer);
 void acme_authz_step(struct acme_job *job);
 /* The order failed: finds out which challenge failed and why, then fails the job. */
 void acme_authz_explain(struct acme_job *job);
+/* Has the keeper take back every answer; its replies are of no interest. */
+void acme_authzs_withdraw(struct acme_job *job);
+void acme_authzs_clear(struct acme_job *job);
 bool acme_token_ok(const char *token);
 void acme_finalize_step(struct acme_job *job);
 void acme_download_step(struct acme_job *job);

@@ -7,19 +7,6 @@
 #include "courier/url.h"
 #include "kt/text.h"
 
-void acme_authzs_clear(struct acme_job *job)
-{
-	for (size_t i = 0; i < job->authz_count; i++) {
-		kt_free(job->authzs[i].url);
-		kt_free(job->authzs[i].identifier);
-		kt_free(job->authzs[i].challenge_url);
-		kt_free(job->authzs[i].token);
-	}
-	kt_free(job->authzs);
-	job->authzs = NULL;
-	job->authz_count = job->authz_at = 0;
-}
-
 static void job_destroy(struct acme_job *job)
 {
 	if (job == NULL) {
@@ -47,29 +34,6 @@ static void job_destroy(struct acme_job *job)
 	kt_free(job);
 }
 
-static void ignore_reply(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
-			 void *arg)
-{
-	(void)err, (void)type, (void)msg, (void)fds, (void)fd_count, (void)arg;
-}
-
-/* Takes back every answer that was presented; the keeper's reply is of no interest. */
-static void clean_up(struct acme_job *job)
-{
-	for (size_t i = 0; i < job->authz_count; i++) {
-		struct kt_msg_challenge gone = {.job = job->id,
-						.present = false,
-						.name = kt_view_str(job->authzs[i].identifier),
-						.token = kt_view_str(job->authzs[i].token)};
-
-		if (job->authzs[i].presented) {
-			job->authzs[i].presented = false;
-			(void)kt_wire_call(job->acme->courier->keeper, KT_CHALLENGE, &gone, NULL, 0, ACME_KEEPER_TIME,
-					   ignore_reply, NULL, NULL);
-		}
-	}
-}
-
 static void end(struct acme_job *job)
 {
 	if (job->server != NULL) {
@@ -84,7 +48,7 @@ void acme_job_fail(struct acme_job *job, const struct kt_err *err)
 	struct kt_url url;
 
 	acme_account_abandoned(job, err);
-	clean_up(job);
+	acme_authzs_withdraw(job);
 	if (job->flying) {
 		(void)kt_err_prefix(&why, "%s", job->step != NULL ? job->step : "start");
 		if (kt_url_parse(job->server->url, &url, NULL) == KT_OK) {
@@ -112,7 +76,7 @@ void acme_job_done(struct acme_job *job)
 {
 	struct kt_msg_acme_done done = {.chain = kt_buf_view(&job->chain), .cert_url = kt_view_str(job->cert_url)};
 
-	clean_up(job);
+	acme_authzs_withdraw(job);
 	kt_wire_reply(job->acme->courier->keeper, job->reply_to, KT_ACME_DONE, &done, NULL, 0);
 	end(job);
 }
@@ -142,6 +106,12 @@ void acme_job_pause(struct acme_job *job, kt_ms delay, acme_step_fn *step)
 	}
 	job->after_pause = step;
 	kt_timer_start(job->pause, delay);
+}
+
+void acme_job_restart_clock(struct acme_job *job, kt_ms more)
+{
+	job->started = kt_clock_mono(kt_loop_clock(job->acme->courier->loop)) + more;
+	kt_timer_start(job->deadline, ACME_JOB_TIME + more);
 }
 
 static void on_deadline(void *arg)
@@ -183,17 +153,6 @@ void acme_job_save(struct acme_job *job, const char *what, const char *value, ac
 	struct kt_msg_acme_save save = {.job = job->id, .what = kt_view_str(what), .value = kt_view_str(value)};
 
 	ask_keeper(job, KT_ACME_SAVE, &save, step);
-}
-
-void acme_job_present(struct acme_job *job, struct acme_authz *authz, acme_step_fn *step)
-{
-	struct kt_msg_challenge serve = {.job = job->id,
-					 .present = true,
-					 .name = kt_view_str(authz->identifier),
-					 .token = kt_view_str(authz->token)};
-
-	authz->presented = true;
-	ask_keeper(job, KT_CHALLENGE, &serve, step);
 }
 
 /* --- beginning ------------------------------------------------------------------------------------------------------

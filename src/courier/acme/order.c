@@ -76,6 +76,7 @@ static enum kt_code take_authzs(struct acme_job *job, const json_t *order, struc
 				return kt_err_set(err, KT_E_PROTO, "the CA's order names an authorization twice");
 			}
 		}
+		job->authzs[i].job = job;
 		job->authzs[i].url = kt_strdup(url);
 		if (job->authzs[i].url == NULL) {
 			return kt_err_set(err, KT_E_NOMEM, "out of memory for an order");

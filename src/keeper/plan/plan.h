@@ -8,37 +8,17 @@
 
 #include "kt/buf.h"
 #include "kt/clock.h"
+#include "kt/cron.h"
 #include "kt/err.h"
 
 /* All times are wall time in ms (kt_ms); 0 means "not known" unless said otherwise. KT_TIME_MAX means "never". */
 
 /* ---- renewal windows ----------------------------------------------------------------------------------------- */
 
-/* A five-field cron expression as bit sets (Vixie's rules: day of month OR day of week when both are restricted). */
-struct kt_plan_cron {
-	uint64_t minutes; /* bit 0..59 */
-	uint32_t hours;   /* bit 0..23 */
-	uint32_t days;    /* bit 1..31 */
-	uint16_t months;  /* bit 1..12 */
-	uint8_t weekdays; /* bit 0..6, Sunday is 0 */
-	bool any_day, any_weekday;
-};
-/* "30 2 * * 1-5", names of months and weekdays, steps, lists, @daily and its kin. KT_E_INVALID otherwise. */
-enum kt_code kt_plan_cron_parse(struct kt_view text, struct kt_plan_cron *ret, struct kt_err *err);
-
-/* A time zone from the bytes of a TZif file (RFC 8536); the caller reads the file. */
-struct kt_plan_zone;
-enum kt_code kt_plan_zone_parse(struct kt_view tzif, struct kt_plan_zone **ret, struct kt_err *err);
-void kt_plan_zone_destroy(struct kt_plan_zone *zone); /* NULL is accepted */
-/* Seconds east of UTC at a wall time; zone NULL: 0 (UTC). */
-int32_t kt_plan_zone_offset(const struct kt_plan_zone *zone, kt_ms wall);
-/* True for a name that is safe to look up below /usr/share/zoneinfo ("Europe/Berlin"; no "..", no leading '/'). */
-bool kt_plan_zone_name_ok(const char *name);
-
 struct kt_plan_window {
-	struct kt_plan_cron cron;        /* when it opens */
-	kt_ms duration;                  /* how long it stays open; > 0 */
-	const struct kt_plan_zone *zone; /* borrowed; NULL: UTC */
+	struct kt_cron cron;        /* when it opens */
+	kt_ms duration;             /* how long it stays open; > 0 */
+	const struct kt_zone *zone; /* borrowed; NULL: UTC */
 };
 /*
  * Whether `at` lies in a window, and if not, when the next one opens (within five years, else KT_TIME_MAX). Returns

@@ -76,16 +76,11 @@ enum kt_code kt_cred_fetch(struct kt_query *query, int col, struct kt_store_cred
 
 static enum kt_code fetch_one(struct kt_query *query, struct kt_store_cred *ret, struct kt_err *err)
 {
-	bool row;
-	enum kt_code code = kt_query_step(query, &row, err);
+	enum kt_code code = kt_query_row(query, "no such credential", err);
 
-	if (code != KT_OK)
-		return code;
-	if (!row)
-		return kt_err_set(err, KT_E_NOTFOUND, "no such credential");
-	if ((code = kt_cred_fetch(query, 0, ret, err)) != KT_OK)
-		return code;
-	return kt_row_own(ret, &shape, err);
+	if (code == KT_OK && (code = kt_cred_fetch(query, 0, ret, err)) == KT_OK)
+		code = kt_row_own(ret, &shape, err);
+	return code;
 }
 
 enum kt_code kt_store_cred_get(struct kt_store *store, int64_t id, struct kt_store_cred *ret, struct kt_err *err)
@@ -116,11 +111,6 @@ enum kt_code kt_store_cred_find_secret(struct kt_store *store, const char *ns, c
 
 /* ---- writing ------------------------------------------------------------------------------------------------------ */
 
-static bool same_text(const char *a, const char *b)
-{
-	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
-}
-
 /* The columns that the pipeline changes at every step, in the order of CRED_STEP; id last. */
 static void bind_step(struct kt_query *query, const struct kt_store_cred *cred)
 {
@@ -148,7 +138,7 @@ static void bind_step(struct kt_query *query, const struct kt_store_cred *cred)
 static bool same_keys(const struct kt_store_cred *a, const struct kt_store_cred *b)
 {
 	return a->kind == b->kind && a->due_at == b->due_at && a->expiry == b->expiry &&
-	       ((a->flags ^ b->flags) & KT_CRED_ORPHAN) == 0 && same_text(a->secret_name, b->secret_name);
+	       ((a->flags ^ b->flags) & KT_CRED_ORPHAN) == 0 && kt_same_text(a->secret_name, b->secret_name);
 }
 
 static enum kt_code resource_exists(struct kt_store *store, int64_t id, struct kt_err *err)
@@ -218,17 +208,6 @@ enum kt_code kt_store_cred_put(struct kt_store *store, const struct kt_store_cre
 	return KT_OK;
 }
 
-static enum kt_code run_by_id(struct kt_store *store, enum kt_stmt slot, int64_t id, struct kt_err *err)
-{
-	struct kt_query query;
-	enum kt_code code = kt_query_open(&query, store, slot, err);
-
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, id);
-	return kt_query_run(&query, NULL, err);
-}
-
 enum kt_code kt_store_cred_delete(struct kt_store *store, int64_t id, struct kt_err *err)
 {
 	struct kt_store_cred old;
@@ -236,10 +215,11 @@ enum kt_code kt_store_cred_delete(struct kt_store *store, int64_t id, struct kt_
 
 	if (code != KT_OK || (code = kt_store_cred_get(store, id, &old, err)) != KT_OK)
 		return code;
-	if ((code = run_by_id(store, KT_STMT_TASK_DELETE_OF_CRED, id, err)) == KT_OK &&
-	    (code = run_by_id(store, KT_STMT_MAT_DELETE_OF, id, err)) == KT_OK &&
-	    (code = run_by_id(store, KT_STMT_CRED_DELETE, id, err)) == KT_OK &&
-	    (code = run_by_id(store, KT_STMT_RES_DELETE_GONE, id, err)) == KT_OK && store->now.counted)
+	if ((code = kt_query_run_one(store, KT_STMT_TASK_DELETE_OF_CRED, id, err)) == KT_OK &&
+	    (code = kt_query_run_one(store, KT_STMT_MAT_DELETE_OF, id, err)) == KT_OK &&
+	    (code = kt_query_run_one(store, KT_STMT_INFO_DELETE, id, err)) == KT_OK &&
+	    (code = kt_query_run_one(store, KT_STMT_CRED_DELETE, id, err)) == KT_OK &&
+	    (code = kt_query_run_one(store, KT_STMT_RES_DELETE_GONE, id, err)) == KT_OK && store->now.counted)
 		kt_counts_move(&store->now.counts, &old, -1);
 	kt_store_cred_finish(&old);
 	return kt_store_break(store, code, err);
@@ -249,7 +229,6 @@ enum kt_code kt_store_cred_wake(struct kt_store *store, int64_t id, kt_ms due_at
                                 struct kt_err *err)
 {
 	struct kt_query query;
-	int64_t changes;
 	enum kt_code code = kt_store_may_write(store, err);
 
 	if (code != KT_OK)
@@ -261,50 +240,25 @@ enum kt_code kt_store_cred_wake(struct kt_store *store, int64_t id, kt_ms due_at
 	kt_query_time(&query, due_at);
 	kt_query_int(&query, add_flags);
 	kt_query_int(&query, id);
-	if ((code = kt_query_run(&query, &changes, err)) != KT_OK)
-		return code;
-	return changes != 0 ? KT_OK : kt_err_set(err, KT_E_NOTFOUND, "no such credential");
+	return kt_query_change(&query, "no such credential", err);
 }
 
 /* ---- what is due ---------------------------------------------------------------------------------------------------- */
 
 enum kt_code kt_store_cred_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count, struct kt_err *err)
 {
-	KT_AUTOQUERY struct kt_query query = {0};
-	enum kt_code code = kt_query_open(&query, store, KT_STMT_CRED_DUE, err);
-
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, now);
-	kt_query_int(&query, (int64_t)*count);
-	return kt_query_ids(&query, ids, count, err);
-}
-
-static enum kt_code one_number(struct kt_store *store, enum kt_stmt slot, int64_t param, int64_t *ret,
-                               struct kt_err *err)
-{
-	KT_AUTOQUERY struct kt_query query = {0};
-	enum kt_code code = kt_query_open(&query, store, slot, err);
-	bool row;
-
-	*ret = 0;
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, param);
-	if ((code = kt_query_step(&query, &row, err)) == KT_OK && row)
-		*ret = sqlite3_column_int64(query.stmt, 0);
-	return code;
+	return kt_query_due(store, KT_STMT_CRED_DUE, now, ids, count, err);
 }
 
 enum kt_code kt_store_cred_next_due(struct kt_store *store, kt_ms after, kt_ms *ret, struct kt_err *err)
 {
-	return one_number(store, KT_STMT_CRED_NEXT_DUE, after, ret, err);
+	return kt_query_number(store, KT_STMT_CRED_NEXT_DUE, after, ret, err);
 }
 
 enum kt_code kt_store_cred_expiring(struct kt_store *store, kt_ms limit, uint64_t *ret, struct kt_err *err)
 {
 	int64_t count;
-	enum kt_code code = one_number(store, KT_STMT_CRED_EXPIRING, limit, &count, err);
+	enum kt_code code = kt_query_number(store, KT_STMT_CRED_EXPIRING, limit, &count, err);
 
 	*ret = (uint64_t)count;
 	return code;

@@ -4,7 +4,7 @@ libkt_store_a_CPPFLAGS = $(AM_CPPFLAGS) $(SQLITE_CFLAGS) $(SODIUM_CFLAGS) $(JANS
 libkt_store_a_SOURCES = src/keeper/store/store.c src/keeper/store/sql.c src/keeper/store/row.c \
 	src/keeper/store/setup.c src/keeper/store/schema.c src/keeper/store/lock.c src/keeper/store/anchor.c \
 	src/keeper/store/meta.c src/keeper/store/resource.c src/keeper/store/cred.c src/keeper/store/material.c \
-	src/keeper/store/task.c src/keeper/store/account.c src/keeper/store/secret.c src/keeper/store/ledger.c \
+	src/keeper/store/task.c src/keeper/store/account.c src/keeper/store/acme.c src/keeper/store/secret.c src/keeper/store/ledger.c \
 	src/keeper/store/reseal.c src/keeper/keys/keys.c src/keeper/keys/source.c src/keeper/audit/audit.c \
 	src/keeper/audit/read.c
 noinst_HEADERS += src/keeper/store/store.h src/keeper/keys/keys.h src/keeper/audit/audit.h \
@@ -20,7 +20,8 @@ tests_bench_store_bench_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 tests_bench_store_bench_LDADD = libkt_store.a libkt_base.a $(SQLITE_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
 
 if HAVE_CMOCKA
-store_tests = tests/unit/store_test tests/unit/store_fault_test tests/unit/keys_test tests/unit/audit_test
+store_tests = tests/unit/store_test tests/unit/store_fault_test tests/unit/keys_test tests/unit/audit_test \
+	tests/unit/store_acme_test
 store_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(SQLITE_CFLAGS) $(SODIUM_CFLAGS)
 store_test_libs = libkt_store.a libkt_base.a $(CMOCKA_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
 check_PROGRAMS += $(store_tests)
@@ -32,6 +33,9 @@ tests_unit_store_test_LDADD = $(store_test_libs)
 tests_unit_store_fault_test_SOURCES = tests/unit/store_fault_test.c
 tests_unit_store_fault_test_CPPFLAGS = $(store_test_cppflags)
 tests_unit_store_fault_test_LDADD = $(store_test_libs)
+tests_unit_store_acme_test_SOURCES = tests/unit/store_acme_test.c
+tests_unit_store_acme_test_CPPFLAGS = $(store_test_cppflags)
+tests_unit_store_acme_test_LDADD = $(store_test_libs)
 tests_unit_keys_test_SOURCES = tests/unit/keys_test.c
 tests_unit_keys_test_CPPFLAGS = $(store_test_cppflags)
 tests_unit_keys_test_LDADD = $(store_test_libs)

@@ -71,14 +71,6 @@ static void bind_row(struct kt_query *query, const struct kt_store_material *mat
 	kt_query_text(query, material->dir);
 }
 
-static enum kt_code run_one(struct kt_query *query, struct kt_err *err)
-{
-	int64_t changes;
-	enum kt_code code = kt_query_run(query, &changes, err);
-
-	return code == KT_OK && changes == 0 ? kt_err_set(err, KT_E_NOTFOUND, "no such material") : code;
-}
-
 enum kt_code kt_store_material_insert(struct kt_store *store, struct kt_store_material *material, struct kt_err *err)
 {
 	struct kt_query query;
@@ -105,7 +97,7 @@ enum kt_code kt_store_material_put(struct kt_store *store, const struct kt_store
 		return code;
 	bind_row(&query, material);
 	kt_query_int(&query, material->id);
-	return run_one(&query, err);
+	return kt_query_change(&query, "no such material", err);
 }
 
 enum kt_code kt_store_material_mark(struct kt_store *store, int64_t id, enum kt_material_state state, const char *dir,
@@ -119,7 +111,7 @@ enum kt_code kt_store_material_mark(struct kt_store *store, int64_t id, enum kt_
 	kt_query_int(&query, state);
 	kt_query_text(&query, dir);
 	kt_query_int(&query, id);
-	return run_one(&query, err);
+	return kt_query_change(&query, "no such material", err);
 }
 
 enum kt_code kt_store_material_urls(struct kt_store *store, int64_t id, const char *order_url,
@@ -136,7 +128,7 @@ enum kt_code kt_store_material_urls(struct kt_store *store, int64_t id, const ch
 	kt_query_text(&query, cert_url);
 	kt_query_text(&query, cookie);
 	kt_query_int(&query, id);
-	return run_one(&query, err);
+	return kt_query_change(&query, "no such material", err);
 }
 
 enum kt_code kt_store_material_get(struct kt_store *store, int64_t id, struct kt_store_material *ret,
@@ -144,18 +136,14 @@ enum kt_code kt_store_material_get(struct kt_store *store, int64_t id, struct kt
 {
 	KT_AUTOQUERY struct kt_query query = {0};
 	enum kt_code code = kt_query_open(&query, store, KT_STMT_MAT_GET, err);
-	bool row;
 
 	memset(ret, 0, sizeof(*ret));
 	if (code != KT_OK)
 		return code;
 	kt_query_int(&query, id);
-	if ((code = kt_query_step(&query, &row, err)) != KT_OK)
-		return code;
-	if (!row)
-		return kt_err_set(err, KT_E_NOTFOUND, "no such material");
-	code = fetch(&query, ret, err);
-	return code == KT_OK ? kt_row_own(ret, &shape, err) : code;
+	if ((code = kt_query_row(&query, "no such material", err)) == KT_OK && (code = fetch(&query, ret, err)) == KT_OK)
+		code = kt_row_own(ret, &shape, err);
+	return code;
 }
 
 enum kt_code kt_store_material_each(struct kt_store *store, int64_t credential, unsigned limit,
@@ -180,17 +168,6 @@ enum kt_code kt_store_material_each(struct kt_store *store, int64_t credential, 
 	return code;
 }
 
-static enum kt_code run_by_id(struct kt_store *store, enum kt_stmt slot, int64_t id, struct kt_err *err)
-{
-	struct kt_query query;
-	enum kt_code code = kt_query_open(&query, store, slot, err);
-
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, id);
-	return kt_query_run(&query, NULL, err);
-}
-
 enum kt_code kt_store_material_prune(struct kt_store *store, int64_t credential, unsigned keep, struct kt_err *err)
 {
 	int64_t ids[64];
@@ -208,9 +185,9 @@ enum kt_code kt_store_material_prune(struct kt_store *store, int64_t credential,
 		kt_query_int(&query, keep);
 		code = kt_query_ids(&query, ids, &count, err);
 		for (size_t i = 0; code == KT_OK && i < count; i++) {
-			code = run_by_id(store, KT_STMT_TASK_DELETE_OF_MAT, ids[i], err);
+			code = kt_query_run_one(store, KT_STMT_TASK_DELETE_OF_MAT, ids[i], err);
 			if (code == KT_OK)
-				code = run_by_id(store, KT_STMT_MAT_DELETE, ids[i], err);
+				code = kt_query_run_one(store, KT_STMT_MAT_DELETE, ids[i], err);
 		}
 	} while (code == KT_OK && count == 64);
 	return kt_store_break(store, code, err);

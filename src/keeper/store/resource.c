@@ -39,16 +39,11 @@ enum kt_code kt_resource_fetch(struct kt_query *query, int col, struct kt_store_
 
 static enum kt_code fetch_one(struct kt_query *query, struct kt_store_resource *ret, struct kt_err *err)
 {
-	bool row;
-	enum kt_code code = kt_query_step(query, &row, err);
+	enum kt_code code = kt_query_row(query, "no such resource", err);
 
-	if (code != KT_OK)
-		return code;
-	if (!row)
-		return kt_err_set(err, KT_E_NOTFOUND, "no such resource");
-	if ((code = kt_resource_fetch(query, 0, ret, err)) != KT_OK)
-		return code;
-	return kt_row_own(ret, &shape, err);
+	if (code == KT_OK && (code = kt_resource_fetch(query, 0, ret, err)) == KT_OK)
+		code = kt_row_own(ret, &shape, err);
+	return code;
 }
 
 enum kt_code kt_store_resource_get(struct kt_store *store, int64_t id, struct kt_store_resource *ret,
@@ -184,13 +179,8 @@ static enum kt_code put_links(struct kt_store *store, int64_t id, bool is_new, c
 	struct kt_query query;
 	enum kt_code code;
 
-	if (!is_new) {
-		if ((code = kt_query_open(&query, store, KT_STMT_LINK_CLEAR, err)) != KT_OK)
-			return code;
-		kt_query_int(&query, id);
-		if ((code = kt_query_run(&query, NULL, err)) != KT_OK)
-			return code;
-	}
+	if (!is_new && (code = kt_query_run_one(store, KT_STMT_LINK_CLEAR, id, err)) != KT_OK)
+		return code;
 	for (size_t i = 0; i < count; i++) {
 		if ((code = kt_query_open(&query, store, KT_STMT_LINK_ADD, err)) != KT_OK)
 			return code;
@@ -281,11 +271,6 @@ static enum kt_code set_orphan(struct kt_store *store, int64_t id, bool orphan, 
 	return code;
 }
 
-static bool same_text(const char *a, const char *b)
-{
-	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
-}
-
 /* What became of a row that is there already. */
 static enum kt_code put_known(struct kt_store *store, struct kt_query *query,
                               const struct kt_store_resource *resource, int64_t *ret_id,
@@ -303,7 +288,7 @@ static enum kt_code put_known(struct kt_store *store, struct kt_query *query,
 		                  resource->ns, resource->name, old.file, (long long)old.line,
 		                  resource->file != NULL ? resource->file : "", (long long)resource->line);
 	mark_seen(&store->set, old.id);
-	if (old.gone || !kt_view_eq(old.spec, resource->spec) || !same_text(old.request_key, resource->request_key)) {
+	if (old.gone || !kt_view_eq(old.spec, resource->spec) || !kt_same_text(old.request_key, resource->request_key)) {
 		*ret_change = old.gone ? KT_STORE_RETURNED : KT_STORE_CHANGED;
 		code = change(store, old.id, resource, err);
 		if (code == KT_OK && *ret_change == KT_STORE_RETURNED)
@@ -311,7 +296,7 @@ static enum kt_code put_known(struct kt_store *store, struct kt_query *query,
 		return code;
 	}
 	*ret_change = KT_STORE_SAME;
-	if (old.line != resource->line || !same_text(old.file, resource->file))
+	if (old.line != resource->line || !kt_same_text(old.file, resource->file))
 		return move(store, old.id, resource, err);
 	return KT_OK;
 }
@@ -342,17 +327,6 @@ enum kt_code kt_store_set_put(struct kt_store *store, const struct kt_store_reso
 	return kt_store_break(store, code, err);
 }
 
-static enum kt_code run_by_id(struct kt_store *store, enum kt_stmt slot, int64_t id, struct kt_err *err)
-{
-	struct kt_query query;
-	enum kt_code code = kt_query_open(&query, store, slot, err);
-
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, id);
-	return kt_query_run(&query, NULL, err);
-}
-
 static enum kt_code remove_one(struct kt_store *store, int64_t id,
                                bool (*removed)(const struct kt_store_resource *resource, bool orphan, void *arg),
                                void *arg, struct kt_err *err)
@@ -370,8 +344,8 @@ static enum kt_code remove_one(struct kt_store *store, int64_t id,
 		return code;
 	}
 	if ((code = set_orphan(store, id, true, &orphan, err)) != KT_OK ||
-	    (code = run_by_id(store, orphan ? KT_STMT_RES_GONE : KT_STMT_RES_DELETE, id, err)) != KT_OK ||
-	    (code = run_by_id(store, KT_STMT_LINK_CLEAR, id, err)) != KT_OK)
+	    (code = kt_query_run_one(store, orphan ? KT_STMT_RES_GONE : KT_STMT_RES_DELETE, id, err)) != KT_OK ||
+	    (code = kt_query_run_one(store, KT_STMT_LINK_CLEAR, id, err)) != KT_OK)
 		goto out;
 	if (removed != NULL) {
 		resource.gone = true;

@@ -55,3 +55,8 @@ void kt_row_finish(void *record, const struct kt_shape *shape)
 	kt_free(block);
 	memset(record, 0, shape->size);
 }
+
+bool kt_same_text(const char *a, const char *b)
+{
+	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
+}

@@ -61,8 +61,24 @@ static const char step_1[] =
         " hash BLOB NOT NULL, body TEXT NOT NULL);"
         "CREATE INDEX audit_trace ON audit(trace);";
 
+/* Renewal information, the health of issuers, answers to challenges that must be taken back, whom an entry counts for. */
+static const char step_2[] =
+        "ALTER TABLE ledger ADD COLUMN subject TEXT NOT NULL DEFAULT '';"
+        "CREATE INDEX ledger_subject ON ledger(issuer, what, subject, at);"
+        "CREATE TABLE renewal_info(credential INTEGER PRIMARY KEY, material INTEGER NOT NULL, window_start INTEGER NOT"
+        " NULL, window_end INTEGER NOT NULL, check_at INTEGER, asked_at INTEGER NOT NULL, explanation TEXT);"
+        "CREATE INDEX renewal_info_check ON renewal_info(check_at) WHERE check_at IS NOT NULL;"
+        "CREATE TABLE issuer_health(issuer TEXT PRIMARY KEY NOT NULL, failures INTEGER NOT NULL,"
+        " failed_at INTEGER NOT NULL, ok_at INTEGER NOT NULL, retry_at INTEGER NOT NULL, error TEXT, error_text TEXT)"
+        " WITHOUT ROWID;"
+        "CREATE TABLE challenge(id INTEGER PRIMARY KEY, credential INTEGER NOT NULL, issuer TEXT NOT NULL,"
+        " type TEXT NOT NULL, solver INTEGER NOT NULL, name TEXT NOT NULL, record TEXT, value TEXT, token TEXT,"
+        " config TEXT, handle TEXT, created INTEGER NOT NULL);"
+        "CREATE INDEX challenge_credential ON challenge(credential);";
+
 const struct kt_migration kt_migrations[] = {
         {1, step_1},
+        {2, step_2},
 };
 const size_t kt_migration_count = sizeof(kt_migrations) / sizeof(kt_migrations[0]);
 

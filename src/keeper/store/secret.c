@@ -113,11 +113,5 @@ enum kt_code kt_store_secret_each(struct kt_store *store, const char *ns, const 
 
 enum kt_code kt_store_secret_drop_stale(struct kt_store *store, kt_ms before, struct kt_err *err)
 {
-	struct kt_query query;
-	enum kt_code code = kt_query_open(&query, store, KT_STMT_SEC_STALE, err);
-
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, before);
-	return kt_query_run(&query, NULL, err);
+	return kt_query_run_one(store, KT_STMT_SEC_STALE, before, err);
 }

@@ -180,6 +180,14 @@ enum kt_code kt_query_step(struct kt_query *query, bool *ret_row, struct kt_err 
 	return kt_store_fail(query->store, rc, "read the store", err);
 }
 
+enum kt_code kt_query_row(struct kt_query *query, const char *missing, struct kt_err *err)
+{
+	bool row;
+	enum kt_code code = kt_query_step(query, &row, err);
+
+	return code == KT_OK && !row ? kt_err_set(err, KT_E_NOTFOUND, "%s", missing) : code;
+}
+
 enum kt_code kt_store_may_write(struct kt_store *store, struct kt_err *err)
 {
 	if (store->read_only)
@@ -229,6 +237,25 @@ enum kt_code kt_query_run(struct kt_query *query, int64_t *ret_changes, struct k
 	return code;
 }
 
+enum kt_code kt_query_change(struct kt_query *query, const char *missing, struct kt_err *err)
+{
+	int64_t changes;
+	enum kt_code code = kt_query_run(query, &changes, err);
+
+	return code == KT_OK && changes == 0 ? kt_err_set(err, KT_E_NOTFOUND, "%s", missing) : code;
+}
+
+enum kt_code kt_query_run_one(struct kt_store *store, enum kt_stmt slot, int64_t param, struct kt_err *err)
+{
+	struct kt_query query;
+	enum kt_code code = kt_query_open(&query, store, slot, err);
+
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, param);
+	return kt_query_run(&query, NULL, err);
+}
+
 const char *kt_col_text(struct kt_query *query, int col)
 {
 	const unsigned char *text = sqlite3_column_text(query->stmt, col);
@@ -262,5 +289,34 @@ enum kt_code kt_query_ids(struct kt_query *query, int64_t *ids, size_t *count, s
 	while ((code = kt_query_step(query, &row, err)) == KT_OK && row && *count < room)
 		ids[(*count)++] = sqlite3_column_int64(query->stmt, 0);
 	kt_query_close(query);
+	return code;
+}
+
+enum kt_code kt_query_due(struct kt_store *store, enum kt_stmt slot, kt_ms now, int64_t *ids, size_t *count,
+                          struct kt_err *err)
+{
+	KT_AUTOQUERY struct kt_query query = {0};
+	enum kt_code code = kt_query_open(&query, store, slot, err);
+
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, now);
+	kt_query_int(&query, (int64_t)*count);
+	return kt_query_ids(&query, ids, count, err);
+}
+
+enum kt_code kt_query_number(struct kt_store *store, enum kt_stmt slot, int64_t param, int64_t *ret,
+                             struct kt_err *err)
+{
+	KT_AUTOQUERY struct kt_query query = {0};
+	enum kt_code code = kt_query_open(&query, store, slot, err);
+	bool row;
+
+	*ret = 0;
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, param);
+	if ((code = kt_query_step(&query, &row, err)) == KT_OK && row)
+		*ret = sqlite3_column_int64(query.stmt, 0);
 	return code;
 }

@@ -16,6 +16,11 @@
 #define ACC_COLS "issuer, server_url, account_url, sealed_key, status, cookie, created"
 #define IKEY_COLS "issuer, kid, alg, sealed_key, public_jwk, created, publish_from, sign_from, retire_at"
 
+#define INFO_COLS "credential, material, window_start, window_end, check_at, asked_at, explanation"
+#define HEALTH_COLS "issuer, failures, failed_at, ok_at, retry_at, error, error_text"
+#define CHAL_COLS                                                                                                   \
+	"id, credential, issuer, type, solver, name, record, value, token, config, handle, created"
+
 /* X(slot, text). Parameters are bound in the order in which they stand. */
 #define KT_STATEMENTS(X)                                                                                            \
 	X(BEGIN, "BEGIN IMMEDIATE")                                                                                  \
@@ -127,10 +132,30 @@
 	  "SELECT ns, name, key, NULL, source, updated FROM secret WHERE (?1 IS NULL OR ns=?1)"                      \
 	  " AND (?2 IS NULL OR name=?2) ORDER BY ns, name, key")                                                     \
 	X(SEC_STALE, "DELETE FROM secret WHERE source=1 AND updated<?")                                              \
-	X(LEDGER_ADD, "INSERT INTO ledger(issuer, what, at, outcome) VALUES(?,?,?,?)")                               \
+	X(LEDGER_ADD, "INSERT INTO ledger(issuer, what, subject, at, outcome) VALUES(?,?,?,?,?)")                    \
 	X(LEDGER_COUNT,                                                                                              \
 	  "SELECT count(*), min(at) FROM ledger INDEXED BY ledger_issuer WHERE issuer=?1 AND what=?2 AND at>?3"      \
 	  " AND (?4 IS NULL OR outcome=?4)")                                                                         \
+	X(LEDGER_COUNT_OF,                                                                                           \
+	  "SELECT count(*), min(at) FROM ledger INDEXED BY ledger_subject WHERE issuer=?1 AND what=?2 AND at>?3"     \
+	  " AND (?4 IS NULL OR outcome=?4) AND subject=?5")                                                          \
+	X(INFO_PUT, "INSERT OR REPLACE INTO renewal_info(" INFO_COLS ") VALUES(?,?,?,?,?,?,?)")                      \
+	X(INFO_GET, "SELECT " INFO_COLS " FROM renewal_info WHERE credential=?")                                     \
+	X(INFO_DUE,                                                                                                  \
+	  "SELECT credential FROM renewal_info INDEXED BY renewal_info_check WHERE check_at<=?"                      \
+	  " ORDER BY check_at, credential LIMIT ?")                                                                  \
+	X(INFO_NEXT_DUE,                                                                                             \
+	  "SELECT check_at FROM renewal_info INDEXED BY renewal_info_check WHERE check_at>? ORDER BY check_at"       \
+	  " LIMIT 1")                                                                                                \
+	X(INFO_DELETE, "DELETE FROM renewal_info WHERE credential=?")                                                \
+	X(HEALTH_PUT, "INSERT OR REPLACE INTO issuer_health(" HEALTH_COLS ") VALUES(?,?,?,?,?,?,?)")                 \
+	X(HEALTH_GET, "SELECT " HEALTH_COLS " FROM issuer_health WHERE issuer=?")                                    \
+	X(CHAL_INSERT,                                                                                               \
+	  "INSERT INTO challenge(credential, issuer, type, solver, name, record, value, token, config, handle,"      \
+	  " created) VALUES(?,?,?,?,?,?,?,?,?,?,?)")                                                                 \
+	X(CHAL_HANDLE, "UPDATE challenge SET record=coalesce(?, record), handle=coalesce(?, handle) WHERE id=?")     \
+	X(CHAL_DELETE, "DELETE FROM challenge WHERE id=?")                                                           \
+	X(CHAL_EACH, "SELECT " CHAL_COLS " FROM challenge WHERE (?1=0 OR credential=?1) ORDER BY id LIMIT ?2")       \
 	X(LEDGER_PRUNE, "DELETE FROM ledger WHERE at<?")                                                             \
 	X(IKEY_PUT, "INSERT OR REPLACE INTO issuer_key(" IKEY_COLS ") VALUES(?,?,?,?,?,?,?,?,?)")                    \
 	X(IKEY_EACH, "SELECT " IKEY_COLS " FROM issuer_key WHERE issuer=? ORDER BY sign_from, kid")                  \

@@ -425,12 +425,89 @@ enum kt_code kt_store_secret_drop_stale(struct kt_store *store, kt_ms before, st
 
 /* ---- ledger: what was asked of an issuer, so that a restart never burns a rate limit ------------------------- */
 
-enum kt_code kt_store_ledger_add(struct kt_store *store, const char *issuer, const char *what, kt_ms at,
-                                 const char *outcome, struct kt_err *err);
-/* Entries with at > since; ret_oldest (may be NULL) is the first of them, 0 when none. outcome NULL: any. */
-enum kt_code kt_store_ledger_count(struct kt_store *store, const char *issuer, const char *what, kt_ms since,
-                                   const char *outcome, uint64_t *ret, kt_ms *ret_oldest, struct kt_err *err);
+/* subject: whom it counts for beside the issuer ("shop.example", a hash of names); "" (or NULL): nobody in particular. */
+enum kt_code kt_store_ledger_add(struct kt_store *store, const char *issuer, const char *what, const char *subject,
+                                 kt_ms at, const char *outcome, struct kt_err *err);
+/*
+ * Entries with at > since; ret_oldest (may be NULL) is the first of them, 0 when none. subject NULL: of any; outcome
+ * NULL: any.
+ */
+enum kt_code kt_store_ledger_count(struct kt_store *store, const char *issuer, const char *what, const char *subject,
+                                   kt_ms since, const char *outcome, uint64_t *ret, kt_ms *ret_oldest,
+                                   struct kt_err *err);
 enum kt_code kt_store_ledger_prune(struct kt_store *store, kt_ms before, struct kt_err *err);
+
+/* ---- renewal information (RFC 9773) of the material in use ---------------------------------------------------- */
+
+struct kt_store_renewal_info {
+	int64_t credential; /* the key */
+	int64_t material;   /* what it was asked for: of no use for another */
+	kt_ms window_start; /* 0: the server has none */
+	kt_ms window_end;
+	kt_ms check_at; /* when to ask again; 0: never */
+	kt_ms asked_at;
+	const char *explanation; /* https URL, or "" */
+	void *mem;
+};
+void kt_store_renewal_info_finish(struct kt_store_renewal_info *info);
+enum kt_code kt_store_renewal_info_put(struct kt_store *store, const struct kt_store_renewal_info *info,
+                                       struct kt_err *err);
+/* KT_E_NOTFOUND when nothing was asked yet. */
+enum kt_code kt_store_renewal_info_get(struct kt_store *store, int64_t credential, struct kt_store_renewal_info *ret,
+                                       struct kt_err *err);
+/* Credentials whose information is due to be asked for; *count in: room, out: found. */
+enum kt_code kt_store_renewal_info_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count,
+                                       struct kt_err *err);
+/* The next check after `after`; KT_TIME_MAX when there is none. */
+enum kt_code kt_store_renewal_info_next_due(struct kt_store *store, kt_ms after, kt_ms *ret, struct kt_err *err);
+enum kt_code kt_store_renewal_info_delete(struct kt_store *store, int64_t credential, struct kt_err *err);
+
+/* ---- how issuers fare ------------------------------------------------------------------------------------------ */
+
+struct kt_store_health {
+	const char *issuer; /* identity, the key */
+	unsigned failures;  /* in a row */
+	kt_ms failed_at;
+	kt_ms ok_at;
+	kt_ms retry_at; /* it asked to be left alone until then; 0: it did not */
+	enum kt_code error;
+	const char *error_text;
+	void *mem;
+};
+void kt_store_health_finish(struct kt_store_health *health);
+enum kt_code kt_store_health_put(struct kt_store *store, const struct kt_store_health *health, struct kt_err *err);
+/* KT_E_NOTFOUND when nothing is known. */
+enum kt_code kt_store_health_get(struct kt_store *store, const char *issuer, struct kt_store_health *ret,
+                                 struct kt_err *err);
+
+/* ---- answers to challenges, until they are taken back: nothing is left behind by a kill ------------------------ */
+
+struct kt_store_challenge {
+	int64_t id; /* set by insert */
+	int64_t credential;
+	const char *issuer; /* identity */
+	const char *type;   /* "http-01", "dns-01", "tls-alpn-01" */
+	int solver;         /* index in the issuer's solvers when it was chosen */
+	const char *name;   /* identifier, without "*." */
+	const char *record; /* dns-01: where the TXT record is, after CNAMEs once that is known */
+	const char *value;  /* dns-01: its text */
+	const char *token;
+	const char *config; /* JSON of the solver as it was then, without secrets; http-01: the webroot */
+	const char *handle; /* what the provider needs to remove it */
+	kt_ms created;
+	void *mem;
+};
+void kt_store_challenge_finish(struct kt_store_challenge *challenge);
+enum kt_code kt_store_challenge_insert(struct kt_store *store, struct kt_store_challenge *challenge,
+                                       struct kt_err *err);
+/* What is known once it was written; NULL leaves a column alone. */
+enum kt_code kt_store_challenge_written(struct kt_store *store, int64_t id, const char *record, const char *handle,
+                                        struct kt_err *err);
+enum kt_code kt_store_challenge_delete(struct kt_store *store, int64_t id, struct kt_err *err);
+/* Of one credential (0: of all), oldest first, at most limit. */
+enum kt_code kt_store_challenge_each(struct kt_store *store, int64_t credential, unsigned limit,
+                                     bool (*fn)(const struct kt_store_challenge *challenge, void *arg), void *arg,
+                                     struct kt_err *err);
 
 /* ---- signing keys of embedded token issuers ------------------------------------------------------------------ */
 

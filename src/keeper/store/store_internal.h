@@ -82,8 +82,14 @@ void kt_query_view(struct kt_query *query, struct kt_view text);     /* text; NU
 void kt_query_blob(struct kt_query *query, struct kt_view data);     /* blob; NULL when empty */
 
 enum kt_code kt_query_step(struct kt_query *query, bool *ret_row, struct kt_err *err);
+/* For a row that must be there: KT_E_NOTFOUND with `missing` ("no such task") when it is not. */
+enum kt_code kt_query_row(struct kt_query *query, const char *missing, struct kt_err *err);
 /* A write: checks that a transaction is open and sound; marks it broken on failure. ret_changes may be NULL. */
 enum kt_code kt_query_run(struct kt_query *query, int64_t *ret_changes, struct kt_err *err);
+/* As kt_query_run; KT_E_NOTFOUND with `missing` when no row was there to be changed. */
+enum kt_code kt_query_change(struct kt_query *query, const char *missing, struct kt_err *err);
+/* A write whose only parameter is an id (or a time). */
+enum kt_code kt_query_run_one(struct kt_store *store, enum kt_stmt slot, int64_t param, struct kt_err *err);
 /* For several writes that belong together: KT_OK when writing is allowed now. */
 enum kt_code kt_store_may_write(struct kt_store *store, struct kt_err *err);
 /* Marks the transaction broken; returns code. */
@@ -97,6 +103,12 @@ enum kt_code kt_store_odd(struct kt_store *store, const char *what, struct kt_er
 
 /* Ids of a prepared and bound query into ids; *count: room in, number out. */
 enum kt_code kt_query_ids(struct kt_query *query, int64_t *ids, size_t *count, struct kt_err *err);
+/* The same of a statement whose parameters are a time and how many. */
+enum kt_code kt_query_due(struct kt_store *store, enum kt_stmt slot, kt_ms now, int64_t *ids, size_t *count,
+                          struct kt_err *err);
+/* The number that a statement of one parameter answers; 0 without a row. */
+enum kt_code kt_query_number(struct kt_store *store, enum kt_stmt slot, int64_t param, int64_t *ret,
+                             struct kt_err *err);
 
 /* ---- row.c: records --------------------------------------------------------------------------------------------- */
 
@@ -111,6 +123,8 @@ struct kt_shape {
 };
 enum kt_code kt_row_own(void *record, const struct kt_shape *shape, struct kt_err *err);
 void kt_row_finish(void *record, const struct kt_shape *shape);
+/* In a column NULL and "" are one. */
+bool kt_same_text(const char *a, const char *b);
 
 /* From and to columns: resource.c, cred.c. `col` is the first column. */
 enum kt_code kt_resource_fetch(struct kt_query *query, int col, struct kt_store_resource *ret, struct kt_err *err);

@@ -84,33 +84,27 @@ enum kt_code kt_store_task_insert(struct kt_store *store, struct kt_store_task *
 enum kt_code kt_store_task_put(struct kt_store *store, const struct kt_store_task *task, struct kt_err *err)
 {
 	struct kt_query query;
-	int64_t changes;
 	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_PUT, err);
 
 	if (code != KT_OK)
 		return code;
 	bind_row(&query, task);
 	kt_query_int(&query, task->id);
-	code = kt_query_run(&query, &changes, err);
-	return code == KT_OK && changes == 0 ? kt_err_set(err, KT_E_NOTFOUND, "no such task") : code;
+	return kt_query_change(&query, "no such task", err);
 }
 
 enum kt_code kt_store_task_get(struct kt_store *store, int64_t id, struct kt_store_task *ret, struct kt_err *err)
 {
 	KT_AUTOQUERY struct kt_query query = {0};
 	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_GET, err);
-	bool row;
 
 	memset(ret, 0, sizeof(*ret));
 	if (code != KT_OK)
 		return code;
 	kt_query_int(&query, id);
-	if ((code = kt_query_step(&query, &row, err)) != KT_OK)
-		return code;
-	if (!row)
-		return kt_err_set(err, KT_E_NOTFOUND, "no such task");
-	code = fetch(&query, ret, err);
-	return code == KT_OK ? kt_row_own(ret, &shape, err) : code;
+	if ((code = kt_query_row(&query, "no such task", err)) == KT_OK && (code = fetch(&query, ret, err)) == KT_OK)
+		code = kt_row_own(ret, &shape, err);
+	return code;
 }
 
 static enum kt_code each(struct kt_store *store, enum kt_stmt slot, int64_t key, unsigned limit,
@@ -150,29 +144,12 @@ enum kt_code kt_store_task_of_consumer(struct kt_store *store, int64_t consumer,
 
 enum kt_code kt_store_task_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count, struct kt_err *err)
 {
-	KT_AUTOQUERY struct kt_query query = {0};
-	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_DUE, err);
-
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, now);
-	kt_query_int(&query, (int64_t)*count);
-	return kt_query_ids(&query, ids, count, err);
+	return kt_query_due(store, KT_STMT_TASK_DUE, now, ids, count, err);
 }
 
 enum kt_code kt_store_task_next_due(struct kt_store *store, kt_ms after, kt_ms *ret, struct kt_err *err)
 {
-	KT_AUTOQUERY struct kt_query query = {0};
-	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_NEXT_DUE, err);
-	bool row;
-
-	*ret = 0;
-	if (code != KT_OK)
-		return code;
-	kt_query_int(&query, after);
-	if ((code = kt_query_step(&query, &row, err)) == KT_OK && row)
-		*ret = sqlite3_column_int64(query.stmt, 0);
-	return code;
+	return kt_query_number(store, KT_STMT_TASK_NEXT_DUE, after, ret, err);
 }
 
 enum kt_code kt_store_task_supersede(struct kt_store *store, int64_t credential, int64_t newest_material,

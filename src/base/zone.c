@@ -1,11 +1,16 @@
-/* Time zones: TZif files (RFC 8536) and the rule that they end with, from bytes that somebody else has read. */
+/* Time zones: the TZif files of zoneinfo (RFC 8536) and the rule that they end with. */
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "kt/cron.h"
+#include "kt/io.h"
 #include "kt/mem.h"
 
-#include "keeper/plan/plan_internal.h"
-
-#define TZIF_MAX (256 * 1024)
+#define FOLDER "/usr/share/zoneinfo"
+#define NAME_MAX_LEN 63u
+#define TZIF_MAX ((size_t)128 * 1024)
 #define TZIF_HEADER 44
 #define OFFSET_MAX (26 * 3600)
 #define DAY_S 86400
@@ -17,7 +22,7 @@ struct rule {
 	int32_t time;
 };
 
-struct kt_plan_zone {
+struct kt_zone {
 	size_t count;
 	int64_t *at;     /* from when on, seconds */
 	int32_t *offset; /* count entries: the offset from at[i] on */
@@ -28,7 +33,7 @@ struct kt_plan_zone {
 	struct rule starts, ends;
 };
 
-void kt_plan_zone_destroy(struct kt_plan_zone *zone)
+void kt_zone_destroy(struct kt_zone *zone)
 {
 	if (!zone)
 		return;
@@ -37,26 +42,12 @@ void kt_plan_zone_destroy(struct kt_plan_zone *zone)
 	kt_free(zone);
 }
 
-bool kt_plan_zone_name_ok(const char *name)
+bool kt_zone_name_ok(const char *name)
 {
-	size_t len = strnlen(name, 65), part = 0;
+	size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-_/");
 
-	if (len == 0 || len > 64)
-		return false;
-	for (size_t i = 0; i <= len; i++) {
-		char c = name[i];
-
-		if (c == '/' || c == '\0') {
-			/* no empty part, none that begins with a dot */
-			if (i == part || name[part] == '.')
-				return false;
-			part = i + 1;
-		} else if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-		             c == '-' || c == '+' || c == '.')) {
-			return false;
-		}
-	}
-	return true;
+	return n && !name[n] && n <= NAME_MAX_LEN && *name != '/' && *name != '-' && !strstr(name, "//") &&
+	       name[n - 1] != '/';
 }
 
 /* ---- the rule at the end ---- */
@@ -130,7 +121,7 @@ static bool read_rule(struct text *t, struct rule *rule)
 }
 
 /* "CET-1CEST,M3.5.0,M10.5.0/3". West is positive there; here east is. */
-static bool read_tail(struct kt_plan_zone *zone, const char *p, const char *end)
+static bool read_tail(struct kt_zone *zone, const char *p, const char *end)
 {
 	struct text t = {p, end};
 	int32_t west;
@@ -188,15 +179,14 @@ static int64_t strikes(const struct rule *rule, int64_t year)
 	return day * DAY_S + rule->time;
 }
 
-static int32_t tail_offset(const struct kt_plan_zone *zone, int64_t second)
+static int32_t tail_offset(const struct kt_zone *zone, int64_t second)
 {
-	int64_t year, from, to;
-	char text[32];
+	int64_t local = second + zone->standard, year, from, to;
+	int month, day;
 
 	if (!zone->has_dst)
 		return zone->standard;
-	kt_time_format((second + zone->standard) * 1000, text);
-	year = (text[0] - '0') * 1000 + (text[1] - '0') * 100 + (text[2] - '0') * 10 + (text[3] - '0');
+	kt_time_date(local > KT_TIME_MAX / 1000 ? KT_TIME_MAX : local * 1000, &year, &month, &day);
 	from = strikes(&zone->starts, year) - zone->standard;
 	to = strikes(&zone->ends, year) - zone->summer;
 	if (from < to)
@@ -204,14 +194,14 @@ static int32_t tail_offset(const struct kt_plan_zone *zone, int64_t second)
 	return second >= from || second < to ? zone->summer : zone->standard; /* the southern hemisphere */
 }
 
-int32_t kt_plan_zone_offset(const struct kt_plan_zone *zone, kt_ms wall)
+int32_t kt_zone_offset(const struct kt_zone *zone, kt_ms wall)
 {
 	int64_t second;
 	size_t low = 0, high;
 
 	if (!zone)
 		return 0;
-	wall = kt_plan_bound(wall);
+	wall = wall > KT_TIME_MAX ? KT_TIME_MAX : wall < -KT_TIME_MAX ? -KT_TIME_MAX : wall;
 	second = wall / 1000 - (wall % 1000 < 0);
 	high = zone->count;
 	while (low < high) {
@@ -261,9 +251,9 @@ static bool read_header(struct kt_view tzif, size_t at, size_t time_size, struct
 	return ret->types >= 1 && tzif.len - at - TZIF_HEADER >= ret->length;
 }
 
-static bool read_block(struct kt_plan_zone *zone, const char *data, const struct block *block, size_t time_size)
+static bool read_block(struct kt_zone *zone, const char *data, const struct block *block)
 {
-	const char *indexes = data + block->times * time_size, *types = indexes + block->times;
+	const char *indexes = data + block->times * 8, *types = indexes + block->times;
 
 	zone->first = (int32_t)big_endian(types, 4);
 	zone->count = block->times;
@@ -276,7 +266,7 @@ static bool read_block(struct kt_plan_zone *zone, const char *data, const struct
 	for (size_t i = 0; i < block->times; i++) {
 		size_t type = (unsigned char)indexes[i];
 
-		zone->at[i] = big_endian(data + i * time_size, time_size);
+		zone->at[i] = big_endian(data + i * 8, 8);
 		if (type >= block->types || (i && zone->at[i] <= zone->at[i - 1]))
 			return false;
 		zone->offset[i] = (int32_t)big_endian(types + 6 * type, 4);
@@ -284,48 +274,69 @@ static bool read_block(struct kt_plan_zone *zone, const char *data, const struct
 	return true;
 }
 
-static bool read_file(struct kt_plan_zone *zone, struct kt_view tzif)
+static bool read_file(struct kt_zone *zone, struct kt_view tzif)
 {
 	struct block block;
-	size_t at = 0, time_size = 4;
-	const char *tail, *end;
+	const char *tail, *end = tzif.ptr + tzif.len;
+	size_t at;
 
-	if (!read_header(tzif, 0, 4, &block))
+	/* The first block is for readers of the last century. */
+	if (!read_header(tzif, 0, 4, &block) || tzif.ptr[4] < '2')
 		return false;
-	if (tzif.ptr[4] >= '2') {
-		/* The first block is for readers of the last century. */
-		at = TZIF_HEADER + block.length;
-		time_size = 8;
-		if (!read_header(tzif, at, 8, &block))
-			return false;
-	}
+	at = TZIF_HEADER + block.length;
+	if (!read_header(tzif, at, 8, &block))
+		return false;
+	at += TZIF_HEADER;
 	zone->at = kt_calloc(block.times + 1, sizeof(*zone->at));
 	zone->offset = kt_calloc(block.times + 1, sizeof(*zone->offset));
-	if (!zone->at || !zone->offset || !read_block(zone, tzif.ptr + at + TZIF_HEADER, &block, time_size))
+	if (!zone->at || !zone->offset || !read_block(zone, tzif.ptr + at, &block))
 		return false;
-	tail = tzif.ptr + at + TZIF_HEADER + block.length;
-	end = tzif.ptr + tzif.len;
-	if (time_size == 4 || end - tail < 2 || *tail != '\n')
-		return true;
+	tail = tzif.ptr + at + block.length;
+	if (end - tail < 2 || *tail != '\n' || end[-1] != '\n')
+		return false;
 	tail++;
-	end = memchr(tail, '\n', (size_t)(end - tail));
-	return end && (end == tail || read_tail(zone, tail, end));
+	end--;
+	return end == tail || read_tail(zone, tail, end);
 }
 
-enum kt_code kt_plan_zone_parse(struct kt_view tzif, struct kt_plan_zone **ret, struct kt_err *err)
+enum kt_code kt_zone_parse(struct kt_view tzif, struct kt_zone **ret, struct kt_err *err)
 {
-	struct kt_plan_zone *zone;
+	struct kt_zone *zone;
 
 	*ret = NULL;
 	if (tzif.len > TZIF_MAX)
-		return kt_err_set(err, KT_E_LIMIT, "a time zone file may have %d bytes", TZIF_MAX);
+		return kt_err_set(err, KT_E_LIMIT, "a time zone file may have %zu bytes", TZIF_MAX);
 	zone = kt_calloc(1, sizeof(*zone));
 	if (!zone)
 		return kt_err_set(err, KT_E_NOMEM, "time zone: out of memory");
 	if (!read_file(zone, tzif)) {
-		kt_plan_zone_destroy(zone);
+		kt_zone_destroy(zone);
 		return kt_err_set(err, KT_E_INVALID, "this is no time zone file (RFC 8536)");
 	}
 	*ret = zone;
 	return KT_OK;
+}
+
+enum kt_code kt_zone_read(const char *name, struct kt_zone **ret, struct kt_err *err)
+{
+	KT_AUTOBUF struct kt_buf file = {0};
+	char path[sizeof(FOLDER) + 1 + NAME_MAX_LEN];
+	enum kt_code code;
+
+	*ret = NULL;
+	if (!strcmp(name, "UTC") || !strcmp(name, "Etc/UTC"))
+		return KT_OK;
+	if (!kt_zone_name_ok(name))
+		return kt_err_set(err, KT_E_INVALID, "%.64s is not the name of a time zone", name);
+	(void)snprintf(path, sizeof(path), FOLDER "/%s", name);
+	kt_buf_init(&file, TZIF_MAX);
+	code = kt_io_read_file(AT_FDCWD, path, &file, err);
+	return code == KT_OK ? kt_zone_parse(kt_buf_view(&file), ret, err) : code;
+}
+
+bool kt_zone_machine_has_any(void)
+{
+	struct stat st;
+
+	return stat(FOLDER, &st) == 0;
 }

@@ -1,14 +1,13 @@
-/* Cron expressions: parsing, the next firing in a time zone, and whether a maintenance window is open. */
-#include "manifest/cron.h"
+/* Cron expressions: parsing, and the next firing in a time zone. */
+#include "kt/cron.h"
 
 #include <string.h>
 #include <strings.h>
 
-#include "kt/manifest.h"
 #include "kt/text.h"
 
-#define DAY        ((int64_t)86400)
-#define DAYS_AHEAD 1830 /* five years: 29 February comes round in it */
+#define DAY_S ((int64_t)86400)
+#define SEARCH_DAYS (5 * 366) /* 29 February comes round in it */
 
 static const char *const month_names[] = {"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL",
 					  "AUG", "SEP", "OCT", "NOV", "DEC", NULL};
@@ -114,7 +113,7 @@ static const char *expand(const char *text)
 	return text;
 }
 
-const char *kt_cron_parse(const char *text, struct kt_cron *cron)
+const char *kt_cron_parse(const char *text, struct kt_cron *ret)
 {
 	const char *at = expand(text);
 	uint64_t bits[5];
@@ -132,7 +131,7 @@ const char *kt_cron_parse(const char *text, struct kt_cron *cron)
 	at += strspn(at, " \t");
 	if (*at)
 		return "must have five fields: minute, hour, day of the month, month, day of the week";
-	*cron = (struct kt_cron){
+	*ret = (struct kt_cron){
 		.minutes = bits[0],
 		.hours = (uint32_t)bits[1],
 		.days = (uint32_t)bits[2],
@@ -151,129 +150,58 @@ static int64_t floor_div(int64_t a, int64_t b)
 	return a / b - (a % b < 0);
 }
 
-/* Month (1..12) and day (1..31) of a day number since the epoch (Howard Hinnant's civil_from_days). */
-static void civil(int64_t days, unsigned *month, unsigned *day)
+static bool day_matches(const struct kt_cron *cron, int64_t day)
 {
-	int64_t z = days + 719468, era = floor_div(z, 146097);
-	int64_t doe = z - era * 146097;
-	int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-	int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-	int64_t mp = (5 * doy + 2) / 153;
-
-	*day = (unsigned)(doy - (153 * mp + 2) / 5 + 1);
-	*month = (unsigned)(mp < 10 ? mp + 3 : mp - 9);
-}
-
-static bool day_matches(const struct kt_cron *cron, int64_t days)
-{
-	unsigned month, day, weekday = (unsigned)(((days + 4) % 7 + 7) % 7);
+	int month, of_month, weekday = (int)(((day + 4) % 7 + 7) % 7); /* the epoch was a Thursday */
 	bool by_day, by_weekday;
+	int64_t year;
 
-	civil(days, &month, &day);
-	if (!(cron->months & (1u << month)))
+	kt_time_date(day * KT_DAY, &year, &month, &of_month);
+	if (!(cron->months >> month & 1))
 		return false;
-	by_day = cron->days & (1u << day);
-	by_weekday = cron->weekdays & (1u << weekday);
+	by_day = cron->days >> of_month & 1;
+	by_weekday = cron->weekdays >> weekday & 1;
 	return cron->any_day || cron->any_weekday ? by_day && by_weekday : by_day || by_weekday;
 }
 
-/* Local time to UTC; see kt_cron_next for times that come twice or never. */
+/* Local seconds to UTC, as kt_cron_next says of times that come twice or never. */
 static int64_t to_utc(const struct kt_zone *zone, int64_t local)
 {
-	int32_t before = kt_zone_offset(zone, local - DAY), after = kt_zone_offset(zone, local + DAY);
-	int64_t low = local - after, high = local - before;
+	int64_t before = local - kt_zone_offset(zone, (local - DAY_S) * 1000);
+	int64_t after = local - kt_zone_offset(zone, (local + DAY_S) * 1000);
 
-	if (before == after || kt_zone_offset(zone, high) == before)
-		return high;
-	if (kt_zone_offset(zone, low) == after)
-		return low;
-	while (high - low > 1) {
-		int64_t mid = low + (high - low) / 2;
-
-		if (kt_zone_offset(zone, mid) == before)
-			low = mid;
-		else
-			high = mid;
-	}
-	return high;
+	/* The earlier one that reads as `local` again; in a gap neither does, and the old offset leads behind it. */
+	if (before + kt_zone_offset(zone, before * 1000) == local)
+		return before;
+	return after + kt_zone_offset(zone, after * 1000) == local ? after : before;
 }
 
-/* The first firing of a day at or after from; INT64_MAX when there is none. */
-static int64_t next_in_day(const struct kt_cron *cron, const struct kt_zone *zone, int64_t days, int64_t from)
+kt_ms kt_cron_next(const struct kt_cron *cron, const struct kt_zone *zone, kt_ms after)
 {
-	for (int hour = 0; hour < 24; hour++) {
-		/* A clock change is never more than a few hours: skip what is surely before. */
-		if (!(cron->hours & (1u << hour)))
-			continue;
-		for (int minute = 0; minute < 60; minute++) {
-			int64_t at;
+	int64_t second, day;
 
-			if (!(cron->minutes & (UINT64_C(1) << minute)))
+	after = after > KT_TIME_MAX ? KT_TIME_MAX : after < -KT_TIME_MAX ? -KT_TIME_MAX : after;
+	second = floor_div(after, 1000);
+	day = floor_div(second + kt_zone_offset(zone, after), DAY_S) - 1;
+	for (int64_t end = day + SEARCH_DAYS; day < end; day++) {
+		if (!day_matches(cron, day))
+			continue;
+		for (int hour = 0; hour < 24; hour++) {
+			if (!(cron->hours >> hour & 1))
 				continue;
-			at = to_utc(zone, days * DAY + hour * 3600 + minute * 60);
-			if (at >= from)
-				return at;
+			/* An hour that is over in any zone's reckoning is not searched minute by minute. */
+			if (day * DAY_S + hour * 3600 + 30 * 3600 < second)
+				continue;
+			for (int minute = 0; minute < 60; minute++) {
+				kt_ms at;
+
+				if (!(cron->minutes >> minute & 1))
+					continue;
+				at = to_utc(zone, day * DAY_S + hour * 3600 + minute * 60) * 1000;
+				if (at > after)
+					return at;
+			}
 		}
 	}
-	return INT64_MAX;
-}
-
-int64_t kt_cron_next(const struct kt_cron *cron, const struct kt_zone *zone, int64_t from)
-{
-	int64_t first = floor_div(from + kt_zone_offset(zone, from), DAY);
-
-	for (int64_t days = first; days < first + DAYS_AHEAD; days++) {
-		int64_t at = day_matches(cron, days) ? next_in_day(cron, zone, days, from) : INT64_MAX;
-
-		if (at != INT64_MAX)
-			return at;
-	}
-	return INT64_MAX;
-}
-
-/* --- windows --------------------------------------------------------------------------------------------------------
- */
-
-enum kt_code kt_windows_prepare(const struct kt_windows *windows, struct kt_err *err)
-{
-	for (uint32_t i = 0; i < windows->count; i++) {
-		const struct kt_zone *zone;
-		enum kt_code code = kt_zone_get(windows->items[i].timezone, &zone, err);
-
-		if (code != KT_OK)
-			return code;
-	}
-	return KT_OK;
-}
-
-enum kt_code kt_windows_next(const struct kt_windows *windows, kt_ms now, kt_ms *ret, struct kt_err *err)
-{
-	*ret = windows->count ? KT_TIME_MAX : now;
-	for (uint32_t i = 0; i < windows->count; i++) {
-		const struct kt_window *window = &windows->items[i];
-		const struct kt_zone *zone;
-		struct kt_cron cron;
-		const char *problem = kt_cron_parse(window->cron, &cron);
-		enum kt_code code = kt_zone_get(window->timezone, &zone, err);
-		int64_t fires;
-
-		if (problem)
-			return kt_err_set(err, KT_E_INVALID, "cron (%s) %s", window->cron, problem);
-		if (code != KT_OK)
-			return code;
-		/* A firing in (now - length, now] means that the window is open; else the first one after now is next.
-		 */
-		fires = kt_cron_next(&cron, zone, floor_div(now - window->window_duration, 1000) + 1);
-		if (fires > KT_TIME_MAX / 1000)
-			continue;
-		if (fires * 1000 <= now)
-			fires = -1;
-		if (fires < 0) {
-			*ret = now;
-			return KT_OK;
-		}
-		if (fires * 1000 < *ret)
-			*ret = fires * 1000;
-	}
-	return KT_OK;
+	return KT_TIME_MAX;
 }
