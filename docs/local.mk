@@ -1,6 +1,18 @@
 # docs: sources, headers and tests of this folder.
-dist_doc_DATA = README.md NEWS SECURITY.md docs/dependencies.md docs/metrics.md docs/status-json.md
-EXTRA_DIST += docs/internals/rooms.md docs/internals/admin.md docs/rotation.svg
+dist_doc_DATA = NEWS docs/dependencies.md docs/metrics.md docs/status-json.md docs/rotation.svg
+internalsdir = $(docdir)/internals
+dist_internals_DATA = docs/internals/rooms.md docs/internals/admin.md
+
+# In docdir what they link to lies beside them, not below docs/ and data/.
+doc_DATA = docs/installed/README.md docs/installed/HACKING.md docs/installed/SECURITY.md
+installed_doc = $(AM_V_GEN)$(MKDIR_P) docs/installed && $(SED) -e 's,](docs/,](,g' -e 's,](data/,](,g'
+docs/installed/README.md: README.md Makefile
+	$(installed_doc) $(top_srcdir)/README.md > $@.tmp && mv $@.tmp $@
+docs/installed/HACKING.md: HACKING.md Makefile
+	$(installed_doc) $(top_srcdir)/HACKING.md > $@.tmp && mv $@.tmp $@
+docs/installed/SECURITY.md: SECURITY.md Makefile
+	$(installed_doc) $(top_srcdir)/SECURITY.md > $@.tmp && mv $@.tmp $@
+CLEANFILES += $(doc_DATA)
 
 # Manual pages, one a command; tests/unit/man_test.sh lints them and compares them with the program.
 dist_man_MANS = docs/man/keyturn.1 docs/man/keyturn-audit.1 docs/man/keyturn-check.1 docs/man/keyturn-doctor.1 \

@@ -161,6 +161,9 @@ static const char *fill(CURLU *url, const char *text, struct kt_url *ret)
 	} else if (!part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT, &port) ||
 		   kt_parse_u64(kt_view_str(port), 65535, &number, NULL) != KT_OK || number == 0) {
 		why = "has no usable port";
+	} else if (host[strlen(host) - 1] == '.') {
+		/* libcurl would look for an address under the name with its dot, not under the one that is judged and pinned. */
+		why = "must not have a host that ends with a dot";
 	} else if (!copy_host(kt_view_str(host), ret->host)) {
 		why = "has no usable host";
 	} else {

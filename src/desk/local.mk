@@ -22,9 +22,13 @@ src/desk/status_page.inc: $(top_srcdir)/data/status.html
 src/desk/libkt_desk_a-page.$(OBJEXT): src/desk/status_page.inc
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/desk_test
-TESTS += tests/unit/desk_test
+check_PROGRAMS += tests/unit/desk_test tests/unit/desk_limits_test
+TESTS += tests/unit/desk_test tests/unit/desk_limits_test
+noinst_HEADERS += tests/unit/desk_stage.h
 tests_unit_desk_test_SOURCES = tests/unit/desk_test.c
 tests_unit_desk_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(MHD_CFLAGS)
 tests_unit_desk_test_LDADD = $(keyturn_desk_LDADD) $(CMOCKA_LIBS)
+tests_unit_desk_limits_test_SOURCES = tests/unit/desk_limits_test.c
+tests_unit_desk_limits_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(MHD_CFLAGS)
+tests_unit_desk_limits_test_LDADD = $(keyturn_desk_LDADD) $(CMOCKA_LIBS)
 endif

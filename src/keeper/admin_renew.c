@@ -4,9 +4,10 @@
 
 #include "kt/mem.h"
 #include "keeper/admin.h"
+#include "keeper/flight.h"
 
 #define NAMES_MAX  10000u
-#define QUICK_WAIT (11 * KT_SECOND) /* an open task that is tried again so soon is waited for, unless it is late */
+#define QUICK_WAIT (11 * KT_SECOND) /* what is tried again so soon is waited for, unless it is late */
 #define PAGE       64u
 
 /* What is in flight would overwrite the flag; where it issues already, that is what was asked for. */
@@ -246,6 +247,39 @@ static void conclude(struct kt_session *session)
 	kt_session_flush(session);
 }
 
+/* It failed in a way that passes, and is tried again in a moment: no reason to give up yet. */
+static bool is_near(const struct kt_store_cred *cred, kt_ms now)
+{
+	const char *problem;
+	int64_t asked = kt_flight_peer_said(cred, &problem);
+
+	return cred->attempts > 0 && cred->error != KT_OK && cred->due_at != 0 &&
+	       kt_plan_retry_is_near(kt_flight_retry_row(cred, cred->error, problem), cred->attempts, asked,
+	                             cred->next_try - now);
+}
+
+/* Whether one of those that are due so soon is worth to wait for. */
+static bool any_near(struct kt_keeper *keeper, kt_ms now)
+{
+	int64_t ids[512];
+	size_t count = sizeof(ids) / sizeof(ids[0]);
+	bool near = false;
+	size_t i;
+
+	if (kt_store_cred_due(keeper->store, now + QUICK_WAIT, ids, &count, NULL) != KT_OK) {
+		return false;
+	}
+	for (i = 0; i < count && !near; i++) {
+		struct kt_store_cred cred;
+
+		if (kt_store_cred_get(keeper->store, ids[i], &cred, NULL) == KT_OK) {
+			near = is_near(&cred, now);
+			kt_store_cred_finish(&cred);
+		}
+	}
+	return near;
+}
+
 static bool named_busy(struct kt_session *session, kt_ms now)
 {
 	struct kt_keeper *keeper = session->keeper;
@@ -256,7 +290,7 @@ static bool named_busy(struct kt_session *session, kt_ms now)
 		bool busy = kt_rotate_find(keeper, session->ids[i]) != NULL;
 
 		if (!busy && kt_store_cred_get(keeper->store, session->ids[i], &cred, NULL) == KT_OK) {
-			busy = cred.due_at != 0 && cred.due_at <= now;
+			busy = (cred.due_at != 0 && cred.due_at <= now) || is_near(&cred, now);
 			busy = busy || (cred.active != 0 && kt_tasks_hopeful(keeper, cred.id, now + QUICK_WAIT));
 			kt_store_cred_finish(&cred);
 		}
@@ -284,7 +318,7 @@ static bool busy(struct kt_session *session)
 	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) == KT_OK && one > 0 && keeper->commit_delay == 0) {
 		return true;
 	}
-	return kt_tasks_hopeful(keeper, 0, now + QUICK_WAIT);
+	return kt_tasks_hopeful(keeper, 0, now + QUICK_WAIT) || any_near(keeper, now);
 }
 
 static void progress(struct kt_session *session)

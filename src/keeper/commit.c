@@ -372,7 +372,7 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 {
 	struct kt_keeper *keeper = flight->keeper;
 	struct kt_store_cred *cred = &flight->cred;
-	const struct kt_plan_retry *row = kt_plan_retry_find(flight->err.code, flight->err.problem_type);
+	const struct kt_plan_retry *row = kt_flight_retry_row(cred, flight->err.code, flight->err.problem_type);
 	kt_ms now = kt_keeper_now(keeper);
 	/* Nothing yet: no hurry. Over: 0, which is the greatest. */
 	kt_ms left = cred->expiry == 0 ? KT_TIME_MAX : cred->expiry > now ? cred->expiry - now : 0;

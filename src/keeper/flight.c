@@ -136,6 +136,22 @@ enum kt_code kt_flight_end(struct kt_flight *flight, kt_ms due_at, struct kt_err
 	return kt_store_cred_put(flight->keeper->store, &flight->cred, err);
 }
 
+int64_t kt_flight_peer_said(const struct kt_store_cred *cred, const char **ret_problem)
+{
+	char *end; /* "seconds problem", as kt_flight_fail writes it */
+	int64_t seconds = cred->cookie != NULL ? strtoll(cred->cookie, &end, 10) : 0;
+
+	*ret_problem = cred->cookie != NULL && *end == ' ' ? end + 1 : "";
+	return seconds;
+}
+
+const struct kt_plan_retry *kt_flight_retry_row(const struct kt_store_cred *cred, enum kt_code code,
+                                                const char *problem)
+{
+	bool ordered = cred->candidate != 0 && cred->step == KT_STEP_ORDERED;
+
+	return ordered ? kt_plan_retry_find_resumed(code, problem) : kt_plan_retry_find(code, problem);
+}
 
 static void plan_state(const struct kt_store_resource *resource, const struct kt_store_cred *cred,
                        const struct kt_store_material *active, const struct kt_store_material *candidate,
@@ -159,11 +175,12 @@ static void plan_state(const struct kt_store_resource *resource, const struct kt
 	state->failures = cred->attempts;
 	state->last_attempt = cred->error_at;
 	state->last_code = cred->error;
-	if (cred->attempts > 0) { /* "seconds problem": what the peer said (kt_flight_fail writes it) */
-		char *end;
+	if (cred->attempts > 0) {
+		const char *problem;
 
-		state->retry_after_s = strtoll(cred->cookie, &end, 10);
-		(void)snprintf(state->last_problem, sizeof(state->last_problem), "%s", *end == ' ' ? end + 1 : "");
+		state->retry_after_s = kt_flight_peer_said(cred, &problem);
+		state->announced = cred->next_try;
+		(void)snprintf(state->last_problem, sizeof(state->last_problem), "%s", problem);
 	}
 	state->cause_changed = cred->attempts > 0 && cred->next_try <= now;
 	state->orphan = resource->gone || (cred->flags & KT_CRED_ORPHAN) != 0;

@@ -25,6 +25,11 @@ enum kt_code kt_flight_begin(struct kt_flight *flight, struct kt_err *err);
 enum kt_code kt_flight_commit(struct kt_flight *flight, struct kt_err *err);
 /* Records that the flight failed (flight->err), decides when it is tried again, and ends it. */
 enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err);
+/* What the peer said at the last failure: the seconds that it asked for (0: none) and the problem's name ("": none). */
+int64_t kt_flight_peer_said(const struct kt_store_cred *cred, const char **ret_problem);
+/* The row of the retry table for a failure of this credential; takes into account that an order goes on. */
+const struct kt_plan_retry *kt_flight_retry_row(const struct kt_store_cred *cred, enum kt_code code,
+                                                const char *problem);
 /* The effect of the flight's stage. DONE: the stage is the next one to commit. */
 enum kt_effect kt_flight_effect(struct kt_flight *flight, struct kt_err *err);
 

@@ -9,11 +9,15 @@ noinst_HEADERS += include/kt/pki.h include/kt/jose.h src/pki/pki_openssl.h src/p
 kt_pki_test_libs = libkt_pki.a libkt_base.a $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) -lpthread -lm
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/pki_test tests/unit/jose_test tests/unit/pkcs12_test
-TESTS += tests/unit/pki_test tests/unit/jose_test tests/unit/pkcs12_test
+check_PROGRAMS += tests/unit/pki_test tests/unit/chain_test tests/unit/jose_test tests/unit/pkcs12_test
+TESTS += tests/unit/pki_test tests/unit/chain_test tests/unit/jose_test tests/unit/pkcs12_test
+noinst_HEADERS += tests/unit/pki_helper.h tests/unit/pki_ca.h
 tests_unit_pki_test_SOURCES = tests/unit/pki_test.c
 tests_unit_pki_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS)
 tests_unit_pki_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
+tests_unit_chain_test_SOURCES = tests/unit/chain_test.c
+tests_unit_chain_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS)
+tests_unit_chain_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
 tests_unit_jose_test_SOURCES = tests/unit/jose_test.c
 tests_unit_jose_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS)
 tests_unit_jose_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)

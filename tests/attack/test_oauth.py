@@ -237,3 +237,21 @@ def test_slow_mint_is_asked_once():
         asked = len(server.requests) - count
         assert asked <= 2, f"five commands at once asked {asked} times"
         agent.stop()
+
+
+@pytest.mark.rows("J2")
+@pytest.mark.parametrize("host", ["localhost.", "LOCALHOST.", "localhost%2e"])
+def test_name_with_a_dot_at_its_end(host):
+    """The same host to DNS, another name to libcurl's cache: nothing may be looked up past the courier's own resolver."""
+    def handle(request):
+        base = f"https://localhost:{server.port}"
+        if request.path.startswith("/.well-known/"):
+            return Answer(200, {"issuer": base, "token_endpoint": f"https://{host if evil else 'localhost'}:{server.port}/token"})
+        return Answer(200, GOOD)
+
+    evil = False
+    with Server(handle, AUTHORITY) as server, TokenVictim(f"https://localhost:{server.port}", AUTHORITY, issuer=True) as victim:
+        victim.publish()
+        evil = True
+        victim.attack()
+        victim.refused(r"token_endpoint")

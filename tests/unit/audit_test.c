@@ -293,7 +293,6 @@ static void test_prune(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown)
 	const struct CMUnitTest tests[] = {
 	        CASE(test_record), CASE(test_chain), CASE(test_tampering), CASE(test_queries), CASE(test_prune),
 	};

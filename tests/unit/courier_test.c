@@ -23,7 +23,7 @@ static void urls(void **state)
 		const char *host;
 	} cases[] = {
 		{"https://Acme.Example/dir", true, true, 443, KT_REACH_ANY, "acme.example"},
-		{"https://acme.example.:8443/", true, true, 8443, KT_REACH_ANY, "acme.example"},
+		{"https://acme.example:8443/", true, true, 8443, KT_REACH_ANY, "acme.example"},
 		{"http://127.0.0.1:80/x", true, false, 80, KT_REACH_LOOPBACK, "127.0.0.1"},
 		{"http://127.1/", true, false, 80, KT_REACH_LOOPBACK, "127.0.0.1"},
 		{"http://0x7f000001/", true, false, 80, KT_REACH_LOOPBACK, "127.0.0.1"},
@@ -56,6 +56,9 @@ static void urls(void **state)
 		{"https://acme.example:65536/", false, false, 0, 0, NULL},
 		{"https://a%2fb.example/", false, false, 0, 0, NULL},
 		{"https:///dir", false, false, 0, 0, NULL},
+		{"https://acme.example./", false, false, 0, 0, NULL},
+		{"https://acme.example%2e:8443/", false, false, 0, 0, NULL},
+		{"https://localhost./", false, false, 0, 0, NULL},
 		{"https://[fe80::1%25eth0]/", false, false, 0, 0, NULL},
 	};
 

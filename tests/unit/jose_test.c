@@ -1,27 +1,13 @@
 /* JWK, JWS, JWT and JWK sets: RFC vectors, round trips in every algorithm, and what must be refused. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "pki_helper.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "kt/jose.h"
 #include "kt/json.h"
 #include "kt/text.h"
 
 #define T0 ((int64_t)1790000000)
-
-static struct kt_err err;
-
-#define ok(call)                                                                                                       \
-	do {                                                                                                           \
-		enum kt_code code_ = (call);                                                                           \
-		if (code_ != KT_OK)                                                                                    \
-			fail_msg("%s: %s (%s)", #call, kt_code_name(code_), err.what);                                 \
-	} while (0)
 
 static const struct {
 	enum kt_jose_alg alg;

@@ -370,7 +370,6 @@ static void test_rotate_without_memory(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown)
 	const struct CMUnitTest tests[] = {
 	        CASE(test_parse),          CASE(test_systemd), CASE(test_seal),          CASE(test_wrong_key),
 	        CASE(test_file_of_others), CASE(test_rotate),  CASE(test_rotate_killed), CASE(test_rotate_without_memory),

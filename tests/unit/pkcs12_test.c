@@ -1,9 +1,5 @@
 /* PKCS#12: every profile is read back by OpenSSL, and by Java's keytool where there is one. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "pki_helper.h"
 
 #include <fcntl.h>
 #include <openssl/pkcs12.h>
@@ -11,29 +7,19 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kt/pki.h"
 #include "pki/pki_openssl.h"
 
 #define PASSWORD "p\xc3\xa4ss word"
 
 extern char **environ;
 
-static struct kt_err err;
 static struct kt_key *key;
 static struct kt_chain *chain; /* leaf, CA */
 static struct kt_chain *cas;   /* CA, CA: two entries */
 static struct kt_secret *password, *ascii;
-
-#define ok(call)                                                                                                       \
-	do {                                                                                                           \
-		enum kt_code code_ = (call);                                                                           \
-		if (code_ != KT_OK)                                                                                    \
-			fail_msg("%s: %s (%s)", #call, kt_code_name(code_), err.what);                                 \
-	} while (0)
 
 static void make_material(void)
 {

@@ -396,6 +396,24 @@ static void test_retry_table(void **state)
 	assert_int_equal(kt_plan_retry_find(KT_E_NET, "what-is-this")->code, KT_E_NET);
 	assert_int_equal(kt_plan_retry_delay(row, UINT32_MAX, INT64_MAX, INT64_MIN, 1) / DAY, 1);
 	assert_int_equal(kt_plan_retry_delay(row, UINT32_MAX, INT64_MIN, INT64_MAX, 1) / DAY, 0);
+	/* what passes by itself: after about 1, 2, 4 s, and a command waits for three of them */
+	row = kt_plan_retry_find(KT_E_LATER, "urn:ietf:params:acme:error:badNonce");
+	for (unsigned failures = 1; failures < 5; failures++) {
+		kt_ms delay = kt_plan_retry_delay(row, failures, 0, KT_TIME_MAX, failures);
+
+		assert_in_range(delay, failures == 1 ? 1000 : 500 << (failures - 1), failures == 1 ? 1250 : 1000 << (failures - 1));
+		assert_int_equal(kt_plan_retry_is_near(row, failures, 0, delay), failures < 4);
+	}
+	assert_int_equal(kt_plan_retry_find(KT_E_LATER, "serverInternal")->first, KT_SECOND);
+	assert_false(kt_plan_retry_find(KT_E_NET, NULL)->near);
+	assert_true(kt_plan_retry_find_resumed(KT_E_NET, "")->near);
+	assert_int_equal(kt_plan_retry_find_resumed(KT_E_NET, "")->first, KT_SECOND);
+	assert_ptr_equal(kt_plan_retry_find_resumed(KT_E_NET, "connection"), kt_plan_retry_find(KT_E_NET, "connection"));
+	row = kt_plan_retry_find(KT_E_LATER, NULL);
+	assert_false(kt_plan_retry_is_near(row, 1, 0, 2 * KT_SECOND));
+	assert_true(kt_plan_retry_is_near(row, 1, 3, 3 * KT_SECOND));
+	assert_false(kt_plan_retry_is_near(row, 1, 30, 30 * KT_SECOND));
+	assert_false(kt_plan_retry_is_near(row, 0, 3, 3 * KT_SECOND));
 	/* grows and spreads */
 	row = kt_plan_retry_find(KT_E_NET, NULL);
 	assert_true(kt_plan_retry_delay(row, 1, 0, KT_TIME_MAX, 1) < kt_plan_retry_delay(row, 5, 0, KT_TIME_MAX, 1));

@@ -473,7 +473,6 @@ static void test_locked_by_another_program(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown)
 	const struct CMUnitTest tests[] = {
 	        CASE(test_kill),
 	        CASE(test_no_memory),

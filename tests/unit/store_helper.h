@@ -65,6 +65,9 @@ static inline int place_teardown(void **state)
 	return code == KT_OK ? 0 : -1;
 }
 
+/* A test in a place of its own. */
+#define CASE(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown)
+
 /* Fails the test with the error's own text. */
 #define ok(call)                                                                                                    \
 	do {                                                                                                         \

@@ -10,8 +10,8 @@
 #define ACME_NONCES_MAX    32u
 #define ACME_NONCE_LEN_MAX 512u
 #define ACME_NAMES_MAX     1000u
-#define ACME_NONCE_TRIES   16u /* refused nonces in a row for one request */
-#define ACME_SERVER_TRIES  4u  /* 500s in a row for one request */
+#define ACME_NONCE_TRIES   5u /* refused nonces in a row for one request; then the keeper's plan decides */
+#define ACME_SERVER_TRIES  2u /* 500s in a row for one request; likewise */
 #define ACME_JOB_TIME      (5 * KT_MINUTE)
 #define ACME_POLL_FIRST    ((kt_ms)20)
 #define ACME_POLL_MAX      ((kt_ms)2000)

@@ -124,6 +124,9 @@ enum kt_code acme_problem(json_t *problem, long status, int64_t retry_after, str
 				 hint, text.len > 0 ? text.ptr : "the server gave no detail");
 	}
 	kt_buf_finish(&text);
+	if (type == NULL) { /* what the status alone says has names too (RFC 8555 section 6.7) */
+		type = status == 429 ? URN "rateLimited" : status >= 500 ? URN "serverInternal" : NULL;
+	}
 	if (err != NULL) {
 		err->retry_after_s = retry_after;
 		if (type != NULL) {

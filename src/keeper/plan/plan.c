@@ -104,6 +104,8 @@ static kt_ms retry_at(const struct kt_plan_state *state, kt_ms now, const struct
 	if (state->failures == 0 || state->cause_changed)
 		return -KT_TIME_MAX;
 	*ret_row = kt_plan_retry_find(state->last_code, state->last_problem);
+	if (state->announced > last) /* what was told is what counts: jitter is not drawn twice */
+		return after_failure(last, kt_plan_bound(state->announced) - last, now);
 	if (state->has_material)
 		left = kt_plan_bound(state->not_after) - last;
 	return after_failure(

@@ -77,6 +77,7 @@ struct kt_plan_state {
 	enum kt_code last_code;
 	char last_problem[96];         /* kt_err.problem_type */
 	int64_t retry_after_s;         /* kt_err.retry_after_s of it */
+	kt_ms announced;               /* the next try, as it was drawn and told then; 0: drawn from the table */
 	bool cause_changed;            /* since then the key, secret, issuer or request changed, or a person asked by
 	                                * command: forget the backoff */
 	/* the ledger of delivering again (REDELIVER), which fails for other reasons than issuing does */
@@ -214,9 +215,20 @@ struct kt_plan_retry {
 	bool obey_retry_after; /* never earlier than asked (asked is already clamped to [1 s, 24 h]) */
 	bool needs_change;     /* waits at `cap` unless key, secret or request change (negative cache) */
 	bool alarm;            /* tell a person at once */
+	bool near;             /* passes within seconds as a rule: a command waits for the next try */
 };
 /* The row for a failure; problem ("" or NULL: none) wins over code. Never NULL. */
 const struct kt_plan_retry *kt_plan_retry_find(enum kt_code code, const char *problem);
+/*
+ * The same for a failure after which the next try goes on where this one stood (an order that was placed): a broken
+ * connection then costs nothing, and is tried again as soon as a refused nonce is.
+ */
+const struct kt_plan_retry *kt_plan_retry_find_resumed(enum kt_code code, const char *problem);
+/*
+ * Whether a command waits for the next try, which is `wait` ms ahead: it is close, the failure is of a kind that passes
+ * (or the peer asked to come back so soon), and there were few of them in a row.
+ */
+bool kt_plan_retry_is_near(const struct kt_plan_retry *row, unsigned failures, int64_t retry_after_s, kt_ms wait);
 
 /*
  * How long to wait after failure number `failures` (1 = first): full jitter over the upper half of first * growth^n,

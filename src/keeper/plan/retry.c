@@ -12,6 +12,10 @@
 #define ASKED .obey_retry_after = true
 #define CHANGE .needs_change = true, .alarm = true
 #define ALARM .alarm = true
+/* They did not take the request and may well take the next: an order goes on where it stood. */
+#define NEAR .near = true
+#define NEAR_WAIT  (10 * S)
+#define NEAR_TRIES 4u /* in a row, the first one included */
 
 /*
  * Per code. Where nothing but a person can help (needs_change) the floor is as long as the first delay, so that the end
@@ -46,8 +50,8 @@ _Static_assert(sizeof(by_code) / sizeof(by_code[0]) == KT_CODE_COUNT, "a row for
 /* Per problem: ACME (RFC 8555 section 6.7 and later ones), then OAuth (RFC 6749, 8693, 8707, 9449). */
 static const struct kt_plan_retry by_problem[] = {
         /* ACME: they or the way to them */
-        {"badNonce", 0, KT_FAULT_PEER, 1 * S, 200, 5 * M, 1 * S, ASKED},
-        {"serverInternal", 0, KT_FAULT_PEER, 1 * M, 200, 1 * H, 30 * S, ASKED},
+        {"badNonce", 0, KT_FAULT_PEER, 1 * S, 200, 5 * M, 1 * S, ASKED, NEAR},
+        {"serverInternal", 0, KT_FAULT_PEER, 1 * S, 200, 1 * H, 1 * S, ASKED, NEAR},
         {"orderNotReady", 0, KT_FAULT_PEER, 5 * S, 200, 5 * M, 5 * S, ASKED},
         {"alreadyReplaced", 0, KT_FAULT_PEER, 1 * M, 200, 1 * H, 1 * M, ASKED},
         /* Limits count in hours and weeks; coming back soon only keeps them alive. */
@@ -89,6 +93,10 @@ static const struct kt_plan_retry by_problem[] = {
         {"invalid_dpop_proof", 0, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
 };
 
+/* A connection that broke after the order was placed. */
+static const struct kt_plan_retry broken_resumed = {
+        NULL, KT_E_NET, KT_FAULT_NETWORK, 1 * S, 200, 15 * M, 1 * S, ASKED, NEAR};
+
 const char *kt_plan_fault_name(enum kt_plan_fault fault)
 {
 	static const char *const names[] = {
@@ -122,6 +130,20 @@ const struct kt_plan_retry *kt_plan_retry_find(enum kt_code code, const char *pr
 	if ((size_t)code >= KT_CODE_COUNT)
 		code = KT_E_PROTO;
 	return &by_code[code];
+}
+
+const struct kt_plan_retry *kt_plan_retry_find_resumed(enum kt_code code, const char *problem)
+{
+	const struct kt_plan_retry *row = kt_plan_retry_find(code, problem);
+
+	return row == &by_code[KT_E_NET] ? &broken_resumed : row;
+}
+
+bool kt_plan_retry_is_near(const struct kt_plan_retry *row, unsigned failures, int64_t retry_after_s, kt_ms wait)
+{
+	bool asked = row->obey_retry_after && !row->needs_change && retry_after_s > 0;
+
+	return (row->near || asked) && failures > 0 && failures < NEAR_TRIES && wait <= NEAR_WAIT;
 }
 
 kt_ms kt_plan_retry_delay(const struct kt_plan_retry *row, unsigned failures, int64_t retry_after_s, kt_ms life_left,

@@ -20,8 +20,8 @@ tests_bench_store_bench_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 tests_bench_store_bench_LDADD = libkt_store.a libkt_base.a $(SQLITE_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
 
 if HAVE_CMOCKA
-store_tests = tests/unit/store_test tests/unit/store_fault_test tests/unit/keys_test tests/unit/audit_test \
-	tests/unit/store_acme_test
+store_tests = tests/unit/store_test tests/unit/store_rows_test tests/unit/store_fault_test tests/unit/keys_test tests/unit/store_acme_test \
+	tests/unit/audit_test
 store_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(SQLITE_CFLAGS) $(SODIUM_CFLAGS)
 store_test_libs = libkt_store.a libkt_base.a $(CMOCKA_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
 check_PROGRAMS += $(store_tests)
@@ -30,6 +30,9 @@ noinst_HEADERS += tests/unit/store_helper.h
 tests_unit_store_test_SOURCES = tests/unit/store_test.c
 tests_unit_store_test_CPPFLAGS = $(store_test_cppflags)
 tests_unit_store_test_LDADD = $(store_test_libs)
+tests_unit_store_rows_test_SOURCES = tests/unit/store_rows_test.c
+tests_unit_store_rows_test_CPPFLAGS = $(store_test_cppflags)
+tests_unit_store_rows_test_LDADD = $(store_test_libs)
 tests_unit_store_fault_test_SOURCES = tests/unit/store_fault_test.c
 tests_unit_store_fault_test_CPPFLAGS = $(store_test_cppflags)
 tests_unit_store_fault_test_LDADD = $(store_test_libs)
