@@ -113,7 +113,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
  * One ACME order to its end. job: the keeper's id for call-backs. issuer: JSON {account, server, caBundle,
  * skipTLSVerify, email, termsOfServiceAgreed, externalAccountBinding (bool)}. account_url, order_url: "" when not known
  * yet. names: JSON [{"type":"dns"|"ip","value":…}]. options: JSON {profile, preferredChain, replaces (RFC 9773 certificate
- * id)}, members absent when not asked for. not_before/not_after: ms, 0: not asked for. The courier calls back with
+ * id), checkPublic (bool: tell whether the chain is public)}, members absent when not asked for. The issuer's JSON may
+ * have inFlight: orders at once at this server. not_before/not_after: ms, 0: not asked for. The courier calls back with
  * ACME_SIGN, ACME_INNER, ACME_SAVE, CHALLENGE.
  */
 #define KT_MSG_ACME(F, S)                                                                                              \

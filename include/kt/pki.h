@@ -320,6 +320,10 @@ enum kt_code kt_pki_trust_create_system(struct kt_trust **ret, struct kt_err *er
 void kt_pki_trust_destroy(struct kt_trust *trust);
 size_t kt_pki_trust_count(const struct kt_trust *trust); /* 0 for the system's */
 
+/* Whether the chain (leaf first) leads to one of the roots at that wall time: KT_E_CRYPTO with OpenSSL's reason, KT_E_NOMEM. */
+enum kt_code kt_pki_chain_verify(const struct kt_chain *chain, const struct kt_trust *roots, kt_ms now,
+                                 struct kt_err *err);
+
 /* --- checking what a CA gave us ------------------------------------------------------------------------------------ */
 
 struct kt_issue_expect {

@@ -41,6 +41,15 @@ static void on_request(struct kt_wire_in *in, void *arg)
 	case KT_ACME:
 		kt_acme_handle(in, arg);
 		break;
+	case KT_ACME_ACCOUNT:
+		kt_acme_handle_account(in, arg);
+		break;
+	case KT_ACME_REVOKE:
+		kt_acme_handle_revoke(in, arg);
+		break;
+	case KT_ACME_INFO:
+		kt_acme_handle_info(in, arg);
+		break;
 	case KT_MINT:
 		kt_grant_handle(in, arg);
 		break;
@@ -55,7 +64,8 @@ static void on_request(struct kt_wire_in *in, void *arg)
 
 static const struct kt_wire_handler handlers[] = {
 	{KT_ACME, on_request}, {KT_MINT, on_request},  {KT_PROBE_TLS, on_request},
-	{KT_HTTP, on_request}, {KT_CANCEL, on_cancel}, {KT_MSG_TYPE_NONE, NULL},
+	{KT_HTTP, on_request}, {KT_ACME_ACCOUNT, on_request}, {KT_ACME_REVOKE, on_request},
+	{KT_ACME_INFO, on_request}, {KT_CANCEL, on_cancel}, {KT_MSG_TYPE_NONE, NULL},
 };
 
 static void on_closed(struct kt_wire *wire, const struct kt_err *why, void *arg)

@@ -1,4 +1,4 @@
-/* The one HTTP client: https, HTTP/1.1, no redirects, no cookies, no proxies, every size and time bounded. */
+/* The one HTTP client: https, no redirects, no cookies, no proxies, every size and time bounded. */
 #ifndef KT_COURIER_HTTP_H
 #define KT_COURIER_HTTP_H
 
@@ -34,6 +34,7 @@ enum kt_http_header {
 	KT_HTTP_REPLAY_NONCE,
 	KT_HTTP_RETRY_AFTER,
 	KT_HTTP_DATE,
+	KT_HTTP_LINK, /* all of them, with ", " between */
 	KT_HTTP_RATE_RESET,      /* X-RateLimit-Reset */
 	KT_HTTP_RATE_RESET_OKTA, /* X-Rate-Limit-Reset */
 	KT_HTTP_HEADER_COUNT
@@ -48,6 +49,7 @@ struct kt_http_request {
 	const char *named;
 	struct kt_view ca_bundle; /* PEM, or base64 of PEM; empty: the system's */
 	bool insecure;            /* the manifest asks not to verify the server */
+	bool http2;               /* HTTP/2 where the server has it: many requests on one connection */
 	const char *accept;       /* NULL: none */
 	const char *content_type; /* NULL: none */
 	struct kt_view body;

@@ -1,6 +1,7 @@
 /* One HTTP request: its easy handle, the limits on what comes back, and what libcurl's verdict means. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "config.h"
@@ -18,6 +19,7 @@ static const char *const wanted[KT_HTTP_HEADER_COUNT] = {
 	[KT_HTTP_REPLAY_NONCE] = "Replay-Nonce",
 	[KT_HTTP_RETRY_AFTER] = "Retry-After",
 	[KT_HTTP_DATE] = "Date",
+	[KT_HTTP_LINK] = "Link",
 	[KT_HTTP_RATE_RESET] = "X-RateLimit-Reset",
 	[KT_HTTP_RATE_RESET_OKTA] = "X-Rate-Limit-Reset",
 };
@@ -40,6 +42,19 @@ static void forget_headers(struct kt_http_call *call)
 	}
 	call->content_length = -1;
 	call->chunked = false;
+}
+
+/* Appends another line of a header that may come more than once; without memory it is left out. */
+static void join(char **text, struct kt_view value)
+{
+	size_t len = strlen(*text), size = len + value.len + 3;
+	char *both = kt_malloc(size);
+
+	if (both != NULL) {
+		(void)snprintf(both, size, "%s, %.*s", *text, (int)value.len, value.ptr);
+		kt_free(*text);
+		*text = both;
+	}
 }
 
 /* Judges one header; NULL, or why the answer is refused. */
@@ -66,6 +81,10 @@ static const char *take_header(struct kt_http_call *call, struct kt_view name, s
 			continue;
 		}
 		if (call->found[i] != NULL) {
+			if (i == KT_HTTP_LINK) {
+				join(&call->found[i], value);
+				continue;
+			}
 			if (i == KT_HTTP_LOCATION || i == KT_HTTP_REPLAY_NONCE || i == KT_HTTP_CONTENT_TYPE) {
 				return "the server sent a header twice that may come once";
 			}
@@ -132,6 +151,12 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
  */
 void http_call_check(struct kt_http_call *call)
 {
+	long version = CURL_HTTP_VERSION_NONE;
+
+	(void)curl_easy_getinfo(call->easy, CURLINFO_HTTP_VERSION, &version);
+	if (version >= CURL_HTTP_VERSION_2_0) {
+		return; /* its frames say where an answer ends */
+	}
 	if (call->url.https && call->answer.len > 0 && call->content_length < 0 && !call->chunked) {
 		(void)broken(call, KT_E_PROTO, "the answer does not say how long it is, so it may have been cut");
 	}
@@ -276,7 +301,7 @@ static enum kt_code add_headers(struct kt_http_call *call, const struct kt_http_
 	return code;
 }
 
-static void set_limits(struct kt_http_call *call)
+static void set_limits(struct kt_http_call *call, bool http2)
 {
 	CURL *easy = call->easy;
 
@@ -284,7 +309,8 @@ static void set_limits(struct kt_http_call *call)
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, call->url.https ? "https" : "http");
 	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "https");
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)(http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, http2 ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
 	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, NULL);
 	curl_easy_setopt(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
@@ -297,7 +323,7 @@ static void set_limits(struct kt_http_call *call)
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, LOW_SPEED_TIME);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 16384L);
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	curl_easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, 0L);
+	curl_easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, http2 ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
 	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);
@@ -327,7 +353,7 @@ enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_r
 	if (add_headers(call, request, err) != KT_OK || kt_buf_check(&call->body, "a request", err) != KT_OK) {
 		return err != NULL ? err->code : KT_E_NOMEM;
 	}
-	set_limits(call);
+	set_limits(call, request->http2);
 	curl_easy_setopt(easy, CURLOPT_URL, call->url_text);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, PACKAGE_NAME "/" PACKAGE_VERSION);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);

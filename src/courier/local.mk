@@ -10,7 +10,7 @@ libkt_courier_a_SOURCES = src/courier/courier.c src/courier/url.c src/courier/re
 	src/courier/http_call.c src/courier/http.c \
 	src/courier/acme/problem.c src/courier/acme/directory.c src/courier/acme/server.c src/courier/acme/account.c \
 	src/courier/acme/post.c src/courier/acme/job.c src/courier/acme/order.c src/courier/acme/authz.c \
-	src/courier/acme/finalize.c \
+	src/courier/acme/finalize.c src/courier/acme/manage.c \
 	src/courier/grant/table.c src/courier/grant/client_credentials.c src/courier/grant/client_secret_basic.c \
 	src/courier/grant/client_secret_post.c src/courier/grant/discovery.c src/courier/grant/answer.c \
 	src/courier/grant/grant.c \

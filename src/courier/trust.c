@@ -133,7 +133,7 @@ enum kt_code http_trust_multi(struct http_trust *trust, struct kt_err *err)
 	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, trust);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, set_timer);
 	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, trust);
-	curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
+	curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
 	curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, CONNECTIONS_HOST);
 	curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, CONNECTIONS_ALL);
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_HOST);

@@ -273,7 +273,7 @@ static enum kt_code check_links(const struct kt_chain *chain, const struct kt_is
 	return code;
 }
 
-static enum kt_code check_trust(const struct kt_chain *chain, const struct kt_issue_expect *expect, struct kt_err *err)
+enum kt_code kt_pki_chain_verify(const struct kt_chain *chain, const struct kt_trust *roots, kt_ms now, struct kt_err *err)
 {
 	KT_AUTOSSL(X509_STORE_CTX) ctx = X509_STORE_CTX_new();
 	STACK_OF(X509) *others = sk_X509_new_null();
@@ -284,10 +284,10 @@ static enum kt_code check_trust(const struct kt_chain *chain, const struct kt_is
 		if (sk_X509_push(others, chain->at[i]->x509) <= 0)
 			code = KT_E_NOMEM;
 	if (ctx == NULL || others == NULL || code != KT_OK ||
-	    X509_STORE_CTX_init(ctx, expect->roots->store, chain->at[0]->x509, others) != 1) {
+	    X509_STORE_CTX_init(ctx, roots->store, chain->at[0]->x509, others) != 1) {
 		code = kt_pki_openssl_err(err, KT_E_NOMEM, "verifying the chain");
 	} else {
-		X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(ctx), (time_t)(expect->now / KT_SECOND));
+		X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(ctx), (time_t)(now / KT_SECOND));
 		X509_VERIFY_PARAM_set_depth(X509_STORE_CTX_get0_param(ctx), (int)KT_PKI_CHAIN_MAX);
 		if (X509_verify_cert(ctx) != 1) {
 			why = X509_STORE_CTX_get_error(ctx);
@@ -320,7 +320,7 @@ enum kt_code kt_pki_check_issued(struct kt_chain *chain, const struct kt_issue_e
 	if (code == KT_OK)
 		code = check_links(chain, expect, err);
 	if (code == KT_OK && expect->roots != NULL)
-		code = check_trust(chain, expect, err);
+		code = kt_pki_chain_verify(chain, expect->roots, expect->now, err);
 	else if (code == KT_OK && expect->need_chain && chain->count == 1 && !kt_pki_cert_self_issued(leaf))
 		code = kt_err_set(err, KT_E_PROTO, "the CA sent the certificate without the chain to it");
 	return code;

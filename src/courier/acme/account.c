@@ -22,7 +22,17 @@ static void go_on(struct acme_job *job)
 {
 	job->account_known = true;
 	job->account_epoch = job->account->epoch;
-	acme_order_step(job);
+	switch (job->kind) {
+	case ACME_MANAGE:
+		acme_manage_step(job);
+		break;
+	case ACME_REVOKE:
+		acme_revoke_step(job);
+		break;
+	default:
+		acme_order_step(job);
+		break;
+	}
 }
 
 static void wake(struct acme_server *server, struct acme_account *account, const struct kt_err *err)
@@ -65,6 +75,8 @@ static void on_account(struct acme_job *job, struct kt_err *err, const struct ac
 			(void)kt_err_set(&why, KT_E_PROTO, "the CA gave no account URL, or one elsewhere: '%.200s'",
 					 location != NULL ? location : "");
 		} else {
+			kt_free(job->account_url);
+			job->account_url = kt_strdup(location);
 			acme_job_save(job, "account", location, on_saved);
 			return;
 		}
@@ -72,28 +84,46 @@ static void on_account(struct acme_job *job, struct kt_err *err, const struct ac
 	acme_job_fail(job, &why);
 }
 
-static void register_account(struct acme_job *job)
+/* binding: the inner JWS, empty when there is none. */
+static void send_registration(struct acme_job *job, struct kt_view binding)
 {
-	struct kt_buf payload, contact;
+	KT_AUTOBUF struct kt_buf payload = {0};
+	KT_AUTOBUF struct kt_buf contact = {0};
 
-	job->step = registering;
-	job->account->state = ACME_ACCOUNT_CREATING;
-	kt_buf_init(&payload, 8192);
+	kt_buf_init(&payload, 32768);
+	kt_buf_init(&contact, 4096);
 	kt_buf_adds(&payload, "{");
 	if (job->terms_agreed) {
 		kt_buf_adds(&payload, "\"termsOfServiceAgreed\":true");
 	}
 	if (job->email != NULL && job->email[0] != '\0') {
-		kt_buf_init(&contact, 4096);
 		kt_buf_addf(&contact, "mailto:%s", job->email);
-		kt_buf_addf(&payload, "%s\"contact\":[", job->terms_agreed ? "," : "");
+		kt_buf_addf(&payload, "%s\"contact\":[", payload.len > 1 ? "," : "");
 		kt_buf_add_json(&payload, kt_buf_view(&contact));
 		kt_buf_adds(&payload, "]");
-		kt_buf_finish(&contact);
+	}
+	if (binding.len > 0) {
+		kt_buf_addf(&payload, "%s\"externalAccountBinding\":", payload.len > 1 ? "," : "");
+		kt_buf_addv(&payload, binding);
 	}
 	kt_buf_adds(&payload, "}");
-	acme_post(job, job->server->new_account, kt_buf_view(&payload), ACME_POST_JWK | ACME_POST_REPEAT, on_account);
-	kt_buf_finish(&payload);
+	acme_post(job, job->server->directory.new_account, kt_buf_view(&payload), ACME_POST_JWK | ACME_POST_REPEAT,
+		  on_account);
+}
+
+static void register_account(struct acme_job *job)
+{
+	job->step = registering;
+	job->account->state = ACME_ACCOUNT_CREATING;
+	if (job->binds) {
+		acme_job_inner(job, "eab", job->server->directory.new_account, send_registration);
+	} else if (job->server->directory.binding_required) {
+		acme_job_failf(job, KT_E_AUTH,
+			       "the CA wants an external account binding: get a key from it and name it in "
+			       "spec.acme.externalAccountBinding");
+	} else {
+		send_registration(job, KT_VIEW_LIT(""));
+	}
 }
 
 void acme_account_step(struct acme_job *job)

@@ -11,6 +11,7 @@
 #define ACME_NONCE_LEN_MAX 512u
 #define ACME_NAMES_MAX     1000u
 #define ACME_NONCE_TRIES   5u /* refused nonces in a row for one request; then the keeper's plan decides */
+#define ACME_ALTERNATES_MAX 8u
 #define ACME_SERVER_TRIES  2u /* 500s in a row for one request; likewise */
 #define ACME_JOB_TIME      (5 * KT_MINUTE)
 #define ACME_POLL_FIRST    ((kt_ms)20)
@@ -28,6 +29,14 @@ struct acme_account {
 	uint32_t epoch; /* counts registrations, so that a stale complaint doesn't cause another */
 };
 
+/* What a server offers (RFC 8555 section 7.1.1; renewalInfo: RFC 9773). */
+struct acme_directory {
+	char *new_nonce, *new_account, *new_order;
+	char *revoke_cert, *key_change, *renewal_info; /* NULL: not offered */
+	bool binding_required;                         /* externalAccountRequired */
+	json_t *object;                                /* as it came */
+};
+
 /* A directory and what all jobs of a server share. */
 struct acme_server {
 	struct kt_acme *acme;
@@ -35,11 +44,12 @@ struct acme_server {
 	uint8_t hash[KT_SHA256_LEN]; /* of directory URL, CA bundle and skipTLSVerify */
 	char *url, *ca_bundle;
 	bool insecure;
-	char *new_nonce, *new_account, *new_order; /* NULL until the directory was read */
+	struct acme_directory directory;
+	bool has_directory;
 	kt_ms read_at;
 	struct kt_http_call *call;       /* the directory being read */
 	struct acme_job *queue, *flying; /* lists by ->next */
-	unsigned flights;
+	unsigned flights, flights_max;
 	struct acme_account *accounts;
 	char *nonces[ACME_NONCES_MAX];
 	unsigned nonce_count;
@@ -85,6 +95,7 @@ struct acme_answer {
 /* err->code KT_OK: a 2xx answer. */
 typedef void acme_answered_fn(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer);
 typedef void acme_step_fn(struct acme_job *job);
+typedef void acme_inner_fn(struct acme_job *job, struct kt_view jws);
 
 /* The request that is under way, kept so that it can be signed again with another nonce. */
 struct acme_post {
@@ -97,7 +108,10 @@ struct acme_post {
 	acme_answered_fn *answered;
 };
 
+enum acme_kind { ACME_ORDER, ACME_MANAGE, ACME_REVOKE, ACME_INFO };
+
 struct acme_job {
+	enum acme_kind kind;
 	struct kt_acme *acme;
 	struct acme_server *server;
 	struct acme_account *account;
@@ -110,7 +124,10 @@ struct acme_job {
 	/* what the keeper asked for */
 	char *email;
 	bool terms_agreed;
-	bool account_known;
+	bool binds;         /* the issuer has an external account binding */
+	bool account_known; /* or, for a revocation, none is needed */
+	char *account_url;  /* "" until it is known */
+	char *profile, *preferred_chain, *replaces; /* NULL: not asked for */
 	struct acme_name *names;
 	size_t name_count;
 	struct kt_buf csr;
@@ -131,12 +148,24 @@ struct acme_job {
 	unsigned flips;    /* polls that went backwards */
 	json_t *new_order; /* the order just placed, while its URL is being committed */
 	struct kt_buf chain;
+	char *alternates[ACME_ALTERNATES_MAX]; /* URLs of other chains */
+	unsigned alternate_count, alternate_at;
+	bool replaces_dropped;
+	bool check_public;
+
+	/* other work than orders: manage.c */
+	char *op, *new_email, *cert_id;
+	uint32_t reason;
+	struct kt_buf result;  /* JSON for the keeper */
+	int64_t info_start, info_end, info_retry_after;
+	char *explanation;
 
 	/* the one thing under way */
 	struct kt_http_call *call;
 	struct kt_timer *pause;
 	acme_step_fn *after_pause;
 	acme_step_fn *after_keeper;
+	acme_inner_fn *after_inner;
 	struct acme_post post;
 	struct kt_timer *deadline;
 	const char *step; /* for errors: "order", "authorization", ... */
@@ -154,10 +183,19 @@ void acme_job_fail(struct acme_job *job, const struct kt_err *err);
 void acme_job_failf(struct acme_job *job, enum kt_code code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void acme_job_done(struct acme_job *job);
+/* A job that belongs to nobody yet, and what every kind takes from the keeper's request; see kt_acme_handle. */
+struct acme_job *acme_job_create(struct kt_wire_in *in, struct kt_courier *courier, enum acme_kind kind, uint64_t id,
+				 struct kt_err *err);
+enum kt_code acme_job_take_issuer(struct acme_job *job, struct kt_view issuer, struct kt_err *err);
+void acme_job_trace(struct acme_job *job, struct kt_view traceparent);
+void acme_job_enqueue(struct acme_job *job);
+void acme_job_destroy(struct acme_job *job);
 /* Calls step after delay ms. */
 void acme_job_pause(struct acme_job *job, kt_ms delay, acme_step_fn *step);
 /* From now on the job may take ACME_JOB_TIME, and more: waiting for DNS is not held against the CA. */
 void acme_job_restart_clock(struct acme_job *job, kt_ms more);
+/* Has the keeper make a JWS that goes into another ("eab", "rollover"); then is called with it, or the job fails. */
+void acme_job_inner(struct acme_job *job, const char *what, const char *url, acme_inner_fn *fn);
 /* Has the keeper commit a fact, then goes on with step. */
 void acme_job_save(struct acme_job *job, const char *what, const char *value, acme_step_fn *step);
 
@@ -178,11 +216,15 @@ void acme_server_take_nonce(struct acme_server *server, const struct kt_http_rep
 char *acme_server_nonce(struct acme_server *server); /* NULL when none is left; kt_free it */
 void acme_server_forget_nonces(struct acme_server *server);
 bool acme_nonce_ok(const char *text);
-/* Checks a directory; on success *ret_… are fresh strings. */
-enum kt_code acme_directory_parse(json_t *directory, const char *url, char **ret_nonce, char **ret_account,
-				  char **ret_order, struct kt_err *err);
+/* Checks a directory; *ret is set on success only. */
+enum kt_code acme_directory_parse(json_t *object, const char *url, struct acme_directory *ret, struct kt_err *err);
+void acme_directory_finish(struct acme_directory *directory);
+/* Whether the directory lists the profile; those that it lists, for an error, into out. */
+bool acme_directory_profile(const struct acme_directory *directory, const char *profile, struct kt_buf *out);
+/* The directory is there: the first step of a job by its kind. */
+void acme_job_begin(struct acme_job *job);
 
-/* --- account.c, order.c, authz.c, finalize.c: the steps ----------------------------------------------------------- */
+/* --- account.c, order.c, authz.c, finalize.c, manage.c: the steps ----------------------------------------------------------- */
 void acme_account_step(struct acme_job *job);
 /* The server does not know the account: registers anew (once a job) and starts over. */
 void acme_account_lost(struct acme_job *job, const struct kt_err *err);
@@ -190,6 +232,9 @@ void acme_account_lost(struct acme_job *job, const struct kt_err *err);
  * over. */
 void acme_account_abandoned(struct acme_job *job, const struct kt_err *err);
 void acme_order_step(struct acme_job *job);
+void acme_manage_step(struct acme_job *job);
+void acme_revoke_step(struct acme_job *job);
+void acme_info_step(struct acme_job *job);
 void acme_order_poll(struct acme_job *job);
 /* Judges an order object: goes on by its status. */
 void acme_order_judge(struct acme_job *job, const struct acme_answer *answer);
@@ -202,6 +247,8 @@ void acme_authzs_clear(struct acme_job *job);
 bool acme_token_ok(const char *token);
 void acme_finalize_step(struct acme_job *job);
 void acme_download_step(struct acme_job *job);
+/* Whether the chain that was taken verifies against the system's roots. */
+bool acme_chain_is_public(const struct acme_job *job);
 
 /* --- post.c ------------------------------------------------------------------------------------------------------ */
 enum { ACME_POST_JWK = 1, ACME_POST_REPEAT = 2, ACME_POST_PEM = 4 };

@@ -7,7 +7,7 @@
 #include "courier/url.h"
 #include "kt/text.h"
 
-static void job_destroy(struct acme_job *job)
+void acme_job_destroy(struct acme_job *job)
 {
 	if (job == NULL) {
 		return;
@@ -27,8 +27,20 @@ static void job_destroy(struct acme_job *job)
 	kt_free(job->order_url);
 	kt_free(job->finalize_url);
 	kt_free(job->cert_url);
+	kt_free(job->account_url);
+	kt_free(job->profile);
+	kt_free(job->preferred_chain);
+	kt_free(job->replaces);
+	kt_free(job->op);
+	kt_free(job->new_email);
+	kt_free(job->cert_id);
+	kt_free(job->explanation);
+	for (unsigned i = 0; i < job->alternate_count; i++) {
+		kt_free(job->alternates[i]);
+	}
 	kt_buf_finish(&job->csr);
 	kt_buf_finish(&job->chain);
+	kt_buf_finish(&job->result);
 	json_decref(job->new_order);
 	job->acme->jobs--;
 	kt_free(job);
@@ -39,7 +51,7 @@ static void end(struct acme_job *job)
 	if (job->server != NULL) {
 		acme_server_remove(job->server, job);
 	}
-	job_destroy(job);
+	acme_job_destroy(job);
 }
 
 void acme_job_fail(struct acme_job *job, const struct kt_err *err)
@@ -72,12 +84,54 @@ void acme_job_failf(struct acme_job *job, enum kt_code code, const char *fmt, ..
 	acme_job_fail(job, &err);
 }
 
+void acme_job_begin(struct acme_job *job)
+{
+	if (job->kind == ACME_INFO) {
+		acme_info_step(job);
+	} else if (job->kind == ACME_REVOKE && job->account_known) {
+		acme_revoke_step(job);
+	} else if (job->kind == ACME_MANAGE && strcmp(job->op, "directory") == 0) {
+		acme_manage_step(job);
+	} else {
+		acme_account_step(job);
+	}
+}
+
+static void reply(struct acme_job *job, enum kt_msg_type type, const void *msg)
+{
+	kt_wire_reply(job->acme->courier->keeper, job->reply_to, type, msg, NULL, 0);
+}
+
 void acme_job_done(struct acme_job *job)
 {
-	struct kt_msg_acme_done done = {.chain = kt_buf_view(&job->chain), .cert_url = kt_view_str(job->cert_url)};
+	struct kt_msg_acme_done order = {.chain = kt_buf_view(&job->chain),
+					 .cert_url = kt_view_str(job->cert_url != NULL ? job->cert_url : ""),
+					 .replaces_dropped = job->replaces_dropped};
+	struct kt_msg_acme_account_done account = {
+		.account_url = kt_view_str(job->account_url != NULL ? job->account_url : ""),
+		.body = kt_buf_view(&job->result)};
+	struct kt_msg_acme_info_done info = {.start = job->info_start,
+					     .end = job->info_end,
+					     .explanation = kt_view_str(job->explanation != NULL ? job->explanation : ""),
+					     .retry_after = job->info_retry_after};
+	struct kt_msg_done done = {0};
 
 	acme_authzs_withdraw(job);
-	kt_wire_reply(job->acme->courier->keeper, job->reply_to, KT_ACME_DONE, &done, NULL, 0);
+	switch (job->kind) {
+	case ACME_ORDER:
+		order.public = acme_chain_is_public(job);
+		reply(job, KT_ACME_DONE, &order);
+		break;
+	case ACME_MANAGE:
+		reply(job, KT_ACME_ACCOUNT_DONE, &account);
+		break;
+	case ACME_INFO:
+		reply(job, KT_ACME_INFO_DONE, &info);
+		break;
+	case ACME_REVOKE:
+		reply(job, KT_DONE, &done);
+		break;
+	}
 	end(job);
 }
 
@@ -155,6 +209,34 @@ void acme_job_save(struct acme_job *job, const char *what, const char *value, ac
 	ask_keeper(job, KT_ACME_SAVE, &save, step);
 }
 
+static void on_inner(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+{
+	struct acme_job *job = arg;
+	const struct kt_msg_acme_signed *inner = msg;
+
+	(void)fds, (void)fd_count;
+	if (err->code != KT_OK) {
+		acme_job_fail(job, err);
+	} else if (type != KT_ACME_SIGNED) {
+		acme_job_failf(job, KT_E_PROTO, "the keeper gave no signature");
+	} else {
+		job->after_inner(job, inner->jws);
+	}
+}
+
+void acme_job_inner(struct acme_job *job, const char *what, const char *url, acme_inner_fn *fn)
+{
+	struct kt_msg_acme_inner ask = {.job = job->id, .what = kt_view_str(what), .url = kt_view_str(url)};
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	job->after_inner = fn;
+	if (kt_wire_call(job->acme->courier->keeper, KT_ACME_INNER, &ask, NULL, 0, ACME_KEEPER_TIME, on_inner, job,
+			 &err) != KT_OK) {
+		acme_job_fail(job, &err);
+	}
+}
+
 /* --- beginning ------------------------------------------------------------------------------------------------------
  */
 
@@ -201,7 +283,7 @@ static enum kt_code take_names(struct acme_job *job, struct kt_view text, struct
 	return KT_OK;
 }
 
-static enum kt_code take_issuer(struct acme_job *job, struct kt_view text, struct kt_err *err)
+enum kt_code acme_job_take_issuer(struct acme_job *job, struct kt_view text, struct kt_err *err)
 {
 	KT_AUTOJSON json_t *issuer = NULL;
 	const char *url, *ca_bundle, *email;
@@ -218,6 +300,7 @@ static enum kt_code take_issuer(struct acme_job *job, struct kt_view text, struc
 				  url != NULL ? url : "");
 	}
 	job->terms_agreed = kt_json_bool(issuer, "termsOfServiceAgreed", true);
+	job->binds = kt_json_bool(issuer, "externalAccountBinding", false);
 	job->email = kt_strdup(email != NULL ? email : "");
 	if (job->email == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "out of memory for an order");
@@ -225,9 +308,45 @@ static enum kt_code take_issuer(struct acme_job *job, struct kt_view text, struc
 	job->server = acme_server_get(job->acme, url, ca_bundle != NULL ? ca_bundle : "",
 				      kt_json_bool(issuer, "skipTLSVerify", false), err);
 	if (job->server != NULL) {
+		int64_t flights = kt_json_int(issuer, "inFlight", KT_ACME_FLIGHTS);
+
+		job->server->flights_max = flights < 1 ? 1 : flights > KT_ACME_FLIGHTS_MAX ? KT_ACME_FLIGHTS_MAX : (unsigned)flights;
 		job->account = acme_account_get(job->server, text, err);
 	}
 	return job->account != NULL ? KT_OK : KT_E_NOMEM;
+}
+
+void acme_job_trace(struct acme_job *job, struct kt_view traceparent)
+{
+	if (traceparent.len > 0 && traceparent.len <= KT_TRACE_MAX) {
+		memcpy(job->traceparent, traceparent.ptr, traceparent.len);
+	}
+}
+
+/* Of spec.acme, what an order asks for. */
+static enum kt_code take_options(struct acme_job *job, struct kt_view text, struct kt_err *err)
+{
+	KT_AUTOJSON json_t *options = NULL;
+	const struct {
+		const char *name;
+		char **ret;
+	} wanted[] = {{"profile", &job->profile}, {"preferredChain", &job->preferred_chain}, {"replaces", &job->replaces}};
+
+	if (text.len == 0) {
+		return KT_OK;
+	}
+	if (kt_json_parse(text, 4096, &options, err) != KT_OK) {
+		return kt_err_prefix(err, "options");
+	}
+	job->check_public = kt_json_bool(options, "checkPublic", false);
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		const char *value = kt_json_str(options, wanted[i].name);
+
+		if (value != NULL && (*wanted[i].ret = kt_strdup(value)) == NULL) {
+			return kt_err_set(err, KT_E_NOMEM, "out of memory for an order");
+		}
+	}
+	return KT_OK;
 }
 
 /* Trusts nothing that lies at another origin than the directory, even if it comes from the store. */
@@ -244,47 +363,62 @@ static enum kt_code take_order(struct acme_job *job, const struct kt_msg_acme *m
 	job->account_known = msg->account_url.len > 0;
 	job->not_before = msg->not_before;
 	job->not_after = msg->not_after;
-	if (msg->traceparent.len <= KT_TRACE_MAX) {
-		memcpy(job->traceparent, msg->traceparent.len > 0 ? msg->traceparent.ptr : "", msg->traceparent.len);
-	}
-	kt_buf_init(&job->csr, 32768);
-	kt_buf_init(&job->chain, KT_DOC_MAX);
+	acme_job_trace(job, msg->traceparent);
 	kt_buf_addv(&job->csr, msg->csr);
 	return code == KT_OK ? kt_buf_check(&job->csr, "a request", err) : code;
 }
 
-void kt_acme_handle(struct kt_wire_in *in, void *arg)
+struct acme_job *acme_job_create(struct kt_wire_in *in, struct kt_courier *courier, enum acme_kind kind, uint64_t id,
+				 struct kt_err *err)
 {
-	struct kt_courier *courier = arg;
-	const struct kt_msg_acme *msg = in->msg;
 	struct acme_job *job;
-	struct kt_err err;
 
-	kt_err_clear(&err);
 	if (courier->acme->jobs >= KT_ACME_JOBS_MAX) {
-		(void)kt_err_set(&err, KT_E_LATER, "too many ACME orders are under way already");
-		kt_wire_reply_err(in->wire, in->id, &err);
-		return;
+		(void)kt_err_set(err, KT_E_LATER, "too many ACME orders are under way already");
+		return NULL;
 	}
 	job = kt_calloc(1, sizeof(*job));
 	if (job == NULL) {
-		(void)kt_err_set(&err, KT_E_NOMEM, "out of memory for an order");
-		kt_wire_reply_err(in->wire, in->id, &err);
-		return;
+		(void)kt_err_set(err, KT_E_NOMEM, "out of memory for an order");
+		return NULL;
 	}
 	job->acme = courier->acme;
 	job->acme->jobs++;
-	job->id = msg->job;
+	job->kind = kind;
+	job->id = id;
 	job->reply_to = in->id;
-	if (kt_timer_create(courier->loop, on_pause, job, &job->pause, &err) != KT_OK ||
-	    kt_timer_create(courier->loop, on_deadline, job, &job->deadline, &err) != KT_OK ||
-	    take_names(job, msg->names, &err) != KT_OK || take_issuer(job, msg->issuer, &err) != KT_OK ||
+	kt_buf_init(&job->csr, 32768);
+	kt_buf_init(&job->chain, KT_DOC_MAX);
+	kt_buf_init(&job->result, 65536);
+	if (kt_timer_create(courier->loop, on_pause, job, &job->pause, err) != KT_OK ||
+	    kt_timer_create(courier->loop, on_deadline, job, &job->deadline, err) != KT_OK) {
+		acme_job_destroy(job);
+		return NULL;
+	}
+	return job;
+}
+
+void acme_job_enqueue(struct acme_job *job)
+{
+	acme_server_add(job->server, job);
+}
+
+void kt_acme_handle(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_acme *msg = in->msg;
+	struct kt_err err;
+	struct acme_job *job;
+
+	kt_err_clear(&err);
+	job = acme_job_create(in, arg, ACME_ORDER, msg->job, &err);
+	if (job == NULL || take_names(job, msg->names, &err) != KT_OK ||
+	    acme_job_take_issuer(job, msg->issuer, &err) != KT_OK || take_options(job, msg->options, &err) != KT_OK ||
 	    take_order(job, msg, &err) != KT_OK) {
 		kt_wire_reply_err(in->wire, in->id, &err);
-		job_destroy(job);
+		acme_job_destroy(job);
 		return;
 	}
-	acme_server_add(job->server, job);
+	acme_job_enqueue(job);
 }
 
 /* --- ending from outside -------------------------------------------------------------------------------------------
@@ -324,7 +458,7 @@ void kt_acme_drop(struct kt_acme *acme)
 			struct acme_job *job = server->flying != NULL ? server->flying : server->queue;
 
 			acme_server_remove(server, job);
-			job_destroy(job);
+			acme_job_destroy(job);
 		}
 		acme_server_destroy(server);
 	}

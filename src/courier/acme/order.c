@@ -261,6 +261,17 @@ static void on_placed(struct acme_job *job, struct kt_err *err, const struct acm
 {
 	const char *location;
 
+	if (err->code != KT_OK && job->replaces != NULL && answer != NULL && answer->http->status < 500 &&
+	    err->code != KT_E_LATER && err->code != KT_E_AUTH) {
+		/* What it would replace may be replaced already, or be another CA's: no reason to go without (RFC 9773). */
+		kt_log_err(KT_LOG_WARN, err, "ACME job %llu: the order is placed without 'replaces'",
+			   (unsigned long long)job->id);
+		kt_free(job->replaces);
+		job->replaces = NULL;
+		job->replaces_dropped = true;
+		place(job);
+		return;
+	}
 	if (err->code != KT_OK) {
 		acme_job_fail(job, err);
 		return;
@@ -281,12 +292,30 @@ static void on_placed(struct acme_job *job, struct kt_err *err, const struct acm
 	acme_job_save(job, "order", job->order_url, on_saved);
 }
 
+/* A profile that the CA does not list is a mistake in the manifest, and said so before an order is spent on it. */
+static bool check_profile(struct acme_job *job)
+{
+	KT_AUTOBUF struct kt_buf listed = {0};
+
+	kt_buf_init(&listed, 2048);
+	if (job->profile == NULL || acme_directory_profile(&job->server->directory, job->profile, &listed)) {
+		return true;
+	}
+	acme_job_failf(job, KT_E_INVALID, "the CA has no profile '%.64s'; %s%.300s", job->profile,
+		       listed.len > 0 ? "it lists " : "it lists none, remove spec.acme.profile",
+		       listed.len > 0 ? listed.ptr : "");
+	return false;
+}
+
 static void place(struct acme_job *job)
 {
-	struct kt_buf payload;
+	KT_AUTOBUF struct kt_buf payload = {0};
 	char when[32];
 
 	job->step = "placing the order";
+	if (!check_profile(job)) {
+		return;
+	}
 	kt_buf_init(&payload, 65536);
 	kt_buf_adds(&payload, "{\"identifiers\":[");
 	for (size_t i = 0; i < job->name_count; i++) {
@@ -303,13 +332,20 @@ static void place(struct acme_job *job)
 	if (job->not_after != 0) {
 		kt_buf_addf(&payload, ",\"notAfter\":\"%s\"", kt_time_format(job->not_after, when));
 	}
+	if (job->profile != NULL) {
+		kt_buf_adds(&payload, ",\"profile\":");
+		kt_buf_add_json(&payload, kt_view_str(job->profile));
+	}
+	if (job->replaces != NULL && job->server->directory.renewal_info != NULL) {
+		kt_buf_adds(&payload, ",\"replaces\":");
+		kt_buf_add_json(&payload, kt_view_str(job->replaces));
+	}
 	kt_buf_adds(&payload, "}");
 	if (payload.failed != KT_OK) {
 		acme_job_failf(job, payload.failed, "the order is too large");
 	} else {
-		acme_post(job, job->server->new_order, kt_buf_view(&payload), 0, on_placed);
+		acme_post(job, job->server->directory.new_order, kt_buf_view(&payload), 0, on_placed);
 	}
-	kt_buf_finish(&payload);
 }
 
 void acme_order_step(struct acme_job *job)

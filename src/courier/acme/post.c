@@ -118,6 +118,7 @@ static void send_signed(struct acme_job *job, struct kt_view jws)
 					  .accept = job->post.pem ? "application/pem-certificate-chain"
 								  : "application/json",
 					  .content_type = "application/jose+json",
+					  .http2 = true,
 					  .body = jws,
 					  .traceparent = kt_view_str(job->traceparent)};
 	struct kt_err err;
@@ -190,7 +191,8 @@ static void again(struct acme_job *job)
 {
 	const struct acme_server *server = job->server;
 	struct kt_http_request request = {.method = "HEAD",
-					  .url = server->new_nonce,
+					  .url = server->directory.new_nonce,
+					  .http2 = true,
 					  .named = server->url,
 					  .ca_bundle = kt_view_str(server->ca_bundle),
 					  .insecure = server->insecure,

@@ -63,7 +63,7 @@ static void start_queued(void *arg)
 {
 	struct acme_server *server = arg;
 
-	while (server->queue != NULL && server->flights < KT_ACME_FLIGHTS) {
+	while (server->queue != NULL && server->flights < server->flights_max) {
 		struct acme_job *job = server->queue;
 
 		server->queue = job->next;
@@ -122,7 +122,7 @@ static const char waiting[] = "directory";
 
 static void read_directory(struct acme_server *server, const struct kt_http_reply *reply, struct kt_err *err)
 {
-	char *nonce, *account, *order;
+	struct acme_directory directory;
 	json_t *json = NULL;
 
 	if (reply->status != 200) {
@@ -140,13 +140,10 @@ static void read_directory(struct acme_server *server, const struct kt_http_repl
 			reply->headers[KT_HTTP_CONTENT_TYPE] != NULL ? reply->headers[KT_HTTP_CONTENT_TYPE] : "");
 	} else if (kt_http_json(reply, &json, err) != KT_OK) {
 		(void)kt_err_prefix(err, "the directory %.200s", server->url);
-	} else if (acme_directory_parse(json, server->url, &nonce, &account, &order, err) == KT_OK) {
-		kt_free(server->new_nonce);
-		kt_free(server->new_account);
-		kt_free(server->new_order);
-		server->new_nonce = nonce;
-		server->new_account = account;
-		server->new_order = order;
+	} else if (acme_directory_parse(json, server->url, &directory, err) == KT_OK) {
+		acme_directory_finish(&server->directory);
+		server->directory = directory;
+		server->has_directory = true;
 		server->read_at = now(server);
 		acme_server_take_nonce(server, reply);
 	}
@@ -185,7 +182,7 @@ static void on_directory(const struct kt_err *err, const struct kt_http_reply *r
 		acme_job_fail(job, &why);
 	}
 	while (why.code == KT_OK && (job = next_waiting(server)) != NULL) {
-		acme_account_step(job);
+		acme_job_begin(job);
 	}
 }
 
@@ -200,8 +197,8 @@ void acme_server_directory(struct acme_server *server, struct acme_job *job)
 					  .traceparent = kt_view_str(job->traceparent)};
 	struct kt_err err;
 
-	if (server->new_order != NULL && now(server) - server->read_at < DIRECTORY_FOR) {
-		acme_account_step(job);
+	if (server->has_directory && now(server) - server->read_at < DIRECTORY_FOR) {
+		acme_job_begin(job);
 		return;
 	}
 	job->step = waiting;
@@ -249,9 +246,7 @@ void acme_server_destroy(struct acme_server *server)
 	kt_timer_destroy(server->kick);
 	kt_free(server->url);
 	kt_free(server->ca_bundle);
-	kt_free(server->new_nonce);
-	kt_free(server->new_account);
-	kt_free(server->new_order);
+	acme_directory_finish(&server->directory);
 	kt_free(server);
 }
 
@@ -292,6 +287,7 @@ struct acme_server *acme_server_get(struct kt_acme *acme, const char *url, const
 	server->acme = acme;
 	memcpy(server->hash, hash, sizeof(hash));
 	server->insecure = insecure;
+	server->flights_max = KT_ACME_FLIGHTS;
 	server->url = kt_strdup(url);
 	server->ca_bundle = kt_strdup(ca_bundle);
 	if (server->url == NULL || server->ca_bundle == NULL) {
