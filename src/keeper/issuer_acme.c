@@ -14,7 +14,6 @@
 #include "keeper/keeper.h"
 
 #define ORDER_TIMEOUT (10 * KT_MINUTE)
-#define CHALLENGE_PATH "/.well-known/acme-challenge/"
 
 static const struct kt_acme *acme_of(const struct kt_flight *flight)
 {
@@ -249,7 +248,7 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 	(void)fds;
 	(void)fd_count;
 	kt_err_clear(&err);
-	flight->job = 0;
+	kt_rotate_end_job(flight, why->code == KT_E_TIMEOUT);
 	if (why->code != KT_OK) {
 		err = *why;
 		(void)kt_err_prefix(&err, "%s", acme_of(flight)->server);
@@ -438,54 +437,6 @@ void kt_acme_on_save(struct kt_wire_in *in, void *arg)
 
 /* --- http-01 --------------------------------------------------------------------------------------------------------- */
 
-/* A CHALLENGE whose reply waits for the desk. */
-struct challenge_reply {
-	struct kt_wire *courier;
-	uint32_t id;
-};
-
-static void on_served(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
-{
-	struct challenge_reply *waiting = arg;
-	struct kt_msg_done done = {0};
-
-	(void)type;
-	(void)msg;
-	(void)fds;
-	(void)fd_count;
-	if (why->code != KT_OK) {
-		kt_wire_reply_err(waiting->courier, waiting->id, why);
-	} else {
-		kt_wire_reply(waiting->courier, waiting->id, KT_DONE, &done, NULL, 0);
-	}
-	kt_free(waiting);
-}
-
-/* By our own listener: the reply follows when the desk has it. */
-static enum kt_code serve(struct kt_keeper *keeper, const struct kt_wire_in *in, const char *token, struct kt_view body,
-                          bool present, struct kt_err *err)
-{
-	char path[512];
-	struct kt_msg_serve msg = {.listener = KT_VIEW_LIT("acme"), .max_age = 0};
-	struct challenge_reply *waiting = kt_calloc(1, sizeof(*waiting));
-	enum kt_code code;
-
-	if (waiting == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
-	}
-	waiting->courier = in->wire;
-	waiting->id = in->id;
-	(void)snprintf(path, sizeof(path), CHALLENGE_PATH "%s", token);
-	msg.path = kt_view_str(path);
-	msg.content_type = present ? KT_VIEW_LIT("application/octet-stream") : KT_VIEW_LIT("");
-	msg.body = present ? body : KT_VIEW_LIT("");
-	code = kt_wire_call(kt_keeper_desk(keeper), KT_SERVE, &msg, NULL, 0, 10 * KT_SECOND, on_served, waiting, err);
-	if (code != KT_OK) {
-		kt_free(waiting);
-	}
-	return code;
-}
-
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 {
 	struct kt_keeper *keeper = arg;
@@ -495,30 +446,25 @@ void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 	char *token KT_AUTOFREE = kt_strndup(ask->token.ptr, ask->token.len);
 	struct kt_flight *flight;
 	struct kt_err err;
-	const char *webroot;
-	enum kt_code code;
+	bool wait = false;
 
 	kt_err_clear(&err);
 	kt_buf_init(&body, 1024);
+	if (token != NULL && !ask->present) { /* also of an order that is not worked on any more */
+		kt_answers_withdraw(keeper, ask->job, token);
+		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+		return;
+	}
 	flight = flight_of(keeper, ask->job, &err);
-	if (flight == NULL || token == NULL) {
+	if (flight != NULL && token == NULL) {
+		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a challenge");
+	} else if (flight != NULL &&
+	           kt_jose_key_authorization(flight->issuer->signing_key, token, &body, &err) == KT_OK) {
+		(void)kt_answers_present(keeper, ask, in->id, acme_of(flight)->webroot, token, kt_buf_view(&body), &wait, &err);
+	}
+	if (err.code != KT_OK) {
 		kt_wire_reply_err(in->wire, in->id, &err);
-		return;
+	} else if (!wait) {
+		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
 	}
-	webroot = acme_of(flight)->webroot;
-	code = kt_jose_key_authorization(flight->issuer->signing_key, token, &body, &err);
-	if (code == KT_OK && webroot == NULL) {
-		code = serve(keeper, in, token, kt_buf_view(&body), ask->present, &err);
-		if (code == KT_OK) {
-			return;
-		}
-	} else if (code == KT_OK) {
-		code = ask->present ? kt_challenge_write(webroot, token, kt_buf_view(&body), &err)
-		                    : kt_challenge_remove(webroot, token, &err);
-	}
-	if (code != KT_OK) {
-		kt_wire_reply_err(in->wire, in->id, &err);
-		return;
-	}
-	kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
 }

@@ -170,7 +170,7 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 	(void)fds;
 	(void)fd_count;
 	kt_err_clear(&err);
-	flight->job = 0;
+	kt_rotate_end_job(flight, why->code == KT_E_TIMEOUT);
 	if (why->code != KT_OK) {
 		err = *why;
 	} else if (type != KT_MINTED) {

@@ -14,6 +14,7 @@ import acme_server
 from acme_server import Acme, build, issue, problem
 from hostile import Answer, head
 from lib.certs import Authority, key_pem, pem
+from lib.wait import until
 from victim import CertificateVictim
 
 AUTHORITY = Authority("acme-tls")
@@ -324,3 +325,27 @@ PROCESSING = [
 @pytest.mark.parametrize("case", PROCESSING)
 def test_processing(case, outcome):
     outcome(case)
+
+
+def test_superseded_order_is_called_off():
+    """The manifest asks for another name while the CA works on the old order for ever: nobody waits for that."""
+    asked = []
+
+    def never(answer, request, acme):
+        if request.path.endswith("/1"):
+            asked.append(request.path)
+            answer = body(status="processing", certificate=None)(answer, request, acme)
+        return answer
+
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        acme.twist = {"finalize": never, "poll": never}
+        running = victim.start()
+        until(lambda: len(asked) > 2, 20, "the order is being worked on")
+        path = victim.manifests / "set.yaml"
+        path.write_text(path.read_text().replace("a.example", "b.example"))
+        victim.ok("reload")
+        until(lambda: acme.placed == 2, 5, "the new name is ordered")
+        before = len(asked)
+        time.sleep(3)
+        assert len(asked) <= before + 1, "the old order is still asked for"
+        assert running.stop() == 0
