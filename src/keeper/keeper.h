@@ -235,6 +235,8 @@ enum kt_code kt_load_bundle(struct kt_keeper *keeper, int fd, struct kt_err *err
 enum kt_code kt_load_spec(const struct kt_store_resource *row, struct kt_resource **ret, struct kt_err *err);
 /* The name of each secret that a Consumer uses, as often as it names it. */
 void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(const char *secret, void *arg), void *arg);
+/* The name of each secret that a Consumer uses, as often as it names it. */
+void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(const char *secret, void *arg), void *arg);
 
 /* --- spec.c: manifests as pki, plan and deliver want them --------------------------------------------------------- */
 
