@@ -240,9 +240,57 @@ static enum kt_code take_result(struct kt_keeper *keeper, struct kt_flight *flig
 	return KT_OK;
 }
 
+/*
+ * An order that gave what can't be used gives the same whenever it is resumed: its URL goes. Where it was resumed it may
+ * be of another time (a store from a backup, a key that was lost): then a new one is placed at once, but only once.
+ */
+static void forget_order(struct kt_flight *flight, bool *ret_anew, struct kt_err *err)
+{
+	struct kt_keeper *keeper = flight->keeper;
+	struct kt_audit_event event = {.step = kt_step_name(KT_STEP_ORDERED),
+	                               .outcome = "retry",
+	                               .server_address = acme_of(flight)->server,
+	                               .reason = err->what};
+	struct kt_err failed;
+	enum kt_code code;
+
+	*ret_anew = flight->resumed_order;
+	flight->resumed_order = false;
+	kt_err_clear(&failed);
+	code = kt_store_begin(keeper->store, &failed);
+	if (code == KT_OK) {
+		code = kt_store_material_urls(keeper->store, flight->material.id, "", "", "", NULL, &failed);
+		if (code == KT_OK && *ret_anew) {
+			code = kt_flight_audit(flight, &event, &failed);
+		}
+		if (code == KT_OK) {
+			flight->cred.step = KT_STEP_KEYED;
+			code = kt_store_cred_put(keeper->store, &flight->cred, &failed);
+		}
+		if (code == KT_OK) {
+			code = kt_store_commit(keeper->store, &failed);
+		} else {
+			kt_store_rollback(keeper->store);
+		}
+	}
+	if (code != KT_OK) {
+		*err = failed;
+		*ret_anew = false;
+		return;
+	}
+	flight->order_url[0] = '\0';
+	flight->material.order_url = flight->material.finalize_url = flight->material.cert_url = NULL;
+	if (*ret_anew) {
+		kt_log_err(KT_LOG_WARN, err, "the resumed order %s is of no use, a new one is placed", flight->resource.name);
+		flight->again = true;
+		kt_err_clear(err);
+	}
+}
+
 static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_flight *flight = arg;
+	bool anew = false;
 	struct kt_err err;
 
 	(void)fds;
@@ -256,6 +304,9 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 	} else if (take_result(flight->keeper, flight, ((struct kt_msg_acme_done *)msg)->chain, &err) != KT_OK) {
 		(void)kt_err_prefix(&err, "%s: the certificate is refused", acme_of(flight)->server);
+		if (err.code != KT_E_NOMEM) {
+			forget_order(flight, &anew, &err);
+		}
 	}
 	kt_rotate_wake(flight, &err);
 }
@@ -286,6 +337,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 		return code;
 	}
 	flight->job = ++keeper->next_job;
+	flight->resumed_order = flight->order_url[0] != '\0';
 	msg.job = flight->job;
 	msg.issuer = kt_buf_view(&issuer);
 	msg.names = kt_buf_view(&names);
@@ -366,6 +418,7 @@ static enum kt_code save_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	enum kt_code code = kt_store_material_urls(store, flight->material.id, url, NULL, NULL, NULL, err);
 
 	(void)snprintf(flight->order_url, sizeof(flight->order_url), "%s", url);
+	flight->resumed_order = false;
 	if (code == KT_OK) {
 		flight->cred.step = KT_STEP_ORDERED;
 		flight->cred.step_at = kt_keeper_now(keeper);

@@ -140,6 +140,7 @@ struct kt_flight {
 	char dir[KT_GENERATION_MAX];
 	char previous_dir[KT_GENERATION_MAX];
 	char order_url[2048];
+	bool resumed_order; /* the courier goes on with order_url */
 
 	int64_t consumers[64]; /* resource ids of the Consumers of this secret */
 	size_t consumer_count;

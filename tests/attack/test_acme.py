@@ -349,3 +349,32 @@ def test_superseded_order_is_called_off():
         time.sleep(3)
         assert len(asked) <= before + 1, "the old order is still asked for"
         assert running.stop() == 0
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_resumed_order_that_is_of_no_use(always):
+    """The order that is gone on with gave a certificate for another key: a new one is placed, once."""
+    stranger = ec.generate_private_key(ec.SECP256R1()).public_key()
+
+    def until_resumed(answer, request, acme):
+        seen.append(acme.counts["order"])
+        return drop(answer, request, acme) if acme.counts["order"] == seen[0] else answer
+
+    seen = []
+
+    def wrong(csr, acme):
+        return leaf(key=stranger)(csr, acme) if always or len(acme.issued) == issued else issue(csr, acme)
+
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        victim.publish()
+        placed, issued = acme.placed, len(acme.issued)
+        acme.twist, acme.leaf = {"certificate": until_resumed}, wrong
+        victim.attack(timeout=60)
+        assert acme.placed == placed + 2, f"{acme.counts} {victim.err}"
+        if always:
+            victim.refused(r"(?i)key", peer=victim.peer, limit=30)
+            victim.run("renew", "web")
+            assert acme.placed <= placed + 3, "orders at the pace of its failures"
+        else:
+            assert victim.status == 0, victim.err
+            assert victim.snapshot() != victim.before
