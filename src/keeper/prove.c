@@ -179,7 +179,11 @@ static void compare(struct kt_task_run *run, struct kt_view seen, const char *te
 	}
 	same = same_hex(seen, run->material.sha256) || same_hex(plain, run->material.serial) ||
 	       kt_view_eq_str(seen, run->material.serial);
-	(void)snprintf(run->seen, sizeof(run->seen), "%s", text);
+	/* From a stranger's log line or answer: escaped like any error's text, since it is stored and shown. */
+	kt_err_clear(&err);
+	(void)kt_err_set(&err, KT_E_MISMATCH, "%s", text);
+	(void)snprintf(run->seen, sizeof(run->seen), "%s", err.what);
+	kt_err_clear(&err);
 	(void)snprintf(run->expected, sizeof(run->expected), "serial %s, sha256 %s", run->material.serial,
 	               run->material.sha256);
 	run->task.seen = run->seen;
