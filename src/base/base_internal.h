@@ -4,8 +4,14 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kt/buf.h"
+
+static inline bool kt_base_leap_year(int64_t year)
+{
+	return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+}
 
 /*
  * Length in bytes (1..4) of the well-formed UTF-8 sequence at text, or 0 when there is none (Unicode table 3-7: no

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/base_internal.h"
 #include "kt/clock.h"
 #include "kt/text.h"
 
@@ -74,18 +75,13 @@ static int take_month(struct cursor *in)
 	return 1;
 }
 
-static bool is_leap(int year)
-{
-	return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-}
-
 static bool in_range(int year, int month, int day, int hour, int minute, int second)
 {
 	static const int lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
 
 	if (month < 1 || month > 12 || day < 1)
 		return false;
-	if (day > lengths[month - 1] + (month == 2 && is_leap(year)))
+	if (day > lengths[month - 1] + (month == 2 && kt_base_leap_year(year)))
 		return false;
 	return hour <= 23 && minute <= 59 && second <= 60; /* 60: a leap second reads as the next minute */
 }

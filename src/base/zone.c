@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/base_internal.h"
 #include "kt/cron.h"
 #include "kt/io.h"
 #include "kt/mem.h"
@@ -149,11 +150,6 @@ static int64_t days_of_year(int64_t year)
 	return kt_time_civil(year, 1, 1, 0, 0, 0) / KT_DAY;
 }
 
-static bool leap(int64_t year)
-{
-	return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-}
-
 /* The second (local, by the offset before) when the rule strikes in a year. */
 static int64_t strikes(const struct rule *rule, int64_t year)
 {
@@ -173,7 +169,7 @@ static int64_t strikes(const struct rule *rule, int64_t year)
 	} else {
 		day = days_of_year(year) + rule->day;
 		/* J counts from 1 and never counts the leap day. */
-		if (rule->form == 'J' && !(leap(year) && rule->day >= 60))
+		if (rule->form == 'J' && !(kt_base_leap_year(year) && rule->day >= 60))
 			day--;
 	}
 	return day * DAY_S + rule->time;

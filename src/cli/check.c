@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kt/io.h"
+
 const struct kt_cli_option kt_cli_check_options[] = {
         {"host", 0, NULL, "FILEs too: check that hooks exist here and that nobody else may write them"},
         {"strict", 0, NULL, "warnings count as errors"},
@@ -33,34 +35,75 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 	return KT_OK;
 }
 
-enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool missing_is_ok,
-                                void (*fn)(const struct kt_resource *resource, void *arg), void *arg,
-                                struct kt_check *ret, struct kt_err *err)
+static enum kt_code read_all(const char *const *paths, size_t count, const struct kt_load_options *load,
+                             struct reading *reading, int *ret_bundle, struct kt_err *err)
 {
-	struct kt_load_options load = {.check_trust = trust, .uid = geteuid(), .missing_is_ok = missing_is_ok};
-	struct reading reading = {trust, fn, arg, ret};
+	struct kt_report *report = &reading->check->report;
 	struct kt_buf bundle KT_AUTOBUF = {0};
 	struct kt_set *set = NULL;
 	enum kt_code code;
 
-	*ret = (struct kt_check){.resources = 0};
-	kt_report_init(&ret->report);
 	kt_buf_init(&bundle, KT_MANIFEST_TOTAL_MAX);
 	code = kt_set_create(&set, err);
 	if (code == KT_OK) {
-		code = kt_manifest_load_paths(paths, count, &load, &bundle, &ret->report, err);
+		code = kt_manifest_load_paths(paths, count, load, &bundle, report, err);
 	}
 	if (code == KT_OK) {
 		code = kt_buf_check(&bundle, "the manifests", err);
 	}
 	if (code == KT_OK) {
-		code = kt_manifest_read_bundle(kt_buf_view(&bundle), set, on_resource, &reading, &ret->report, err);
+		code = kt_manifest_read_bundle(kt_buf_view(&bundle), set, on_resource, reading, report, err);
 	}
 	kt_set_destroy(set);
-	if (code == KT_OK && ret->report.nomem) {
+	if (code == KT_OK && report->nomem) {
 		code = kt_err_set(err, KT_E_NOMEM, "no memory for all complaints");
 	}
+	if (code == KT_OK && ret_bundle != NULL && report->errors == 0) {
+		*ret_bundle = kt_io_memfd("keyturn-manifests", bundle.ptr, bundle.len, err);
+		code = *ret_bundle < 0 ? err->code : KT_OK;
+	}
 	return code;
+}
+
+enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool missing_is_ok,
+                                void (*fn)(const struct kt_resource *resource, void *arg), void *arg,
+                                struct kt_check *ret, struct kt_err *err)
+{
+	struct kt_load_options load = {
+	        .check_trust = trust, .uid = geteuid(), .missing_is_ok = missing_is_ok};
+	struct reading reading = {trust, fn, arg, ret};
+
+	*ret = (struct kt_check){.resources = 0};
+	kt_report_init(&ret->report);
+	return read_all(paths, count, &load, &reading, NULL, err);
+}
+
+int kt_check_bundle(const struct kt_cli *cli, int *ret)
+{
+	struct kt_load_options load = {
+	        .check_trust = true, .uid = geteuid(), .missing_is_ok = cli->manifests_default};
+	struct kt_check check = {.resources = 0};
+	struct reading reading = {true, NULL, NULL, &check};
+	int status = KT_EXIT_OK;
+	struct kt_err err;
+	int fd = -1;
+
+	*ret = 0;
+	kt_err_clear(&err);
+	kt_report_init(&check.report);
+	if (read_all(cli->manifests, cli->manifest_count, &load, &reading, &fd, &err) != KT_OK) {
+		status = kt_cli_fail(&err);
+	} else if (check.report.errors > 0 && !cli->manifests_default) {
+		kt_check_print(&check, false);
+		status = KT_EXIT_USAGE;
+	}
+	kt_check_finish(&check);
+	if (fd >= 0 && check.resources == 0 && cli->manifests_default) {
+		close(fd); /* nobody uses the default folder here */
+	} else if (fd >= 0) {
+		*ret = fd;
+	}
+	return status;
 }
 
 void kt_check_finish(struct kt_check *check)

@@ -160,6 +160,8 @@ void kt_cli_yaml(FILE *out, const json_t *value, int depth);
 struct kt_request {
 	json_t *body;          /* {"command": ...}; borrowed */
 	enum kt_run_mode mode; /* without an agent: what kind of one-shot; KT_MODE_DAEMON: the agent is needed */
+	int bundle;            /* manifests that go along (kt_check_bundle); 0: none */
+	bool stateless;        /* it can be answered from the bundle where there is no state yet */
 	void (*row)(const json_t *row, void *arg);
 	void (*event)(const json_t *event, void *arg);
 	void (*tick)(void *arg); /* four times a second while waiting */
@@ -198,6 +200,12 @@ enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool tru
                                 void (*on_resource)(const struct kt_resource *resource, void *arg), void *arg,
                                 struct kt_check *ret, struct kt_err *err);
 void kt_check_finish(struct kt_check *check);
+/*
+ * The manifests on disk, for a request to the keeper: *ret is a descriptor of the caller's, or 0 when there are none (the
+ * default folder is empty, or can't be used). Complaints about manifests that were named are printed; returns the exit
+ * status that goes with them, 0 when there are none.
+ */
+int kt_check_bundle(const struct kt_cli *cli, int *ret);
 /* Complaints on standard error: "file:line: text". */
 void kt_check_print(const struct kt_check *check, bool warnings);
 

@@ -186,31 +186,67 @@ static void stream_lost(struct call *call)
 	/* Else the warden starts a new keeper and calls on_admin, or gives up and calls on_finished. */
 }
 
-static void on_ready(int events, void *arg)
+/* False when there is nothing to read now, or never again. */
+static bool take_some(struct call *call)
 {
-	struct call *call = arg;
 	char chunk[16384];
 	ssize_t n = read(call->fd, chunk, sizeof(chunk));
 
-	(void)events;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-		return;
+	if (n < 0 && errno == EINTR) {
+		return true;
+	}
+	if (n < 0 && errno == EAGAIN) {
+		return false;
 	}
 	if (n <= 0) {
 		stream_lost(call);
-		return;
+		return false;
 	}
 	kt_buf_add(&call->in, chunk, (size_t)n);
 	kt_wipe(chunk, (size_t)n);
 	if (call->in.failed != KT_OK) {
 		set_error(call->answer, KT_EXIT_FAILED, KT_E_LIMIT, "the keeper's answer is too long");
 		end(call);
-		return;
+		return false;
 	}
 	take_lines(call);
 	if (call->done) {
 		stream_close(call);
 	}
+	return !call->done;
+}
+
+static void on_ready(int events, void *arg)
+{
+	(void)events;
+	(void)take_some(arg);
+}
+
+/* The request line; the bundle goes with its first byte. */
+static enum kt_code send_request(int fd, const struct kt_buf *line, int bundle, struct kt_err *err)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {.space = {0}};
+	struct iovec piece = {line->ptr, 1};
+	struct msghdr msg = {
+	        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *part = CMSG_FIRSTHDR(&msg);
+	ssize_t n;
+
+	if (bundle <= 0) {
+		return kt_io_write_all(fd, line->ptr, line->len, "the stream to the keeper", err);
+	}
+	part->cmsg_level = SOL_SOCKET;
+	part->cmsg_type = SCM_RIGHTS;
+	part->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(part), &bundle, sizeof(bundle));
+	do {
+		n = sendmsg(fd, &msg, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	return n == 1 ? kt_io_write_all(fd, line->ptr + 1, line->len - 1, "the stream to the keeper", err)
+	              : kt_err_sys(err, "the stream to the keeper");
 }
 
 /* Sends the request on a fresh stream; fd is ours. */
@@ -229,7 +265,7 @@ static enum kt_code stream_open(struct call *call, int fd, struct kt_err *err)
 		code = kt_buf_check(&line, "the request", err);
 	}
 	if (code == KT_OK) {
-		code = kt_io_write_all(fd, line.ptr, line.len, "the stream to the keeper", err);
+		code = send_request(fd, &line, call->request->bundle, err);
 	}
 	if (code == KT_OK) {
 		code = kt_watch_create(call->loop, fd, KT_LOOP_READ, on_ready, call, &call->watch, err);
@@ -418,6 +454,9 @@ static enum kt_code run_rooms(struct call *call, struct kt_err *err)
 	code = kt_warden_create(call->loop, &options, &events, &call->warden, err);
 	if (code == KT_OK) {
 		kt_loop_run(call->loop);
+		while (call->fd >= 0 && !call->done && take_some(call)) {
+			/* The rooms have ended; the rest of a long answer still lies in the stream. */
+		}
 		stream_close(call);
 		kt_warden_destroy(call->warden);
 		call->warden = NULL;
@@ -532,7 +571,8 @@ static bool no_state(struct call *call, const char *state_dir)
 {
 	char text[512];
 
-	if (call->request->mode != KT_MODE_READONLY || exists(state_dir)) {
+	if (call->request->mode != KT_MODE_READONLY || exists(state_dir) ||
+	    (call->request->stateless && call->request->bundle > 0)) {
 		return false;
 	}
 	(void)snprintf(text, sizeof(text), "there is no state yet in %.400s: run 'keyturn renew' first", state_dir);

@@ -3,7 +3,11 @@
 
 #include "config.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "kt/mem.h"
 
 const struct kt_cli_option kt_cli_reload_options[] = {
         {"exec", 0, NULL, "also replace the agent's program by the one on disk, keeping its sockets"},
@@ -61,7 +65,47 @@ static const struct kt_column columns[] = {
 
 static void on_row(const json_t *row, void *arg)
 {
-	kt_listing_row(arg, row);
+	(void)json_array_append(arg, (json_t *)row);
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const json_t *const *x = a;
+	const json_t *const *y = b;
+	int order = strcmp(kt_json_str(*x, "at"), kt_json_str(*y, "at"));
+
+	return order != 0 ? order : strcmp(kt_json_str(*x, "name"), kt_json_str(*y, "name"));
+}
+
+/* The keeper plays one credential after the other; people read a schedule in the order of time. */
+static int show_schedule(struct kt_cli *cli, json_t *rows, const json_t *result)
+{
+	size_t count = json_array_size(rows);
+	json_t **sorted = kt_calloc(count + 1, sizeof(*sorted));
+	struct kt_listing *listing = NULL;
+	struct kt_err err;
+	int status = KT_EXIT_OK;
+
+	kt_err_clear(&err);
+	if (sorted == NULL) {
+		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for the schedule");
+		return kt_cli_fail(&err);
+	}
+	for (size_t i = 0; i < count; i++) {
+		sorted[i] = json_array_get(rows, i);
+	}
+	qsort(sorted, count, sizeof(*sorted), by_time);
+	if (kt_listing_create(cli, stdout, "issuances", columns, NULL, &listing, &err) != KT_OK) {
+		status = kt_cli_fail(&err);
+	} else {
+		for (size_t i = 0; i < count; i++) {
+			kt_listing_row(listing, sorted[i]);
+		}
+		(void)kt_listing_end(listing, result);
+	}
+	kt_listing_destroy(listing);
+	kt_free(sorted);
+	return status;
 }
 
 static void rehearse_summary(const json_t *result, uint64_t days)
@@ -69,9 +113,12 @@ static void rehearse_summary(const json_t *result, uint64_t days)
 	const char *issuer;
 	json_t *count;
 
-	(void)printf("%lld issuances in %llu days, at most %lld an hour; %lld credential(s) would have expired\n",
-	             (long long)kt_json_int(result, "issuances", 0), (unsigned long long)days,
-	             (long long)kt_json_int(result, "peakPerHour", 0), (long long)kt_json_int(result, "expired", 0));
+	long long credentials = (long long)kt_json_int(result, "credentials", 0);
+
+	(void)printf("%lld credential%s, %lld issuances in %llu days, at most %lld an hour; %lld would have expired\n",
+	             credentials, credentials == 1 ? "" : "s", (long long)kt_json_int(result, "issuances", 0),
+	             (unsigned long long)days, (long long)kt_json_int(result, "peakPerHour", 0),
+	             (long long)kt_json_int(result, "expired", 0));
 	json_object_foreach(json_object_get(result, "perIssuer"), issuer, count)
 	{
 		(void)fputs("  ", stdout);
@@ -82,31 +129,36 @@ static void rehearse_summary(const json_t *result, uint64_t days)
 
 int kt_cli_rehearse(struct kt_cli *cli)
 {
-	struct kt_request request = {.mode = KT_MODE_READONLY, .row = on_row};
-	struct kt_listing *listing = NULL;
+	struct kt_request request = {.mode = KT_MODE_READONLY, .stateless = true, .row = on_row};
+	json_t *rows KT_AUTOJSON = json_array();
 	struct kt_answer answer;
 	uint64_t days = 90;
 	struct kt_err err;
 	int status;
 
 	kt_err_clear(&err);
-	if (kt_cli_number(cli, "days", 3650, &days, &err) != KT_OK ||
-	    kt_listing_create(cli, stdout, "issuances", columns, NULL, &listing, &err) != KT_OK) {
+	if (kt_cli_number(cli, "days", 3650, &days, &err) != KT_OK) {
 		return kt_cli_fail(&err);
 	}
+	status = kt_check_bundle(cli, &request.bundle);
+	if (status != KT_EXIT_OK) {
+		return status;
+	}
 	request.body = json_pack("{s:s,s:I}", "command", "rehearse", "days", (json_int_t)days);
-	request.arg = listing;
+	request.arg = rows;
 	kt_client_call(cli, &request, &answer);
 	status = kt_answer_report(&answer);
 	if (answer.result != NULL) {
-		(void)kt_listing_end(listing, answer.result);
+		status = kt_cli_worse(status, show_schedule(cli, rows, answer.result));
 		if (cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
 			rehearse_summary(answer.result, days);
 		}
 	}
 	kt_answer_finish(&answer);
+	if (request.bundle > 0) {
+		close(request.bundle);
+	}
 	json_decref(request.body);
-	kt_listing_destroy(listing);
 	return status;
 }
 

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "kt/text.h"
 
@@ -53,73 +54,65 @@ static const struct kt_column columns[] = {
         {NULL, NULL, NULL, 0},
 };
 
+static void cell_manifest(const struct kt_cli *cli, const json_t *row, struct kt_buf *out)
+{
+	const char *manifest = kt_json_str(row, "manifest");
+	const char *changes = kt_json_str(row, "changes");
+
+	(void)cli;
+	if (manifest != NULL) {
+		kt_buf_addf(out, "%s%s%s", manifest, changes != NULL ? ": " : "", changes != NULL ? changes : "");
+	}
+}
+
+/* With the manifests on disk: what is not in force yet. */
+static const struct kt_column draft_columns[] = {
+        {"NAME", NULL, cell_name, 0},
+        {"KIND", "kind", NULL, 0},
+        {"ACTION", "action", NULL, 0},
+        {"WHEN", NULL, cell_at, 0},
+        {"REASON", "reason", NULL, 0},
+        {"MANIFEST", NULL, cell_manifest, 0},
+        {"ENDS", NULL, cell_until, KT_COLUMN_WIDE},
+        {"ALARM", "alarm", NULL, KT_COLUMN_WIDE},
+        {"MORE", "text", NULL, KT_COLUMN_TRUNC},
+        {NULL, NULL, NULL, 0},
+};
+
 static void on_row(const json_t *row, void *arg)
 {
 	kt_listing_row(arg, row);
 }
 
-/* Where nothing was ever done the manifests say what is to come: everything is issued now. */
-static void on_resource(const struct kt_resource *resource, void *arg)
-{
-	json_t *row KT_AUTOJSON = NULL;
-
-	if (resource->kind != KT_RES_CERTIFICATE && resource->kind != KT_RES_TOKEN) {
-		return;
-	}
-	row = json_pack("{s:s,s:s,s:s,s:s,s:s,s:n,s:n,s:n,s:s,s:b}", "namespace", resource->meta.ns, "name",
-	                resource->meta.name, "kind", kt_kind_name(resource->kind), "action", "issue", "reason",
-	                "never-issued", "at", "renewAt", "notAfter", "text", "there is no state yet: it is issued at once",
-	                "alarm", 0);
-	if (row != NULL) {
-		kt_listing_row(arg, row);
-	}
-}
-
-static int plan_manifests(struct kt_cli *cli, struct kt_listing *listing)
-{
-	struct kt_check check;
-	struct kt_err err;
-	int status = KT_EXIT_OK;
-
-	kt_err_clear(&err);
-	if (kt_check_manifests(cli->manifests, cli->manifest_count, true, cli->manifests_default, on_resource, listing, &check,
-	                       &err) != KT_OK) {
-		status = kt_cli_fail(&err);
-	} else if (check.report.errors > 0) {
-		kt_check_print(&check, false);
-		status = KT_EXIT_USAGE;
-	} else {
-		(void)kt_listing_end(listing, NULL);
-	}
-	kt_check_finish(&check);
-	return status;
-}
-
 int kt_cli_plan(struct kt_cli *cli)
 {
 	json_t *body KT_AUTOJSON = json_pack("{s:s}", "command", "plan");
-	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY, .row = on_row};
+	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY, .stateless = true, .row = on_row};
 	struct kt_listing *listing = NULL;
 	struct kt_answer answer;
 	struct kt_err err;
 	int status;
 
 	kt_err_clear(&err);
-	if (kt_listing_create(cli, stdout, "plan", columns, NULL, &listing, &err) != KT_OK) {
-		return kt_cli_fail(&err);
+	status = kt_check_bundle(cli, &request.bundle);
+	if (status != KT_EXIT_OK) {
+		return status;
 	}
-	request.arg = listing;
-	kt_client_call(cli, &request, &answer);
-	if (answer.code == KT_E_NOTFOUND) {
-		status = plan_manifests(cli, listing);
+	if (kt_listing_create(cli, stdout, "plan", request.bundle > 0 ? draft_columns : columns, NULL, &listing, &err) != KT_OK) {
+		status = kt_cli_fail(&err);
 	} else {
+		request.arg = listing;
+		kt_client_call(cli, &request, &answer);
 		status = kt_answer_report(&answer);
-		if (answer.code == KT_OK && answer.what == NULL && answer.result != NULL &&
+		if (answer.code == KT_OK && answer.what == NULL && status == KT_EXIT_OK &&
 		    kt_listing_end(listing, answer.result) == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
-			(void)puts("nothing to plan: the state holds no Certificate and no Token");
+			(void)puts("nothing to plan: there is no Certificate and no Token");
 		}
+		kt_answer_finish(&answer);
 	}
-	kt_answer_finish(&answer);
+	if (request.bundle > 0) {
+		close(request.bundle);
+	}
 	kt_listing_destroy(listing);
 	return status;
 }
@@ -174,6 +167,30 @@ static void sentence_time(const struct kt_cli *cli, const char *before, const ch
 	(void)printf("%s%s%s\n", before, text.ptr != NULL ? text.ptr : rfc3339, after);
 }
 
+/* What differs between the manifests on disk and those in force. */
+static void sentence_manifest(const json_t *plan)
+{
+	const char *manifest = kt_json_str(plan, "manifest");
+	const char *changes = kt_json_str(plan, "changes");
+
+	if (manifest == NULL) {
+		return;
+	}
+	if (strcmp(manifest, "affected") == 0) {
+		(void)printf("Its manifest is in force, but on disk ");
+		kt_cli_print(stdout, changes);
+		(void)printf(" has changed");
+	} else {
+		(void)printf("Its manifest on disk is %s", manifest);
+		if (changes != NULL) {
+			(void)printf(" (");
+			kt_cli_print(stdout, changes);
+			(void)printf(")");
+		}
+	}
+	(void)puts(": the plan is what loading it would do. 'keyturn reload' or 'keyturn renew' does.");
+}
+
 static void explain(const struct kt_cli *cli, const json_t *row)
 {
 	const json_t *plan = json_object_get(row, "plan");
@@ -200,6 +217,7 @@ static void explain(const struct kt_cli *cli, const json_t *row)
 		}
 		(void)puts(".");
 	}
+	sentence_manifest(plan);
 	sentence_time(cli, "It ends ", kt_json_str(row, "notAfter"), ".");
 	sentence_time(cli, "It is renewed ", kt_json_str(plan, "renewAt"), ".");
 	if (error != NULL) {
@@ -221,8 +239,25 @@ static void explain(const struct kt_cli *cli, const json_t *row)
 int kt_cli_why(struct kt_cli *cli)
 {
 	json_t *body KT_AUTOJSON = json_pack("{s:s,s:s}", "command", "why", "name", cli->args[0]);
+	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY, .stateless = true};
 	struct kt_answer answer;
-	int status = kt_client_simple(cli, body, KT_MODE_READONLY, &answer);
+	int status = kt_check_bundle(cli, &request.bundle);
+
+	if (status != KT_EXIT_OK) {
+		request.mode = KT_MODE_DAEMON; /* an agent has others in force; there is no room without one */
+	}
+	kt_client_call(cli, &request, &answer);
+	if (status != KT_EXIT_OK && answer.code == KT_E_NOTFOUND && answer.status == KT_EXIT_NO_AGENT) {
+		kt_answer_finish(&answer);
+		return status;
+	}
+	if (status != KT_EXIT_OK) {
+		kt_cli_complain("the manifests on disk can't be loaded; this is why with those in force");
+	}
+	if (request.bundle > 0) {
+		close(request.bundle);
+	}
+	status = kt_cli_worse(status, kt_answer_report(&answer));
 
 	if (answer.result != NULL && cli->format >= KT_FORMAT_JSON) {
 		kt_cli_print_value(cli, stdout, answer.result);

@@ -1,5 +1,6 @@
 /* Sessions of the commands: JSON lines over a passed socket, bounded, never blocking the keeper. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,15 +16,22 @@
 static const struct {
 	const char *name;
 	kt_command_fn *fn;
-	bool writes; /* not with a read-only store */
+	enum { READS, WRITES, DRAFTS } needs; /* WRITES: not with a read-only store; DRAFTS: manifests do without a state */
 } commands[] = {
-        {"status", kt_command_status, false},           {"plan", kt_command_plan, false},
-        {"why", kt_command_why, false},                 {"renew", kt_command_renew, true},
-        {"token", kt_command_token, true},              {"secret-set", kt_command_secret_set, true},
-        {"secret-list", kt_command_secret_list, false}, {"secret-rm", kt_command_secret_rm, true},
-        {"audit", kt_command_audit, false},             {"audit-verify", kt_command_audit_verify, false},
-        {"master-key-rotate", kt_command_master_key, true}, {"walls", kt_command_walls, false},
-        {"rehearse", kt_command_rehearse, false},       {"reload", kt_command_reload, true},
+        {"status", kt_command_status, READS},
+        {"plan", kt_command_plan, DRAFTS},
+        {"why", kt_command_why, DRAFTS},
+        {"renew", kt_command_renew, WRITES},
+        {"token", kt_command_token, WRITES},
+        {"secret-set", kt_command_secret_set, WRITES},
+        {"secret-list", kt_command_secret_list, READS},
+        {"secret-rm", kt_command_secret_rm, WRITES},
+        {"audit", kt_command_audit, READS},
+        {"audit-verify", kt_command_audit_verify, READS},
+        {"master-key-rotate", kt_command_master_key, WRITES},
+        {"walls", kt_command_walls, READS},
+        {"rehearse", kt_command_rehearse, DRAFTS},
+        {"reload", kt_command_reload, WRITES},
 };
 
 int kt_admin_status(enum kt_code code)
@@ -96,6 +104,21 @@ void kt_session_row(struct kt_session *session, json_t *value)
 	kt_session_line(session, json_pack("{s:o}", "row", value));
 }
 
+void kt_session_page(struct kt_session *session, struct kt_store_page *page)
+{
+	page->after_ns = session->seeded ? session->after_ns : NULL;
+	page->after_name = session->seeded ? session->after_name : NULL;
+	page->after_kind = session->seeded ? session->after_kind : NULL;
+}
+
+void kt_session_page_at(struct kt_session *session, const struct kt_store_resource *resource)
+{
+	(void)snprintf(session->after_ns, sizeof(session->after_ns), "%s", resource->ns);
+	(void)snprintf(session->after_name, sizeof(session->after_name), "%s", resource->name);
+	(void)snprintf(session->after_kind, sizeof(session->after_kind), "%s", resource->kind);
+	session->seeded = true;
+}
+
 /* The last line. Without memory for it the connection ends: who waits for the answer sees that there is none. */
 static void last_line(struct kt_session *session, int status, json_t *line)
 {
@@ -151,6 +174,11 @@ static void session_close(struct kt_session *session)
 	kt_buf_finish(&session->in);
 	kt_buf_finish(&session->out);
 	json_decref(session->request);
+	json_decref(session->tally);
+	kt_draft_destroy(session->draft);
+	if (session->passed_fd >= 0) {
+		close(session->passed_fd);
+	}
 	kt_free(session->ids);
 	kt_free(session);
 	if (last) { /* a one-shot keeper lives for its command */
@@ -200,10 +228,10 @@ static void dispatch(struct kt_session *session)
 		if (strcmp(name, commands[i].name) != 0) {
 			continue;
 		}
-		if (session->keeper->store == NULL) {
+		if (session->keeper->store == NULL && (commands[i].needs != DRAFTS || session->passed_fd < 0)) {
 			(void)kt_err_set(&err, KT_E_NOTFOUND, "there is no state yet in %s: run 'keyturn renew' first",
 			                 session->keeper->state_dir);
-		} else if (commands[i].writes && kt_store_is_read_only(session->keeper->store)) {
+		} else if (commands[i].needs == WRITES && kt_store_is_read_only(session->keeper->store)) {
 			(void)kt_err_set(&err, KT_E_POLICY, "the state is open for reading only");
 		} else {
 			commands[i].fn(session);
@@ -216,13 +244,45 @@ static void dispatch(struct kt_session *session)
 	kt_session_fail(session, &err);
 }
 
+/* As recv(); a descriptor that comes along is kept, of several the first one. */
+static ssize_t receive(struct kt_session *session, char *chunk, size_t size)
+{
+	union {
+		char space[CMSG_SPACE(4 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {.space = {0}};
+	struct iovec piece = {chunk, size};
+	struct msghdr msg = {
+	        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	ssize_t n = recvmsg(session->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *part;
+
+	for (part = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL; part != NULL; part = CMSG_NXTHDR(&msg, part)) {
+		size_t count = part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS
+		                       ? (part->cmsg_len - CMSG_LEN(0)) / sizeof(int)
+		                       : 0;
+
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(fd));
+			if (session->passed_fd < 0 && session->request == NULL) {
+				session->passed_fd = fd;
+			} else {
+				close(fd);
+			}
+		}
+	}
+	return n;
+}
+
 /* Reads the request line; anything after it is ignored. */
 static void session_read(struct kt_session *session)
 {
 	char chunk[4096];
 	struct kt_err err;
 	char *end;
-	ssize_t n = recv(session->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
+	ssize_t n = receive(session, chunk, sizeof(chunk));
 
 	kt_err_clear(&err);
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
@@ -287,6 +347,7 @@ enum kt_code kt_admin_accept(struct kt_keeper *keeper, int fd, uint32_t uid, uin
 	}
 	session->keeper = keeper;
 	session->fd = fd;
+	session->passed_fd = -1;
 	session->uid = uid;
 	session->gid = gid;
 	session->pid = pid;

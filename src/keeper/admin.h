@@ -3,6 +3,7 @@
 #define KEEPER_ADMIN_H
 
 #include "kt/json.h"
+#include "keeper/draft.h"
 #include "keeper/keeper.h"
 
 /*
@@ -13,6 +14,7 @@
 
 #define KT_ADMIN_REQUEST_MAX (1024u * 1024u)
 #define KT_ADMIN_OUT_MAX     (4u * 1024u * 1024u)
+#define KT_ADMIN_PAGE        64u /* rows at once */
 #define KT_ADMIN_OUT_FULL    (64u * 1024u) /* rows wait until what is queued is below this */
 
 struct kt_session {
@@ -28,6 +30,8 @@ struct kt_session {
 	bool broken; /* the other end is gone */
 	int status;
 	json_t *request;
+	int passed_fd; /* what came with the request: a bundle of manifests; -1: nothing */
+	struct kt_draft *draft;
 	/* Set by a command that has more to say: called when there is room; clears itself when done. */
 	void (*more)(struct kt_session *session);
 	/* renew: called after every round. */
@@ -40,6 +44,9 @@ struct kt_session {
 	char after_ns[256], after_name[256], after_kind[32];
 	int64_t after_id;
 	uint64_t rows;
+	size_t next_entry; /* of the draft */
+	bool paged;        /* all credentials of the store are told */
+	json_t *tally;     /* rehearse: issuances by issuer */
 
 	/* renew */
 	int64_t *ids;
@@ -59,6 +66,9 @@ void kt_session_end(struct kt_session *session, int status, json_t *result);
 void kt_session_fail(struct kt_session *session, const struct kt_err *err);
 /* Writes what it can and watches for room where something is left, or `more` is set. */
 void kt_session_flush(struct kt_session *session);
+/* Pages through credentials: where the next page begins, and a row that was taken. */
+void kt_session_page(struct kt_session *session, struct kt_store_page *page);
+void kt_session_page_at(struct kt_session *session, const struct kt_store_resource *resource);
 /* True while rows may be added. */
 bool kt_session_room(const struct kt_session *session);
 const char *kt_session_arg(const struct kt_session *session, const char *name);
@@ -80,5 +90,15 @@ enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt
 json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_resource *resource,
                             const struct kt_store_cred *cred, bool deep);
 json_t *kt_admin_time(kt_ms at); /* "2026-…Z" or null */
+/* Counts for the end of status and plan; NULL without a store. */
+json_t *kt_admin_summary(struct kt_session *session);
+
+/* --- admin_plan.c: what would be done, with the manifests in force or with those that the command brought ------------ */
+
+/* Parses the manifests that came with the request, if any did. */
+enum kt_code kt_admin_draft(struct kt_session *session, struct kt_err *err);
+/* The plan of one credential, as `plan` and `why` show it; cred NULL: it was never issued. NULL: it can't be decoded. */
+json_t *kt_admin_plan_row(struct kt_session *session, const struct kt_store_resource *resource,
+                          const struct kt_store_cred *cred);
 
 #endif

@@ -1,11 +1,9 @@
-/* Commands that show: status, plan, why. They read the store and touch nothing. */
+/* The command status: what there is. It reads the store and touches nothing. */
 #include <stdio.h>
 #include <string.h>
 
 #include "kt/mem.h"
 #include "keeper/admin.h"
-
-#define PAGE 64u
 
 json_t *kt_admin_time(kt_ms at)
 {
@@ -220,34 +218,12 @@ enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt
 	return kt_store_resource_get(keeper->store, find.id, ret, err);
 }
 
-/* --- status and plan: rows, page by page --------------------------------------------------------------------------------- */
+/* --- rows, page by page ------------------------------------------------------------------------------------------------- */
 
 struct rows {
 	struct kt_session *session;
-	bool plan;
 	unsigned taken;
 };
-
-static json_t *plan_row(struct kt_keeper *keeper, const struct kt_store_resource *resource,
-                        const struct kt_store_cred *cred)
-{
-	struct kt_resource *spec = NULL;
-	struct kt_plan plan;
-	json_t *row = NULL;
-
-	if (kt_load_spec(resource, &spec, NULL) != KT_OK) {
-		return NULL;
-	}
-	if (kt_rotate_plan(keeper, resource, cred, spec, false, &plan, NULL) == KT_OK) {
-		row = json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:s,s:b}", "namespace", resource->ns, "name", resource->name,
-		                "kind", resource->kind, "action", kt_plan_action_name(plan.action), "reason",
-		                kt_plan_reason_name(plan.reason), "at", kt_admin_time(plan.due_at), "renewAt",
-		                kt_admin_time(plan.renew_at), "notAfter", kt_admin_time(cred->expiry), "text", plan.text, "alarm",
-		                plan.alarm);
-	}
-	kt_resource_destroy(spec);
-	return row;
-}
 
 static bool add_row(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
 {
@@ -255,75 +231,58 @@ static bool add_row(const struct kt_store_resource *resource, const struct kt_st
 	struct kt_session *session = rows->session;
 
 	rows->taken++;
-	(void)snprintf(session->after_ns, sizeof(session->after_ns), "%s", resource->ns);
-	(void)snprintf(session->after_name, sizeof(session->after_name), "%s", resource->name);
-	(void)snprintf(session->after_kind, sizeof(session->after_kind), "%s", resource->kind);
-	session->seeded = true;
+	kt_session_page_at(session, resource);
 	if (cred->kind != KT_KIND_JWKS && !resource->gone) {
-		kt_session_row(session, rows->plan ? plan_row(session->keeper, resource, cred)
-		                                   : kt_admin_credential(session->keeper, resource, cred, false));
+		kt_session_row(session, kt_admin_credential(session->keeper, resource, cred, false));
 	}
 	return true;
 }
 
-static json_t *summary(struct kt_session *session)
+json_t *kt_admin_summary(struct kt_session *session)
 {
+	struct kt_store *store = session->keeper->store;
 	struct kt_store_counts counts;
 	uint64_t expiring = 0;
 	kt_ms within = (kt_ms)kt_json_int(session->request, "within", 0);
-	json_t *result;
 
-	if (kt_store_counts(session->keeper->store, &counts, NULL) != KT_OK) {
+	if (store == NULL || kt_store_counts(store, &counts, NULL) != KT_OK) {
 		return NULL;
 	}
 	if (within > 0) {
-		(void)kt_store_cred_expiring(session->keeper->store, kt_keeper_now(session->keeper) + within, &expiring, NULL);
+		(void)kt_store_cred_expiring(store, kt_keeper_now(session->keeper) + within, &expiring, NULL);
 	}
-	result = json_pack("{s:I,s:I,s:I,s:I,s:s,s:o}", "total", (json_int_t)counts.total, "failing",
-	                   (json_int_t)(counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN]), "unpublished",
-	                   (json_int_t)(counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN]), "expiring",
-	                   (json_int_t)expiring, "mode", session->keeper->mode == KT_MODE_DAEMON ? "agent" : "command", "time",
-	                   kt_admin_time(kt_keeper_now(session->keeper)));
-	return result;
+	return json_pack("{s:I,s:I,s:I,s:I,s:s,s:o}", "total", (json_int_t)counts.total, "failing",
+	                 (json_int_t)(counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN]), "unpublished",
+	                 (json_int_t)(counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN]), "expiring",
+	                 (json_int_t)expiring, "mode", session->keeper->mode == KT_MODE_DAEMON ? "agent" : "command", "time",
+	                 kt_admin_time(kt_keeper_now(session->keeper)));
 }
 
-static void more_rows(struct kt_session *session, bool plan)
+static void more_status(struct kt_session *session)
 {
-	struct rows rows = {session, plan, 0};
-	struct kt_store_page page = {.limit = PAGE};
+	struct rows rows = {session, 0};
+	struct kt_store_page page = {.limit = KT_ADMIN_PAGE};
 	struct kt_err err;
 
 	kt_err_clear(&err);
 	do {
 		rows.taken = 0;
-		page.after_ns = session->seeded ? session->after_ns : NULL;
-		page.after_name = session->seeded ? session->after_name : NULL;
-		page.after_kind = session->seeded ? session->after_kind : NULL;
+		kt_session_page(session, &page);
 		if (kt_store_cred_page(session->keeper->store, &page, add_row, &rows, &err) != KT_OK) {
 			kt_session_fail(session, &err);
 			return;
 		}
-	} while (rows.taken == PAGE && kt_session_room(session));
-	if (rows.taken < PAGE) {
-		json_t *result = summary(session);
+	} while (rows.taken == KT_ADMIN_PAGE && kt_session_room(session));
+	if (rows.taken < KT_ADMIN_PAGE) {
+		json_t *result = kt_admin_summary(session);
 		bool soon = kt_json_int(result, "expiring", 0) > 0;
 
 		kt_session_end(session, soon ? 1 : 0, result);
 	}
 }
 
-static void more_status(struct kt_session *session)
-{
-	more_rows(session, false);
-}
-
-static void more_plan(struct kt_session *session)
-{
-	more_rows(session, true);
-}
-
 /* A single one, with everything around it. */
-static void show_one(struct kt_session *session, const char *name, bool why)
+static void show_one(struct kt_session *session, const char *name)
 {
 	struct kt_keeper *keeper = session->keeper;
 	struct kt_store_resource resource = {0};
@@ -335,9 +294,6 @@ static void show_one(struct kt_session *session, const char *name, bool why)
 	if (kt_admin_find(keeper, name, &resource, &err) == KT_OK &&
 	    kt_store_cred_get(keeper->store, resource.id, &cred, &err) == KT_OK) {
 		result = kt_admin_credential(keeper, &resource, &cred, true);
-		if (why && result != NULL) {
-			(void)json_object_set_new(result, "plan", plan_row(keeper, &resource, &cred));
-		}
 	}
 	kt_store_cred_finish(&cred);
 	kt_store_resource_finish(&resource);
@@ -353,29 +309,9 @@ void kt_command_status(struct kt_session *session)
 	const char *name = kt_session_arg(session, "name");
 
 	if (name != NULL) {
-		show_one(session, name, false);
+		show_one(session, name);
 		return;
 	}
 	session->more = more_status;
 	more_status(session);
-}
-
-void kt_command_plan(struct kt_session *session)
-{
-	session->more = more_plan;
-	more_plan(session);
-}
-
-void kt_command_why(struct kt_session *session)
-{
-	struct kt_err err;
-	const char *name = kt_session_arg(session, "name");
-
-	if (name == NULL) {
-		kt_err_clear(&err);
-		(void)kt_err_set(&err, KT_E_INVALID, "why needs the name of a credential");
-		kt_session_fail(session, &err);
-		return;
-	}
-	show_one(session, name, true);
 }

@@ -79,6 +79,7 @@ void kt_flight_destroy(struct kt_flight *flight)
 		return;
 	}
 	kt_wire_forget(flight->keeper->courier, flight);
+	kt_rotate_end_job(flight, true);
 	kt_wire_forget(flight->keeper->ctx->warden, flight);
 	kt_store_material_finish(&flight->material);
 	kt_store_resource_finish(&flight->resource);

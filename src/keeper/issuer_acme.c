@@ -14,7 +14,6 @@
 #include "keeper/keeper.h"
 
 #define ORDER_TIMEOUT (10 * KT_MINUTE)
-#define CHALLENGE_PATH "/.well-known/acme-challenge/"
 
 static const struct kt_acme *acme_of(const struct kt_flight *flight)
 {
@@ -241,15 +240,63 @@ static enum kt_code take_result(struct kt_keeper *keeper, struct kt_flight *flig
 	return KT_OK;
 }
 
+/*
+ * An order that gave what can't be used gives the same whenever it is resumed: its URL goes. Where it was resumed it may
+ * be of another time (a store from a backup, a key that was lost): then a new one is placed at once, but only once.
+ */
+static void forget_order(struct kt_flight *flight, bool *ret_anew, struct kt_err *err)
+{
+	struct kt_keeper *keeper = flight->keeper;
+	struct kt_audit_event event = {.step = kt_step_name(KT_STEP_ORDERED),
+	                               .outcome = "retry",
+	                               .server_address = acme_of(flight)->server,
+	                               .reason = err->what};
+	struct kt_err failed;
+	enum kt_code code;
+
+	*ret_anew = flight->resumed_order;
+	flight->resumed_order = false;
+	kt_err_clear(&failed);
+	code = kt_store_begin(keeper->store, &failed);
+	if (code == KT_OK) {
+		code = kt_store_material_urls(keeper->store, flight->material.id, "", "", "", NULL, &failed);
+		if (code == KT_OK && *ret_anew) {
+			code = kt_flight_audit(flight, &event, &failed);
+		}
+		if (code == KT_OK) {
+			flight->cred.step = KT_STEP_KEYED;
+			code = kt_store_cred_put(keeper->store, &flight->cred, &failed);
+		}
+		if (code == KT_OK) {
+			code = kt_store_commit(keeper->store, &failed);
+		} else {
+			kt_store_rollback(keeper->store);
+		}
+	}
+	if (code != KT_OK) {
+		*err = failed;
+		*ret_anew = false;
+		return;
+	}
+	flight->order_url[0] = '\0';
+	flight->material.order_url = flight->material.finalize_url = flight->material.cert_url = NULL;
+	if (*ret_anew) {
+		kt_log_err(KT_LOG_WARN, err, "the resumed order %s is of no use, a new one is placed", flight->resource.name);
+		flight->again = true;
+		kt_err_clear(err);
+	}
+}
+
 static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_flight *flight = arg;
+	bool anew = false;
 	struct kt_err err;
 
 	(void)fds;
 	(void)fd_count;
 	kt_err_clear(&err);
-	flight->job = 0;
+	kt_rotate_end_job(flight, why->code == KT_E_TIMEOUT);
 	if (why->code != KT_OK) {
 		err = *why;
 		(void)kt_err_prefix(&err, "%s", acme_of(flight)->server);
@@ -257,6 +304,9 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 	} else if (take_result(flight->keeper, flight, ((struct kt_msg_acme_done *)msg)->chain, &err) != KT_OK) {
 		(void)kt_err_prefix(&err, "%s: the certificate is refused", acme_of(flight)->server);
+		if (err.code != KT_E_NOMEM) {
+			forget_order(flight, &anew, &err);
+		}
 	}
 	kt_rotate_wake(flight, &err);
 }
@@ -287,6 +337,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 		return code;
 	}
 	flight->job = ++keeper->next_job;
+	flight->resumed_order = flight->order_url[0] != '\0';
 	msg.job = flight->job;
 	msg.issuer = kt_buf_view(&issuer);
 	msg.names = kt_buf_view(&names);
@@ -367,6 +418,7 @@ static enum kt_code save_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	enum kt_code code = kt_store_material_urls(store, flight->material.id, url, NULL, NULL, NULL, err);
 
 	(void)snprintf(flight->order_url, sizeof(flight->order_url), "%s", url);
+	flight->resumed_order = false;
 	if (code == KT_OK) {
 		flight->cred.step = KT_STEP_ORDERED;
 		flight->cred.step_at = kt_keeper_now(keeper);
@@ -438,54 +490,6 @@ void kt_acme_on_save(struct kt_wire_in *in, void *arg)
 
 /* --- http-01 --------------------------------------------------------------------------------------------------------- */
 
-/* A CHALLENGE whose reply waits for the desk. */
-struct challenge_reply {
-	struct kt_wire *courier;
-	uint32_t id;
-};
-
-static void on_served(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
-{
-	struct challenge_reply *waiting = arg;
-	struct kt_msg_done done = {0};
-
-	(void)type;
-	(void)msg;
-	(void)fds;
-	(void)fd_count;
-	if (why->code != KT_OK) {
-		kt_wire_reply_err(waiting->courier, waiting->id, why);
-	} else {
-		kt_wire_reply(waiting->courier, waiting->id, KT_DONE, &done, NULL, 0);
-	}
-	kt_free(waiting);
-}
-
-/* By our own listener: the reply follows when the desk has it. */
-static enum kt_code serve(struct kt_keeper *keeper, const struct kt_wire_in *in, const char *token, struct kt_view body,
-                          bool present, struct kt_err *err)
-{
-	char path[512];
-	struct kt_msg_serve msg = {.listener = KT_VIEW_LIT("acme"), .max_age = 0};
-	struct challenge_reply *waiting = kt_calloc(1, sizeof(*waiting));
-	enum kt_code code;
-
-	if (waiting == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
-	}
-	waiting->courier = in->wire;
-	waiting->id = in->id;
-	(void)snprintf(path, sizeof(path), CHALLENGE_PATH "%s", token);
-	msg.path = kt_view_str(path);
-	msg.content_type = present ? KT_VIEW_LIT("application/octet-stream") : KT_VIEW_LIT("");
-	msg.body = present ? body : KT_VIEW_LIT("");
-	code = kt_wire_call(kt_keeper_desk(keeper), KT_SERVE, &msg, NULL, 0, 10 * KT_SECOND, on_served, waiting, err);
-	if (code != KT_OK) {
-		kt_free(waiting);
-	}
-	return code;
-}
-
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 {
 	struct kt_keeper *keeper = arg;
@@ -495,30 +499,25 @@ void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 	char *token KT_AUTOFREE = kt_strndup(ask->token.ptr, ask->token.len);
 	struct kt_flight *flight;
 	struct kt_err err;
-	const char *webroot;
-	enum kt_code code;
+	bool wait = false;
 
 	kt_err_clear(&err);
 	kt_buf_init(&body, 1024);
+	if (token != NULL && !ask->present) { /* also of an order that is not worked on any more */
+		kt_answers_withdraw(keeper, ask->job, token);
+		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+		return;
+	}
 	flight = flight_of(keeper, ask->job, &err);
-	if (flight == NULL || token == NULL) {
+	if (flight != NULL && token == NULL) {
+		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a challenge");
+	} else if (flight != NULL &&
+	           kt_jose_key_authorization(flight->issuer->signing_key, token, &body, &err) == KT_OK) {
+		(void)kt_answers_present(keeper, ask, in->id, acme_of(flight)->webroot, token, kt_buf_view(&body), &wait, &err);
+	}
+	if (err.code != KT_OK) {
 		kt_wire_reply_err(in->wire, in->id, &err);
-		return;
+	} else if (!wait) {
+		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
 	}
-	webroot = acme_of(flight)->webroot;
-	code = kt_jose_key_authorization(flight->issuer->signing_key, token, &body, &err);
-	if (code == KT_OK && webroot == NULL) {
-		code = serve(keeper, in, token, kt_buf_view(&body), ask->present, &err);
-		if (code == KT_OK) {
-			return;
-		}
-	} else if (code == KT_OK) {
-		code = ask->present ? kt_challenge_write(webroot, token, kt_buf_view(&body), &err)
-		                    : kt_challenge_remove(webroot, token, &err);
-	}
-	if (code != KT_OK) {
-		kt_wire_reply_err(in->wire, in->id, &err);
-		return;
-	}
-	kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
 }

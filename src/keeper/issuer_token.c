@@ -120,12 +120,33 @@ static enum kt_code look_inside(struct kt_flight *flight, kt_ms now, int64_t *re
 	return code;
 }
 
+/* Whatever number the courier said, it can be reckoned with. */
+static kt_ms skew_ms(int64_t seconds)
+{
+	const int64_t most = KT_TIME_MAX / KT_SECOND;
+
+	return (seconds > most ? most : seconds < -most ? -most : seconds) * KT_SECOND;
+}
+
+/* RFC 6749 appendix A: what a header can carry; so that nothing comes in that would end the line and begin another one. */
+static bool visible(struct kt_view text, char from)
+{
+	size_t i;
+
+	for (i = 0; i < text.len; i++) {
+		if (text.ptr[i] < from || text.ptr[i] >= 0x7f) {
+			return false;
+		}
+	}
+	return true;
+}
+
 static enum kt_code take_minted(struct kt_flight *flight, struct kt_msg_minted *msg, struct kt_err *err)
 {
 	const struct kt_token_spec *spec = &flight->spec->token;
 	kt_ms now = kt_keeper_now(flight->keeper);
 	struct kt_plan_token_answer answer = {.now = now,
-	                                      .skew = msg->date_skew * 1000,
+	                                      .skew = skew_ms(msg->date_skew),
 	                                      .expires_in_s = msg->expires_in > 0 ? msg->expires_in : 0,
 	                                      .cap = spec->max_lifetime,
 	                                      .fallback = spec->default_lifetime};
@@ -136,6 +157,9 @@ static enum kt_code take_minted(struct kt_flight *flight, struct kt_msg_minted *
 
 	if (msg->token == NULL) {
 		return kt_err_set(err, KT_E_PROTO, "the server gave no access_token");
+	}
+	if (!visible(kt_secret_view(msg->token), '!') || !visible(msg->token_type, '!') || !visible(msg->scope, ' ')) {
+		return kt_err_set(err, KT_E_PROTO, "the token, its type or its scope holds characters that no header can carry");
 	}
 	kt_secret_destroy(flight->got.token);
 	flight->got.token = msg->token;
@@ -170,7 +194,7 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 	(void)fds;
 	(void)fd_count;
 	kt_err_clear(&err);
-	flight->job = 0;
+	kt_rotate_end_job(flight, why->code == KT_E_TIMEOUT);
 	if (why->code != KT_OK) {
 		err = *why;
 	} else if (type != KT_MINTED) {

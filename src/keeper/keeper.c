@@ -135,6 +135,7 @@ static enum kt_code peer(struct kt_room_ctx *ctx, enum kt_room room, int fd, str
 	if (code == KT_OK && room == KT_ROOM_DESK && keeper->store != NULL) {
 		keeper->desk_asked = true;
 		kt_jwks_publish_all(keeper);
+		kt_answers_serve_again(keeper);
 	}
 	return code;
 }
@@ -386,6 +387,9 @@ static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *se
 	if (code == KT_OK && keeper->mode != KT_MODE_READONLY && fd_count > 0) {
 		code = kt_load_bundle(keeper, fds[0], err);
 	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		kt_answers_clean(keeper);
+	}
 	if (code == KT_OK && keeper->needs_pkcs12) {
 		(void)kt_pki_p12_prepare(KT_P12_LEGACY_RC2, NULL); /* its algorithms may be modules on disk, out of reach later */
 	}
@@ -446,6 +450,7 @@ static void on_manifests(struct kt_wire_in *in, void *arg)
 		(void)kt_err_set(&err, KT_E_PROTO, "no manifests can be taken now");
 	} else if (kt_load_bundle(keeper, in->fds[0], &err) == KT_OK) {
 		keeper->generation = msg->generation;
+		kt_rotate_reconsider(keeper);
 		kt_issuers_drop(keeper, true);
 		kt_rotate_kick(keeper);
 		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
@@ -476,6 +481,7 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_rotate_finish(keeper);
 	kt_sweep_finish(keeper);
 	kt_admin_finish(keeper);
+	kt_answers_finish(keeper);
 	kt_issuers_drop(keeper, true);
 	kt_publish_finish(keeper);
 	kt_wire_destroy(keeper->courier);

@@ -140,6 +140,7 @@ struct kt_flight {
 	char dir[KT_GENERATION_MAX];
 	char previous_dir[KT_GENERATION_MAX];
 	char order_url[2048];
+	bool resumed_order; /* the courier goes on with order_url */
 
 	int64_t consumers[64]; /* resource ids of the Consumers of this secret */
 	size_t consumer_count;
@@ -191,6 +192,7 @@ struct kt_keeper {
 	kt_ms look_again; /* wall time; 0: nothing due was passed over */
 	struct kt_issuer_entry *issuers;
 	uint64_t next_job;
+	struct kt_answer *answers; /* answers.c */
 
 	/* tasks.c */
 	struct kt_task_run *tasks;
@@ -232,6 +234,8 @@ char *kt_keeper_traceparent(const char *trace_id, char out[56]);
 enum kt_code kt_load_bundle(struct kt_keeper *keeper, int fd, struct kt_err *err);
 /* Decodes a stored resource. *ret: kt_resource_destroy. */
 enum kt_code kt_load_spec(const struct kt_store_resource *row, struct kt_resource **ret, struct kt_err *err);
+/* The name of each secret that a Consumer uses, as often as it names it. */
+void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(const char *secret, void *arg), void *arg);
 /* The name of each secret that a Consumer uses, as often as it names it. */
 void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(const char *secret, void *arg), void *arg);
 
@@ -326,6 +330,30 @@ void kt_acme_on_challenge(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg);
 /* The flight that a job names, or NULL. */
 struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job);
+/*
+ * The flight's job at the courier, if there is one, is over for us, and what was served for it goes. running: the courier
+ * has not answered; it is told that the answer is of no use any more.
+ */
+void kt_rotate_end_job(struct kt_flight *flight, bool running);
+/* The manifests have changed: what asks for something else by now, or is not wanted, is called off and begins anew. */
+void kt_rotate_reconsider(struct kt_keeper *keeper);
+
+/* --- answers.c: answers to http-01 challenges that are out ---------------------------------------------------------- */
+
+/*
+ * Serves body for token: as a file below webroot, or (NULL) by the desk; then *ret_wait is set and the courier's request
+ * reply_to is answered when the desk has it.
+ */
+enum kt_code kt_answers_present(struct kt_keeper *keeper, const struct kt_msg_challenge *ask, uint32_t reply_to,
+                                const char *webroot, const char *token, struct kt_view body, bool *ret_wait,
+                                struct kt_err *err);
+/* Takes back one answer of a job, or (token NULL) all of them. */
+void kt_answers_withdraw(struct kt_keeper *keeper, uint64_t job, const char *token);
+/* The desk was started anew. */
+void kt_answers_serve_again(struct kt_keeper *keeper);
+/* At the start, before the sandbox: removes files that were out when the keeper died. */
+void kt_answers_clean(struct kt_keeper *keeper);
+void kt_answers_finish(struct kt_keeper *keeper);
 
 /* --- jwks.c: keys of embedded token issuers ------------------------------------------------------------------------ */
 

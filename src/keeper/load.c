@@ -21,6 +21,7 @@ struct load {
 struct links {
 	struct kt_store_link at[128];
 	size_t count;
+	const char *ns;
 	char issuer[300];
 };
 
@@ -44,7 +45,7 @@ static void link_issuer(struct links *links, const struct kt_issuer_ref *ref, co
 	link_add(links, "issuer", ref->kind == KT_RES_CLUSTER_ISSUER ? "" : ns, links->issuer);
 }
 
-static void link_consumer(struct links *links, const struct kt_consumer_spec *consumer, const char *ns)
+void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(const char *secret, void *arg), void *arg)
 {
 	uint32_t i, j;
 
@@ -52,15 +53,22 @@ static void link_consumer(struct links *links, const struct kt_consumer_spec *co
 		const struct kt_consumer_volume_sources *sources = &consumer->volumes.items[i].sources;
 
 		for (j = 0; j < sources->count; j++) {
-			link_add(links, "consumes", ns, sources->items[j].secret.name);
+			fn(sources->items[j].secret.name, arg);
 		}
 	}
 	for (i = 0; i < consumer->secrets.count; i++) {
-		link_add(links, "consumes", ns, consumer->secrets.items[i]);
+		fn(consumer->secrets.items[i], arg);
 	}
 	for (i = 0; i < consumer->prove.count; i++) {
-		link_add(links, "consumes", ns, consumer->prove.items[i].secret);
+		fn(consumer->prove.items[i].secret, arg);
 	}
+}
+
+static void link_secret(const char *secret, void *arg)
+{
+	struct links *links = arg;
+
+	link_add(links, "consumes", links->ns, secret);
 }
 
 static void collect_links(const struct kt_resource *resource, struct links *links)
@@ -68,6 +76,7 @@ static void collect_links(const struct kt_resource *resource, struct links *link
 	const char *ns = resource->meta.ns;
 
 	links->count = 0;
+	links->ns = ns;
 	switch (resource->kind) {
 	case KT_RES_CERTIFICATE:
 		link_issuer(links, &resource->certificate.issuer_ref, ns);
@@ -82,7 +91,7 @@ static void collect_links(const struct kt_resource *resource, struct links *link
 		}
 		break;
 	case KT_RES_CONSUMER:
-		link_consumer(links, &resource->consumer, ns);
+		kt_load_each_consumed(&resource->consumer, link_secret, links);
 		break;
 	default:
 		break;

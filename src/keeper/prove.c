@@ -1,10 +1,14 @@
 /* Single acts towards a consumer: one notification, one look at what it uses. */
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kt/io.h"
 #include "kt/json.h"
 #include "kt/mem.h"
 #include "kt/text.h"
@@ -175,7 +179,11 @@ static void compare(struct kt_task_run *run, struct kt_view seen, const char *te
 	}
 	same = same_hex(seen, run->material.sha256) || same_hex(plain, run->material.serial) ||
 	       kt_view_eq_str(seen, run->material.serial);
-	(void)snprintf(run->seen, sizeof(run->seen), "%s", text);
+	/* From a stranger's log line or answer: escaped like any error's text, since it is stored and shown. */
+	kt_err_clear(&err);
+	(void)kt_err_set(&err, KT_E_MISMATCH, "%s", text);
+	(void)snprintf(run->seen, sizeof(run->seen), "%s", err.what);
+	kt_err_clear(&err);
 	(void)snprintf(run->expected, sizeof(run->expected), "serial %s, sha256 %s", run->material.serial,
 	               run->material.sha256);
 	run->task.seen = run->seen;
@@ -195,13 +203,17 @@ static void on_probed(const struct kt_err *why, enum kt_msg_type type, void *msg
 {
 	struct kt_task_run *run = arg;
 	const struct kt_msg_probed_tls *probed = msg;
+	struct kt_err err = *why;
 	char text[256];
 	char when[32];
 
 	(void)fds;
 	(void)fd_count;
-	if (why->code != KT_OK || type != KT_PROBED_TLS) {
-		kt_task_done(run, why, false);
+	if (err.code == KT_OK && type != KT_PROBED_TLS) {
+		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
+	}
+	if (err.code != KT_OK) {
+		kt_task_done(run, &err, false);
 		return;
 	}
 	(void)snprintf(text, sizeof(text), "serial %.*s (not after %s) is served", (int)probed->serial.len,
@@ -362,11 +374,47 @@ static struct kt_view member(struct kt_view line, const char *path, char *out, s
 	return kt_view_str(out);
 }
 
+/*
+ * What stands in a log is shown, and its folder often belongs to the consumer: who may put a link there must not make us
+ * show a line of a file that only we can read. The folder itself may be reached by links (/var/log on another disk).
+ */
+static int open_log(const char *path, struct stat *ret_info, struct kt_err *err)
+{
+	char *folder KT_AUTOFREE = kt_strdup(path);
+	char *slash = folder != NULL ? strrchr(folder, '/') : NULL;
+	char real[PATH_MAX];
+	int dir KT_AUTOCLOSE = -1;
+	int fd;
+
+	if (slash == NULL) {
+		(void)kt_err_set(err, KT_E_NOMEM, "no memory for a log");
+		return -1;
+	}
+	slash[slash == folder] = '\0';
+	if (realpath(folder, real) == NULL) {
+		(void)kt_err_sys(err, "the folder of the access log %s", path);
+		return -1;
+	}
+	dir = kt_io_open_nolinks(AT_FDCWD, real, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, err);
+	if (dir < 0) {
+		return -1;
+	}
+	fd = openat(dir, path + (slash - folder) + 1, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0 && errno != ELOOP) {
+		(void)kt_err_sys(err, "the access log %s can't be read", path);
+	} else if (fd < 0 || fstat(fd, ret_info) != 0 || !S_ISREG(ret_info->st_mode) || ret_info->st_nlink > 1) {
+		(void)kt_err_set(err, KT_E_POLICY, "the access log %s is a link or no plain file: name the file itself", path);
+		kt_cleanup_close(&fd);
+		fd = -1;
+	}
+	return fd;
+}
+
 static enum kt_code look_log(struct kt_task_run *run, const struct kt_observed_log *log, struct kt_err *err)
 {
 	char *tail KT_AUTOFREE = kt_malloc(LOG_TAIL);
-	int fd KT_AUTOCLOSE = open(log->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat info;
+	int fd KT_AUTOCLOSE = open_log(log->path, &info, err);
 	uint64_t n = 0;
 	bool numbered = kt_parse_u64(kt_view_str(log->field), 1000, &n, NULL) == KT_OK;
 	char value[512];
@@ -376,8 +424,8 @@ static enum kt_code look_log(struct kt_task_run *run, const struct kt_observed_l
 	if (tail == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a log");
 	}
-	if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-		return kt_err_sys(err, "the access log %s can't be read", log->path);
+	if (fd < 0) {
+		return err->code;
 	}
 	got = pread(fd, tail, LOG_TAIL, info.st_size > LOG_TAIL ? info.st_size - LOG_TAIL : 0);
 	for (end = got > 0 ? (size_t)got : 0; end > 0;) {

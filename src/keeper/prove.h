@@ -18,7 +18,7 @@ struct kt_task_run {
 	int64_t retry_after_s;
 	char secret_name[256];
 	char error_text[768];
-	char seen[256];
+	char seen[768];
 	char expected[256];
 };
 

@@ -1,4 +1,7 @@
-/* rehearse: the coming days on a virtual clock, by the very plan that the agent follows; nothing is written. */
+/*
+ * rehearse: the coming days on a virtual clock, by the very plan that the agent follows; nothing is written. What is
+ * played are the manifests on disk where the command brought them, on what the state holds where there is one.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,6 +11,7 @@
 #define ROWS_MAX  20000u
 #define TURNS_MAX 100000u /* of one credential: certificates of seconds over years end here */
 #define PAGE      32u
+#define ISSUERS_MAX 1000u /* that are counted one by one */
 #define HOURS_MAX (24u * 3660u)
 
 struct rehearsal {
@@ -18,7 +22,7 @@ struct rehearsal {
 /* What a whole command adds up. Hangs on the session's ids. */
 struct sums {
 	kt_ms from, until;
-	uint64_t issuances, expired, listed;
+	uint64_t issuances, expired, listed, credentials;
 	size_t hours;
 	uint32_t per_hour[];
 };
@@ -26,6 +30,24 @@ struct sums {
 static struct sums *sums_of(struct kt_session *session)
 {
 	return (struct sums *)(void *)session->ids;
+}
+
+static void count_issuer(struct kt_session *session, const struct kt_resource *spec, uint64_t issuances)
+{
+	const struct kt_issuer_ref *ref =
+	        spec->kind == KT_RES_CERTIFICATE ? &spec->certificate.issuer_ref : &spec->token.issuer_ref;
+	char name[600];
+
+	/* An Issuer belongs to a namespace, a ClusterIssuer to none. */
+	if (ref->kind == KT_RES_CLUSTER_ISSUER) {
+		(void)snprintf(name, sizeof(name), "ClusterIssuer/%s", ref->name);
+	} else {
+		(void)snprintf(name, sizeof(name), "%s/%s/%s", kt_kind_name(ref->kind), spec->meta.ns, ref->name);
+	}
+	if (json_object_get(session->tally, name) != NULL || json_object_size(session->tally) < ISSUERS_MAX) {
+		(void)json_object_set_new(session->tally, name,
+		                          json_integer(kt_json_int(session->tally, name, 0) + (json_int_t)issuances));
+	}
 }
 
 static void issue(struct sums *sums, struct kt_session *session, const struct kt_store_resource *resource,
@@ -56,6 +78,7 @@ static void simulate(struct kt_session *session, const struct kt_store_resource 
 	uint64_t revision = (uint64_t)cred->revision;
 	kt_ms life = kt_spec_duration(spec);
 	kt_ms now = sums->from;
+	uint64_t before = sums->issuances;
 	unsigned turn;
 
 	if (kt_spec_policy_init(spec, &policy, NULL) != KT_OK) {
@@ -92,53 +115,96 @@ static void simulate(struct kt_session *session, const struct kt_store_resource 
 		now = plan.due_at;
 	}
 	kt_spec_policy_finish(&policy);
+	sums->credentials++;
+	count_issuer(session, spec, sums->issuances - before);
+}
+
+static void play(struct kt_session *session, const struct kt_store_resource *resource, const struct kt_store_cred *cred)
+{
+	struct kt_resource *spec = NULL;
+
+	if (kt_load_spec(resource, &spec, NULL) == KT_OK) {
+		simulate(session, resource, cred, spec);
+	}
+	kt_resource_destroy(spec);
 }
 
 static bool one(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
 {
 	struct rehearsal *rehearsal = arg;
 	struct kt_session *session = rehearsal->session;
-	struct kt_resource *spec = NULL;
+	struct kt_draft_entry *entry = session->draft != NULL ? kt_draft_find(session->draft, resource->id) : NULL;
+	bool here = session->draft == NULL ? !resource->gone : kt_draft_has(session->draft, resource->id);
 
 	rehearsal->taken++;
-	(void)snprintf(session->after_ns, sizeof(session->after_ns), "%s", resource->ns);
-	(void)snprintf(session->after_name, sizeof(session->after_name), "%s", resource->name);
-	(void)snprintf(session->after_kind, sizeof(session->after_kind), "%s", resource->kind);
-	session->seeded = true;
-	if (resource->gone || cred->kind == KT_KIND_JWKS || kt_load_spec(resource, &spec, NULL) != KT_OK) {
-		return true;
+	kt_session_page_at(session, resource);
+	if (here && cred->kind != KT_KIND_JWKS) {
+		if (entry != NULL) {
+			entry->told = true;
+		}
+		play(session, entry != NULL ? &entry->row : resource, cred);
 	}
-	simulate(session, resource, cred, spec);
-	kt_resource_destroy(spec);
 	return kt_session_room(session);
 }
 
-static void more(struct kt_session *session)
+/* True when every credential of the store was played. */
+static bool page_credentials(struct kt_session *session, struct kt_err *err)
 {
-	struct sums *sums = sums_of(session);
 	struct kt_store_page page = {.limit = PAGE};
 	struct rehearsal rehearsal = {session, 0};
-	struct kt_err err;
+
+	kt_session_page(session, &page);
+	return kt_store_cred_page(session->keeper->store, &page, one, &rehearsal, err) == KT_OK && rehearsal.taken == 0;
+}
+
+/* Those that the store has never seen. True when all were played. */
+static bool page_entries(struct kt_session *session)
+{
+	static const struct kt_store_cred never;
+	struct kt_draft_entry *entry = NULL;
+
+	while (kt_session_room(session) && (entry = kt_draft_at(session->draft, session->next_entry)) != NULL) {
+		session->next_entry++;
+		if (!entry->told &&
+		    (strcmp(entry->row.kind, "Certificate") == 0 || strcmp(entry->row.kind, "Token") == 0)) {
+			play(session, &entry->row, &never);
+		}
+	}
+	return kt_draft_at(session->draft, session->next_entry) == NULL;
+}
+
+static void sum_up(struct kt_session *session)
+{
+	struct sums *sums = sums_of(session);
 	uint32_t peak = 0;
 	size_t i;
 
-	kt_err_clear(&err);
-	page.after_ns = session->seeded ? session->after_ns : NULL;
-	page.after_name = session->seeded ? session->after_name : NULL;
-	page.after_kind = session->seeded ? session->after_kind : NULL;
-	if (kt_store_cred_page(session->keeper->store, &page, one, &rehearsal, &err) != KT_OK) {
-		kt_session_fail(session, &err);
-		return;
-	}
-	if (rehearsal.taken > 0) {
-		return; /* the rest when there is room */
-	}
 	for (i = 0; i < sums->hours; i++) {
 		peak = sums->per_hour[i] > peak ? sums->per_hour[i] : peak;
 	}
 	kt_session_end(session, sums->expired > 0 ? 1 : 0,
-	               json_pack("{s:I,s:I,s:I,s:b}", "issuances", (json_int_t)sums->issuances, "peakPerHour",
-	                         (json_int_t)peak, "expired", (json_int_t)sums->expired, "cut", sums->listed > ROWS_MAX));
+	               json_pack("{s:I,s:I,s:I,s:I,s:b,s:O}", "credentials", (json_int_t)sums->credentials, "issuances",
+	                         (json_int_t)sums->issuances, "peakPerHour", (json_int_t)peak, "expired",
+	                         (json_int_t)sums->expired, "cut", sums->listed > ROWS_MAX, "perIssuer", session->tally));
+}
+
+static void more(struct kt_session *session)
+{
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (session->keeper->store != NULL && !session->paged) {
+		session->paged = page_credentials(session, &err);
+		if (err.code != KT_OK) {
+			kt_session_fail(session, &err);
+		}
+		if (!session->paged || session->ended) {
+			return; /* the rest when there is room */
+		}
+	}
+	if (session->draft == NULL || page_entries(session)) {
+		sum_up(session);
+	}
 }
 
 void kt_command_rehearse(struct kt_session *session)
@@ -155,8 +221,14 @@ void kt_command_rehearse(struct kt_session *session)
 		return;
 	}
 	hours = (size_t)days * 24;
+	if (kt_admin_draft(session, &err) != KT_OK) {
+		kt_session_fail(session, &err);
+		return;
+	}
 	sums = kt_calloc(1, sizeof(*sums) + hours * sizeof(sums->per_hour[0]));
-	if (sums == NULL) {
+	session->tally = json_object();
+	if (sums == NULL || session->tally == NULL) {
+		kt_free(sums);
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a rehearsal");
 		kt_session_fail(session, &err);
 		return;

@@ -46,6 +46,21 @@ struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job)
 	return flight;
 }
 
+void kt_rotate_end_job(struct kt_flight *flight, bool running)
+{
+	struct kt_keeper *keeper = flight->keeper;
+	struct kt_msg_cancel msg = {flight->job};
+
+	if (flight->job == 0) {
+		return;
+	}
+	flight->job = 0;
+	kt_answers_withdraw(keeper, msg.job, NULL);
+	if (running && kt_wire_attached(keeper->courier)) {
+		(void)kt_wire_notice(keeper->courier, KT_CANCEL, &msg, NULL, 0, NULL);
+	}
+}
+
 bool kt_rotate_wait_for(struct kt_flight *flight)
 {
 	const struct kt_flight *other;
@@ -198,6 +213,37 @@ static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
 			left->waiting = false;
 		}
 	}
+}
+
+/* Whether what the flight was begun for is still what is wanted, by the newest manifests. */
+static bool is_wanted(const struct kt_flight *flight)
+{
+	struct kt_store_resource now = {0};
+	struct kt_store_resource issuer = {0};
+	struct kt_store *store = flight->keeper->store;
+	bool same = kt_store_resource_get(store, flight->id, &now, NULL) == KT_OK && !now.gone &&
+	            strcmp(now.request_key, flight->resource.request_key) == 0;
+
+	if (same && flight->issuer != NULL) {
+		same = kt_store_resource_get(store, flight->issuer->id, &issuer, NULL) == KT_OK && !issuer.gone &&
+		       issuer.generation == flight->issuer->generation;
+	}
+	kt_store_resource_finish(&now);
+	kt_store_resource_finish(&issuer);
+	return same;
+}
+
+void kt_rotate_reconsider(struct kt_keeper *keeper)
+{
+	struct kt_flight *flight;
+
+	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
+		if (flight->job != 0 && flight->waiting && !is_wanted(flight)) { /* what needs nobody else is over in a moment */
+			flight->waiting = false;
+			flight->stage = KT_FLIGHT_END;
+		}
+	}
+	sweep_flights(keeper, false);
 }
 
 static enum kt_code commit_all(struct kt_keeper *keeper, struct kt_err *err)

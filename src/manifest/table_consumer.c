@@ -209,7 +209,7 @@ static const struct kt_table observed_http_table =
 static const struct kt_field observed_log_rows[] = {
 	ROW("field", KT_F_STRING, struct kt_observed_log, field, REQUIRED, .check = kt_value_log_field,
 	    DOC "A path into JSON lines, or the number of a column in quotes."),
-	ROW("path", KT_F_STRING, struct kt_observed_log, path, REQUIRED, .check = kt_value_file_path, DOC "The log."),
+	ROW("path", KT_F_STRING, struct kt_observed_log, path, REQUIRED, .check = kt_value_file_path, DOC "The log itself, not a link."),
 };
 static const struct kt_table observed_log_table =
 	TABLE("ObservedLog", struct kt_observed_log, observed_log_rows, .doc = "A fingerprint in an access log.");

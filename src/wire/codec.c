@@ -188,6 +188,16 @@ enum kt_code kt_wire_encode(const struct kt_frame *frame, const void *msg, struc
 	return kt_buf_check(out, "frame", err);
 }
 
+/* Escaped like any text of an error, for it is shown: the other room may have been taken over. */
+static void set_what(struct kt_err *why, struct kt_view what)
+{
+	struct kt_err shown;
+
+	kt_err_clear(&shown);
+	(void)kt_err_set(&shown, why->code, "%.*s", (int)what.len, what.len > 0 ? what.ptr : "");
+	memcpy(why->what, shown.what, sizeof(why->what));
+}
+
 static void decode_err(struct reader *in, struct kt_err *why)
 {
 	struct kt_view view;
@@ -200,12 +210,12 @@ static void decode_err(struct reader *in, struct kt_err *why)
 		in->bad = true;
 	}
 	view = take_view(in, sizeof(why->problem_type) - 1);
-	if (view.len > 0) {
-		memcpy(why->problem_type, view.ptr, view.len);
+	for (size_t i = 0; i < view.len; i++) {
+		why->problem_type[i] = view.ptr[i] > ' ' && view.ptr[i] < 0x7f ? view.ptr[i] : '?';
 	}
 	view = take_view(in, sizeof(why->what) - 1);
-	if (view.len > 0) {
-		memcpy(why->what, view.ptr, view.len);
+	if (!in->bad) {
+		set_what(why, view);
 	}
 }
 

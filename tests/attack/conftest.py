@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lib.agent import BUILD  # noqa: E402
+from lib.fixtures import need_build  # noqa: E402
 
 from rows import APPLY, LEFT_OUT  # noqa: E402
 
@@ -25,7 +26,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def built():
-    assert (BUILD / "keyturn").exists(), f"there is no {BUILD}/keyturn: set KEYTURN_BUILD to a build folder"
+    need_build()
     # Plays the keeper to the courier; not among what `make all` builds.
     subprocess.run(["make", "-s", "-C", str(BUILD), "tests/peers/courier_drive"], check=True, timeout=300, capture_output=True)
 

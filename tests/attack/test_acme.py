@@ -14,6 +14,7 @@ import acme_server
 from acme_server import Acme, build, issue, problem
 from hostile import Answer, head
 from lib.certs import Authority, key_pem, pem
+from lib.wait import until
 from victim import CertificateVictim
 
 AUTHORITY = Authority("acme-tls")
@@ -324,3 +325,56 @@ PROCESSING = [
 @pytest.mark.parametrize("case", PROCESSING)
 def test_processing(case, outcome):
     outcome(case)
+
+
+def test_superseded_order_is_called_off():
+    """The manifest asks for another name while the CA works on the old order for ever: nobody waits for that."""
+    asked = []
+
+    def never(answer, request, acme):
+        if request.path.endswith("/1"):
+            asked.append(request.path)
+            answer = body(status="processing", certificate=None)(answer, request, acme)
+        return answer
+
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        acme.twist = {"finalize": never, "poll": never}
+        running = victim.start()
+        until(lambda: len(asked) > 2, 20, "the order is being worked on")
+        path = victim.manifests / "set.yaml"
+        path.write_text(path.read_text().replace("a.example", "b.example"))
+        victim.ok("reload")
+        until(lambda: acme.placed == 2, 5, "the new name is ordered")
+        before = len(asked)
+        time.sleep(3)
+        assert len(asked) <= before + 1, "the old order is still asked for"
+        assert running.stop() == 0
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_resumed_order_that_is_of_no_use(always):
+    """The order that is gone on with gave a certificate for another key: a new one is placed, once."""
+    stranger = ec.generate_private_key(ec.SECP256R1()).public_key()
+
+    def until_resumed(answer, request, acme):
+        seen.append(acme.counts["order"])
+        return drop(answer, request, acme) if acme.counts["order"] == seen[0] else answer
+
+    seen = []
+
+    def wrong(csr, acme):
+        return leaf(key=stranger)(csr, acme) if always or len(acme.issued) == issued else issue(csr, acme)
+
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        victim.publish()
+        placed, issued = acme.placed, len(acme.issued)
+        acme.twist, acme.leaf = {"certificate": until_resumed}, wrong
+        victim.attack(timeout=60)
+        assert acme.placed == placed + 2, f"{acme.counts} {victim.err}"
+        if always:
+            victim.refused(r"(?i)key", peer=victim.peer, limit=30)
+            victim.run("renew", "web")
+            assert acme.placed <= placed + 3, "orders at the pace of its failures"
+        else:
+            assert victim.status == 0, victim.err
+            assert victim.snapshot() != victim.before

@@ -25,6 +25,8 @@ from test_transport import TABLE as TRANSPORT
 from victim import Victim
 
 SELF = {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "ss"}, "spec": {"selfSigned": {}}}
+LOCAL = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "minter"},
+         "spec": {"local": {"issuerURL": "https://minter.example"}}}
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 ROOT = os.geteuid() == 0
 
@@ -268,6 +270,31 @@ def test_pid_file_of_an_attacker(mode, owner):
     finally:
         bystander.send_signal(signal.SIGKILL)
         bystander.wait()
+
+
+@pytest.mark.rows("L2")
+@pytest.mark.parametrize("how", ["symlink", "hardlink"])
+def test_access_log_that_leads_to_a_secret(how):
+    """The log's folder is the consumer's: a link there must not make the agent show what only the agent can read."""
+    with Keyturn() as kt:
+        logs = kt.root / "logs"
+        logs.mkdir()
+        kt.manifest("set", LOCAL, token("api", "minter", audiences=["https://api.example"], outputs=["raw"]), SELF,
+                    certificate("web", "ss", ["a.example"]))
+        kt.ok("renew")
+        secret = kt.read("api-token", "token").decode().strip()
+        folder = kt.volume("api-token")
+        victim = folder / os.readlink(folder / "..data") / "token"
+        (os.symlink if how == "symlink" else os.link)(victim, logs / "access.log")
+        kt.manifest("watch", consumer("edge", secrets=["web-tls"], within="2s", onFailure="Keep", prove=[
+            {"secret": "web-tls", "observed": {"accessLog": {"path": str(logs / "access.log"), "field": "1"}}}]))
+        result = kt.run("renew", "web", "--force", "-v", timeout=40)
+        assert result.status not in (0, 2), result
+        shown = [result.out, result.err, kt.run("status", "-o", "json").out, kt.run("audit", "-o", "json").out,
+                 kt.run("why", "web").out]
+        for text in shown:
+            assert secret[:40] not in text, f"a token is shown: {text[-2000:]}"
+        assert any("link" in text for text in shown), shown
 
 
 # --- L8, L9: hooks

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from acme_server import Acme
 from hostile import Answer, Server, context, head
 from lib.agent import BUILD
-from lib.certs import Authority, key_pem, pem
+from lib.certs import Authority, alternatives, key_pem, pem
 from victim import CANARY, EXTRA_KIB, CertificateVictim, TokenVictim, watched
 
 AUTHORITY = Authority("transport")
@@ -154,22 +154,14 @@ RST = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08" * 500
 
 def certificate(names=("127.0.0.1",), after=1, before=-1, issuer=None, key=None, digest=None, extra=None, self_signed=False):
     """Names that are addresses go in as such; after and before in days."""
-    import ipaddress
-
     issuer = issuer or AUTHORITY
     key = key or ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.utcnow()
-    alts = []
-    for name in names:
-        try:
-            alts.append(x509.IPAddress(ipaddress.ip_address(name)))
-        except ValueError:
-            alts.append(x509.DNSName(name))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(subject if self_signed else issuer.name)
                .public_key(key.public_key()).serial_number(x509.random_serial_number())
                .not_valid_before(now + datetime.timedelta(days=before)).not_valid_after(now + datetime.timedelta(days=after))
-               .add_extension(x509.SubjectAlternativeName(alts), False))
+               .add_extension(alternatives(names), False))
     for extension in extra or []:
         builder = builder.add_extension(extension, False)
     return pem(builder.sign(key if self_signed else issuer.key, digest or hashes.SHA256())), key_pem(key)

@@ -12,15 +12,16 @@ sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
 
 from lib.agent import BUILD  # noqa: E402
+from lib.fixtures import need_build  # noqa: E402
 
 LINES = []
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tools():
-    assert (BUILD / "keyturn").exists(), f"there is no {BUILD}/keyturn: set KEYTURN_BUILD to a build folder"
-    done = subprocess.run(["make", "-s", "-C", BUILD, "tests/crash/killer", "tests/crash/failmalloc.so"], capture_output=True,
-                          text=True, timeout=120)
+    need_build()
+    done = subprocess.run(["make", "-s", "-C", BUILD, "tests/crash/killer", "tests/crash/newer/keyturn-keeper",
+                           "tests/crash/failmalloc.so"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     if subprocess.run([BUILD / "tests" / "crash" / "killer", "watch", "/bin/true"], capture_output=True).returncode == 77:
         pytest.skip("this machine lets nobody trace")

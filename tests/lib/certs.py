@@ -27,6 +27,17 @@ def b64(data):
     return base64.b64encode(data).decode()
 
 
+def alternatives(names):
+    """The extension for names; those that are addresses go in as such."""
+    alts = []
+    for name in names:
+        try:
+            alts.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            alts.append(x509.DNSName(name))
+    return x509.SubjectAlternativeName(alts)
+
+
 class Authority:
     """A root of our own, for the servers' TLS and as a CA that keyturn holds."""
 
@@ -53,16 +64,10 @@ class Authority:
         """(certificate, key) for names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.utcnow()
-        alts = []
-        for name in names:
-            try:
-                alts.append(x509.IPAddress(ipaddress.ip_address(name)))
-            except ValueError:
-                alts.append(x509.DNSName(name))
         cert = (x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(self.name).public_key(key.public_key())
                 .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
                 .not_valid_after(now + datetime.timedelta(days=days))
-                .add_extension(x509.SubjectAlternativeName(alts), True)
+                .add_extension(alternatives(names), True)
                 .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
                                if hasattr(x509, "ExtendedKeyUsageOID") else
                                x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), False)

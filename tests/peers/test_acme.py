@@ -1,10 +1,13 @@
 """ACME against Pebble with its random delays and bad nonces: bulk, crashes, both solvers, refusals."""
 
+import os
 import random
+import signal
 import time
 
 import pytest
 
+from lib.agent import Keyturn
 from lib.certs import Authority, check_set, load
 from lib.manifests import certificate
 from lib.servers import Nginx, Pebble
@@ -242,3 +245,43 @@ def test_short_lived_ones_renew_by_themselves(kt, tmp_path):
         until(rotated, 40, "two renewals")
         assert running.stop() == 0, running.err()
         assert server.accounts() == 1
+
+
+def test_webroot_is_cleaned_at_the_start(kt, pebble):
+    """Killed with a challenge file out: the next start takes it away, though its order can't go on."""
+    root = kt.root / "webroot"
+    root.mkdir()
+    root.chmod(0o755)
+    kt.manifest("set", pebble.issuer(webroot=root), certificate("w", "pebble"))
+    running = kt.background("renew")
+    until(lambda: any(p.is_file() for p in root.rglob("*")), 20, "a challenge file is there", pause=0.005)
+    running.kill9()
+    pebble.kill()
+    assert kt.run("renew", timeout=60).status == 75
+    assert not [str(p) for p in root.rglob("*") if p.is_file()]
+
+
+def order_over_a_dead_desk(kt, server):
+    """kill -9 of the desk while the CA waits before it looks; whether the order came through."""
+    prepare(kt, server, 1)
+    running = kt.start()
+    until(lambda: "Pulled a task from the Tasks queue" in server.log(), 20, "the CA is told to look", pause=0.01)
+    (desk,) = [pid for pid, name in running.rooms().items() if name == "keyturn-desk"]
+    os.kill(desk, signal.SIGKILL)
+    end = time.monotonic() + 20
+    delivered = kt.volume("n00-tls").joinpath("tls.crt")
+    while time.monotonic() < end and not delivered.exists() and not kt.credential("n00")["lastError"]:
+        time.sleep(0.2)
+    assert running.stop() == 0
+    return delivered.exists()
+
+
+def test_desk_killed_in_the_middle_of_an_order(tmp_path):
+    """The next desk gets the answers again. (At times the CA looks in the very moment in which nobody listens.)"""
+    for _ in range(4):
+        with Keyturn() as kt, Pebble(tmp_path, sleep_time=8, reject=0) as server:
+            if order_over_a_dead_desk(kt, server):
+                all_delivered(kt, server, ["n00"])
+                assert server.orders() == 1
+                return
+    raise AssertionError("no order survived the death of the desk")

@@ -96,15 +96,20 @@ here="-c $bad --state-dir $dir/state --secrets-dir $dir/secrets"
 	expect 2 'bad.yaml:7: ' $kt plan $here
 	expect 2 'bad.yaml:7: ' $kt run $here
 	expect 2 'there is no state yet' $kt status $here
-	expect 2 'there is no state yet' $kt why web $here
+	expect 2 'bad.yaml:7: ' $kt why web $here
 	expect 3 'no agent listens' $kt reload $here
 }
 [ ! -e "$dir/state" ] && [ ! -e "$dir/secrets" ] || { echo "cli_test: something was written" >&2; failed=1; }
 manifest "$start" '  dnsNames: [a.example]' "$issuer"
+KEYTURN_LIBEXECDIR=$PWD
+export KEYTURN_LIBEXECDIR
 # shellcheck disable=SC2086
 expect 0 'never-issued' $kt plan $here
 # shellcheck disable=SC2086
 expect 0 '"action":"issue"' $kt plan -o json $here
+# shellcheck disable=SC2086
+expect 0 '1 credential, 2 issuances in 90 days' $kt rehearse $here
+[ ! -e "$dir/state" ] && [ ! -e "$dir/secrets" ] || { echo "cli_test: something was written" >&2; failed=1; }
 
 # What can't be written is no success.
 if [ -c /dev/full ]; then

@@ -106,13 +106,24 @@ static enum kt_code write_holder(struct kt_store *store, const struct kt_store_o
 	return KT_OK;
 }
 
+static bool is_missing(struct kt_store *store, const char *name)
+{
+	struct stat info;
+
+	return fstatat(store->dir_fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT;
+}
+
 enum kt_code kt_lock_take(struct kt_store *store, const struct kt_store_open *options, struct kt_err *err)
 {
 	struct flock lock = {.l_type = store->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
 	enum kt_code code = KT_E_BUSY;
 
 	for (int tries = 0; tries < 8; tries++) {
-		int fd = openat(store->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+		int fd;
+
+		if (store->read_only && is_missing(store, LOCK_NAME) && is_missing(store, KT_STORE_DB))
+			return kt_err_set(err, KT_E_NOTFOUND, "there is no state in %s", store->dir); /* and none is made */
+		fd = openat(store->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
 		if (fd < 0 && store->read_only && (errno == EROFS || errno == EACCES))
 			fd = openat(store->dir_fd, LOCK_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
 		if (fd < 0)

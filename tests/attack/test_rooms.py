@@ -1,0 +1,133 @@
+"""Rooms that were taken over: what a courier or desk of somebody else's making can do to the keeper, and what it can't."""
+
+import os
+import re
+from datetime import datetime, timezone
+
+import pytest
+
+from lib.agent import BUILD, Keyturn
+from lib.manifests import certificate, consumer, token
+from lib.wait import free_port, until
+from puppet import dress_up
+
+CANARY = "cAnArY-rOoM-0815"
+SELF = {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "ss"}, "spec": {"selfSigned": {}}}
+ACME = {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "acme"}, "spec": {"acme": {
+    "server": "https://acme.example/directory", "privateKeySecretRef": {"name": "acme-key"}, "solvers": [{"http01": {"ingress": {}}}]}}}
+OAUTH = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "oauth"}, "spec": {"oauth2": {
+    "tokenURL": "https://oauth.example/token",
+    "auth": {"method": "client_secret_post", "clientID": "client", "clientSecretRef": {"name": "client"}}}}}
+BIG = (1 << 63) - 1
+
+
+def victim(room, orders):
+    kt = Keyturn()
+    kt.env["KEYTURN_LIBEXECDIR"] = str(dress_up(kt.root / "rooms", BUILD, room, orders))
+    return kt
+
+
+def web(kt, *more, prove=None, notify=None):
+    kt.manifest("set", SELF, certificate("web", "ss", ["a.example"]),
+                consumer("edge", secrets=["web-tls"], within="3s", onFailure="Keep",
+                         **({"notify": notify} if notify else {}), **({"prove": prove} if prove else {})), *more)
+
+
+TLS = [{"secret": "web-tls", "tls": {"address": "127.0.0.1:4"}}]
+HTTP = [{"secret": "web-tls", "observed": {"http": {"url": "https://app.example/status", "jsonPath": ".sha256"}}}]
+NOTIFY = [{"http": {"url": "https://app.example/reload"}}]
+
+ANSWERS = ["DONE", "MINTED", "PROBED_TLS", "HTTP_DONE"]
+
+
+@pytest.mark.parametrize("prove, answer", [(p, a) for p in ("tls", "http") for a in ANSWERS])
+def test_proof_by_a_wrong_answer(prove, answer):
+    """Only an answer to the question that was asked proves anything."""
+    orders = f"""
+def on_probe_tls(wire, ident, values):
+    wire.send(frame({answer!r}, flags=REPLY, ident=ident))
+on_http = on_probe_tls
+"""
+    with victim("keyturn-courier", orders) as kt:
+        web(kt, prove=TLS if prove == "tls" else HTTP)
+        result = kt.run("renew", timeout=40)
+        assert not kt.audit(step="proved", outcome="ok"), result
+        assert result.status != 0, result
+        assert (kt.volume("web-tls") / "tls.crt").exists(), result
+        assert "keyturn-keeper" not in result.err, result  # nobody died
+
+
+def minting(kt, **spec):
+    kt.manifest("set", OAUTH, token("api", "oauth", audiences=["https://api.example"], outputs=["raw", "header", "json"], **spec))
+    kt.secret("client", client_secret=CANARY)
+
+
+@pytest.mark.parametrize("values", [
+    {"token": "good\r\nX-Admin: yes"}, {"token": "a\x00b"}, {"token": "a b"}, {"token": "t\x1b[31m"}, {"token": "\u00e4"}, {"token": ""},
+    {"token": "good", "token_type": "Bearer\nX-Admin: yes"}, {"token": "good", "scope": "read\nwrite"}], ids=repr)
+def test_token_that_no_header_can_carry(values):
+    """The courier refuses these; the keeper doesn't take its word for it."""
+    orders = f"""
+def on_mint(wire, ident, values):
+    wire.send(frame("MINTED", {{"expires_in": 60, **{values!r}}}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        result = kt.run("renew", timeout=20)
+        assert result.status == 75, result
+        assert not kt.volume("api-token").exists() or not os.listdir(kt.volume("api-token")), result
+        assert re.search("header can carry|no access_token", kt.credential("api")["lastError"])
+
+
+@pytest.mark.parametrize("values", [{"expires_in": BIG, "date_skew": BIG}, {"expires_in": -BIG, "date_skew": -BIG}, {"expires_in": 0}])
+def test_token_with_numbers_beyond_reckoning(values):
+    orders = f"""
+def on_mint(wire, ident, values):
+    wire.send(frame("MINTED", {{"token": "good", **{values!r}}}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.run("renew", timeout=20)
+        row = kt.credential("api")
+        assert row["rotations"] == 1 and row["notAfter"] is None or row["notAfter"] > "2026", row
+
+
+@pytest.mark.parametrize("values", [{"serial": b"\xff" * 128, "sha256": b"\xff" * 64, "not_after": -BIG}, {"serial": "\x1b[31m\n", "not_after": BIG}],
+                         ids=["no UTF-8", "escapes"])
+def test_what_was_seen_is_shown_as_text(values):
+    """Bytes that are no text: they must neither reach a terminal nor make the failed proof vanish from status."""
+    orders = f"""
+def on_probe_tls(wire, ident, values):
+    wire.send(frame("PROBED_TLS", {values!r}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        web(kt, prove=TLS)
+        result = kt.run("renew", timeout=20)
+        assert result.status == 5, result
+        seen = kt.credential("web")["consumers"][0]
+        assert "\\x" in seen["seen"] and seen["seen"].isprintable(), seen
+        why = kt.ok("why", "web").out
+        assert "expected" in why and all(c.isprintable() or c == "\n" for c in why), why
+
+
+@pytest.mark.parametrize("what, after", [(b"\xff\xfe", BIG), (b"\x1b]0;x\x07\nline two\x00", -BIG - 1), (b"x" * 1000, 0)],
+                         ids=["no UTF-8", "escapes", "long"])
+def test_error_of_any_kind(what, after):
+    """An error's text is shown as it may be; its numbers keep nobody waiting for longer than a day."""
+    orders = f"""
+def on_mint(wire, ident, values):
+    wire.send(failure(ident, 10, {what!r}, {after}, "\\xff\\n oops"))
+    wire.send(failure(ident, 10, "twice"))
+    wire.send(frame("MINTED", {{"token": "late"}}, flags=REPLY, ident=ident))
+    wire.send(frame("MINTED", {{"token": "nobody"}}, flags=REPLY, ident=ident + 7))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        result = kt.run("renew", timeout=20)
+        assert result.status == 75, result
+        assert all(c.isprintable() or c == "\n" for c in result.err), result
+        row = kt.credential("api")
+        assert row["lastError"] and row["lastError"].isprintable() and row["nextTry"], row
+        assert kt.run("audit", "--verify").status == 0
+        left = datetime.fromisoformat(row["nextTry"].replace("Z", "+00:00")) - datetime.now(timezone.utc)
+        assert left.total_seconds() < 90000, row
