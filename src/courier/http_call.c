@@ -301,6 +301,15 @@ static enum kt_code add_headers(struct kt_http_call *call, const struct kt_http_
 	return code;
 }
 
+/*
+ * Requests that share an HTTP/2 connection: not with libcurl 7.88 (Debian 12), where under load one got the answer to
+ * another (seen with Pebble: an authorization for a name that nobody asked for).
+ */
+static bool can_multiplex(void)
+{
+	return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100;
+}
+
 static void set_limits(struct kt_http_call *call, bool http2)
 {
 	CURL *easy = call->easy;
@@ -353,7 +362,7 @@ enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_r
 	if (add_headers(call, request, err) != KT_OK || kt_buf_check(&call->body, "a request", err) != KT_OK) {
 		return err != NULL ? err->code : KT_E_NOMEM;
 	}
-	set_limits(call, request->http2);
+	set_limits(call, request->http2 && can_multiplex());
 	curl_easy_setopt(easy, CURLOPT_URL, call->url_text);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, PACKAGE_NAME "/" PACKAGE_VERSION);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);

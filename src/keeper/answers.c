@@ -140,7 +140,7 @@ static void on_served(const struct kt_err *why, enum kt_msg_type type, void *msg
 	struct serving *serving = arg;
 	struct kt_keeper *keeper = serving->keeper;
 	struct kt_answer *answer = find(keeper, serving->job, serving->token);
-	struct kt_msg_done done = {0};
+	struct kt_msg_challenged done = {.type = KT_VIEW_LIT("http-01")};
 
 	(void)type;
 	(void)msg;
@@ -154,7 +154,7 @@ static void on_served(const struct kt_err *why, enum kt_msg_type type, void *msg
 	if (why->code != KT_OK) {
 		kt_wire_reply_err(keeper->courier, serving->reply_to, why);
 	} else {
-		kt_wire_reply(keeper->courier, serving->reply_to, KT_DONE, &done, NULL, 0);
+		kt_wire_reply(keeper->courier, serving->reply_to, KT_CHALLENGED, &done, NULL, 0);
 	}
 	kt_free(serving);
 }

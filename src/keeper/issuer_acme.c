@@ -490,27 +490,50 @@ void kt_acme_on_save(struct kt_wire_in *in, void *arg)
 
 /* --- http-01 --------------------------------------------------------------------------------------------------------- */
 
+/* The token of the challenge of this type among those that are offered; a fresh string, NULL when there is none. */
+static char *token_of(struct kt_view offered, const char *type)
+{
+	KT_AUTOJSON json_t *list = NULL;
+	size_t i;
+	json_t *one;
+
+	if (kt_json_parse(offered, 16384, &list, NULL) != KT_OK) {
+		return NULL;
+	}
+	json_array_foreach(list, i, one) {
+		const char *has = kt_json_str(one, "type"), *token = kt_json_str(one, "token");
+
+		if (has != NULL && token != NULL && strcmp(has, type) == 0) {
+			return kt_strdup(token);
+		}
+	}
+	return NULL;
+}
+
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 {
 	struct kt_keeper *keeper = arg;
 	const struct kt_msg_challenge *ask = in->msg;
-	struct kt_msg_done done = {0};
+	struct kt_msg_challenged done = {.type = KT_VIEW_LIT("http-01")};
 	struct kt_buf body KT_AUTOBUF = {0};
-	char *token KT_AUTOFREE = kt_strndup(ask->token.ptr, ask->token.len);
+	char *token KT_AUTOFREE = token_of(ask->offered, "http-01");
 	struct kt_flight *flight;
 	struct kt_err err;
 	bool wait = false;
 
 	kt_err_clear(&err);
 	kt_buf_init(&body, 1024);
-	if (token != NULL && !ask->present) { /* also of an order that is not worked on any more */
-		kt_answers_withdraw(keeper, ask->job, token);
-		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+	if (!ask->present) { /* also of an order that is not worked on any more */
+		if (token != NULL) {
+			kt_answers_withdraw(keeper, ask->job, token);
+		}
+		kt_wire_reply(in->wire, in->id, KT_CHALLENGED, &done, NULL, 0);
 		return;
 	}
 	flight = flight_of(keeper, ask->job, &err);
 	if (flight != NULL && token == NULL) {
-		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a challenge");
+		(void)kt_err_set(&err, KT_E_UNSUPPORTED, "the CA offers no http-01 challenge%s",
+		                 ask->wildcard ? " (a wildcard needs dns-01)" : "");
 	} else if (flight != NULL &&
 	           kt_jose_key_authorization(flight->issuer->signing_key, token, &body, &err) == KT_OK) {
 		(void)kt_answers_present(keeper, ask, in->id, acme_of(flight)->webroot, token, kt_buf_view(&body), &wait, &err);
@@ -518,6 +541,6 @@ void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 	if (err.code != KT_OK) {
 		kt_wire_reply_err(in->wire, in->id, &err);
 	} else if (!wait) {
-		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+		kt_wire_reply(in->wire, in->id, KT_CHALLENGED, &done, NULL, 0);
 	}
 }

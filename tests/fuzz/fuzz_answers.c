@@ -38,17 +38,16 @@ static void check_error(const struct kt_err *err)
 
 static void directory(json_t *json)
 {
-	char *nonce = NULL, *account = NULL, *order = NULL;
+	struct acme_directory found = {0};
 	struct kt_err err;
 
-	if (acme_directory_parse(json, "https://acme.example/directory", &nonce, &account, &order, &err) == KT_OK) {
-		FUZZ_MUST(strncasecmp(nonce, "https://", 8) == 0 && strncasecmp(order, "https://", 8) == 0);
+	if (acme_directory_parse(json, "https://acme.example/directory", &found, &err) == KT_OK) {
+		FUZZ_MUST(strncasecmp(found.new_nonce, "https://", 8) == 0);
+		FUZZ_MUST(found.key_change == NULL || strncasecmp(found.key_change, "https://", 8) == 0);
 	} else {
 		check_error(&err);
 	}
-	kt_free(nonce);
-	kt_free(account);
-	kt_free(order);
+	acme_directory_finish(&found);
 }
 
 static void problem(json_t *json, unsigned status)

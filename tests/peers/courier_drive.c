@@ -107,7 +107,9 @@ static void on_save(struct kt_wire_in *in, void *arg)
 static void on_challenge(struct kt_wire_in *in, void *arg)
 {
 	const struct kt_msg_challenge *challenge = in->msg;
-	KT_AUTOFREE char *token = kt_strndup(challenge->token.ptr, challenge->token.len);
+	struct kt_msg_challenged reply = {.type = KT_VIEW_LIT("http-01")};
+	KT_AUTOJSON json_t *offered = NULL;
+	const char *token = NULL;
 	KT_AUTOBUF struct kt_buf answer;
 	struct kt_err err;
 	int dir;
@@ -116,7 +118,13 @@ static void on_challenge(struct kt_wire_in *in, void *arg)
 	(void)printf("challenge %s %.*s\n", challenge->present ? "present" : "remove", (int)challenge->name.len,
 		     challenge->name.ptr);
 	kt_buf_init(&answer, 1024);
-	if (drive.webroot != NULL) {
+	check(kt_json_parse(challenge->offered, 16384, &offered, &err), &err, "offered");
+	for (size_t i = 0; i < json_array_size(offered); i++) {
+		if (strcmp(kt_json_str(json_array_get(offered, i), "type"), "http-01") == 0) {
+			token = kt_json_str(json_array_get(offered, i), "token");
+		}
+	}
+	if (drive.webroot != NULL && token != NULL) {
 		dir = open(drive.webroot, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (!challenge->present) {
 			(void)unlinkat(dir, token, 0);
@@ -127,7 +135,7 @@ static void on_challenge(struct kt_wire_in *in, void *arg)
 		}
 		(void)close(dir);
 	}
-	done(in);
+	kt_wire_reply(in->wire, in->id, KT_CHALLENGED, &reply, NULL, 0);
 }
 
 static void on_secret(struct kt_wire_in *in, void *arg)

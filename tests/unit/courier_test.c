@@ -288,15 +288,43 @@ static void directories(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		KT_AUTOJSON json_t *json = NULL;
-		KT_AUTOFREE char *nonce = NULL, *account = NULL, *order = NULL;
+		struct acme_directory found = {0};
 		struct kt_err err;
 
 		assert_int_equal(kt_json_parse(kt_view_str(cases[i].text), 10000, &json, NULL), KT_OK);
-		if ((acme_directory_parse(json, "https://ca.example/dir", &nonce, &account, &order, &err) == KT_OK) !=
-		    cases[i].ok) {
+		if ((acme_directory_parse(json, "https://ca.example/dir", &found, &err) == KT_OK) != cases[i].ok) {
 			fail_msg("case %zu: %s", i, cases[i].ok ? err.what : "was accepted");
 		}
+		acme_directory_finish(&found);
 	}
+}
+
+/* What is not needed is taken where it is good; a profile is known when the directory lists it. */
+static void directory_extras(void **state)
+{
+	static const char text[] =
+		"{\"newNonce\":\"https://ca.example/n\",\"newAccount\":\"https://ca.example/a\",\"newOrder\":"
+		"\"https://ca.example/o\",\"revokeCert\":\"https://ca.example/r\",\"keyChange\":\"http://ca.example/k\","
+		"\"renewalInfo\":\"https://evil.example/i\",\"meta\":{\"externalAccountRequired\":true,"
+		"\"profiles\":{\"tlsserver\":\"x\",\"shortlived\":\"y\"}}}";
+	KT_AUTOJSON json_t *json = NULL;
+	KT_AUTOBUF struct kt_buf listed = {0};
+	struct acme_directory found = {0};
+	struct kt_err err;
+
+	(void)state;
+	kt_buf_init(&listed, 2048);
+	assert_int_equal(kt_json_parse(kt_view_str(text), 10000, &json, NULL), KT_OK);
+	assert_int_equal(acme_directory_parse(json, "https://ca.example/dir", &found, &err), KT_OK);
+	assert_string_equal(found.revoke_cert, "https://ca.example/r");
+	assert_null(found.key_change);
+	assert_null(found.renewal_info);
+	assert_true(found.binding_required);
+	assert_true(acme_directory_profile(&found, "shortlived", &listed));
+	kt_buf_reset(&listed);
+	assert_false(acme_directory_profile(&found, "longlived", &listed));
+	assert_string_equal(listed.ptr, "tlsserver, shortlived");
+	acme_directory_finish(&found);
 }
 
 static void nonces_and_tokens(void **state)
@@ -355,7 +383,7 @@ int main(void)
 		cmocka_unit_test(urls),        cmocka_unit_test(origins),
 		cmocka_unit_test(addresses),   cmocka_unit_test(json_paths),
 		cmocka_unit_test(problems),    cmocka_unit_test(problems_are_shown_safely),
-		cmocka_unit_test(directories), cmocka_unit_test(nonces_and_tokens),
+		cmocka_unit_test(directories), cmocka_unit_test(directory_extras), cmocka_unit_test(nonces_and_tokens),
 		cmocka_unit_test(media_types),
 	};
 

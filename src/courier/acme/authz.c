@@ -286,7 +286,8 @@ static enum kt_code take_offers(struct acme_job *job, struct acme_authz *authz, 
 	size_t count = json_array_size(list);
 
 	if (count == 0 || count > ACME_CHALLENGES_MAX) {
-		return kt_err_set(err, KT_E_PROTO, "the CA offers %zu challenges for %.100s", count, authz->identifier);
+		return kt_err_set(err, count == 0 ? KT_E_UNSUPPORTED : KT_E_PROTO, "the CA offers %s for %.100s",
+				  count == 0 ? "no challenge" : "too many challenges", authz->identifier);
 	}
 	clear_offers(authz);
 	authz->offered = kt_calloc(count, sizeof(*authz->offered));

@@ -20,7 +20,10 @@ static enum kt_code take(const json_t *object, const char *url, const char *key,
 		return kt_err_set(err, KT_E_PROTO, "the directory %.200s has no %s: is this an ACME directory?", url,
 				  key);
 	}
-	if (kt_url_parse(text, &parsed, err) != KT_OK || !parsed.https || !kt_url_text_same_origin(text, url)) {
+	if (kt_url_parse(text, &parsed, NULL) != KT_OK || !parsed.https || !kt_url_text_same_origin(text, url)) {
+		if ((flags & NEEDED) == 0) { /* what is not needed is as good as not there */
+			return KT_OK;
+		}
 		return kt_err_set(err, KT_E_PROTO, "the directory %.200s names a %s elsewhere or not https: '%.200s'",
 				  url, key, text);
 	}
