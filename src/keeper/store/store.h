@@ -458,7 +458,7 @@ enum kt_code kt_store_renewal_info_get(struct kt_store *store, int64_t credentia
 /* Credentials whose information is due to be asked for; *count in: room, out: found. */
 enum kt_code kt_store_renewal_info_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count,
                                        struct kt_err *err);
-/* The next check after `after`; KT_TIME_MAX when there is none. */
+/* The next check after `after`; 0 when there is none. */
 enum kt_code kt_store_renewal_info_next_due(struct kt_store *store, kt_ms after, kt_ms *ret, struct kt_err *err);
 enum kt_code kt_store_renewal_info_delete(struct kt_store *store, int64_t credential, struct kt_err *err);
 
