@@ -185,6 +185,9 @@ void kt_answer_finish(struct kt_answer *answer);
 int kt_answer_report(const struct kt_answer *answer);
 /* Request without rows; the result is printed by the caller. */
 int kt_client_simple(struct kt_cli *cli, json_t *body, enum kt_run_mode mode, struct kt_answer *ret);
+/* kt_client_call with its rows shown on standard output (kt_listing_create); returns how many they were. */
+uint64_t kt_client_list(struct kt_cli *cli, struct kt_request *request, const char *name,
+                        const struct kt_column *columns, const char *color_key, struct kt_answer *ret);
 /* Connects to the agent of this state: -1 with KT_E_NOTFOUND when there is none. */
 int kt_client_connect(struct kt_cli *cli, struct kt_err *err);
 
