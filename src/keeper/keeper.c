@@ -372,6 +372,9 @@ static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *se
 	if (code == KT_OK) {
 		code = take_settings(keeper, setup, err);
 	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		code = kt_pki_warm(err);
+	}
 	if (code == KT_OK) {
 		code = make_wires(keeper, err);
 	}
@@ -434,6 +437,9 @@ static void on_admin(struct kt_wire_in *in, void *arg)
 	in->fds[0] = -1;
 	if (kt_admin_accept(keeper, fd, msg->uid, msg->gid, msg->pid, &err) != KT_OK) {
 		kt_log_err(KT_LOG_WARN, &err, "a command is turned away");
+		if (keeper->mode != KT_MODE_DAEMON) { /* it was the only one */
+			kt_room_end(ctx, 1);
+		}
 	}
 }
 
@@ -477,6 +483,7 @@ static void finish(struct kt_room_ctx *ctx)
 	if (keeper == NULL) {
 		return;
 	}
+	keeper->ending = true;
 	kt_tasks_finish(keeper);
 	kt_rotate_finish(keeper);
 	kt_sweep_finish(keeper);
