@@ -5,6 +5,8 @@ dist_schema_DATA = data/agent.schema.json data/certificate.schema.json data/clus
 	data/tokenissuer.schema.json
 examplesdir = $(docdir)/examples
 dist_examples_DATA = data/examples/host-nginx.yaml data/examples/sidecar.yaml data/examples/token.yaml
+kubernetesdir = $(examplesdir)/kubernetes
+dist_kubernetes_DATA = data/examples/kubernetes/pod.yaml
 referencedir = $(docdir)/reference
 dist_reference_DATA = docs/reference/agent.md docs/reference/certificate.md docs/reference/clusterissuer.md \
 	docs/reference/consumer.md docs/reference/issuer.md docs/reference/secret.md docs/reference/token.md \

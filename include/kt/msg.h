@@ -169,6 +169,9 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 #define KT_MSG_PAGE(F, S)       F(S, view, path, 128)
 #define KT_MSG_PAGE_GIVEN(F, S) F(S, u32, status, 0) F(S, view, content_type, 128) F(S, view, body, KT_DOC_MAX)
 
+/* A POST with a token, to a path of the listener "control". Reply: PAGE_GIVEN with the status to answer with. */
+#define KT_MSG_COMMAND(F, S) F(S, view, path, 128) F(S, secret, token, 4096)
+
 /* M(ID, name): the order is the number on the wire. */
 #define KT_MESSAGES(M)                                                                                                 \
 	M(HELLO, hello)                                                                                                \
@@ -203,7 +206,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	M(SERVE, serve)                                                                                                \
 	M(PAGE, page)                                                                                                  \
 	M(PAGE_GIVEN, page_given)                                                                                      \
-	M(RELOAD, reload)
+	M(RELOAD, reload)                                                                                              \
+	M(COMMAND, command)
 
 #define KT_FIELD_u32(name)                     uint32_t name;
 #define KT_FIELD_u64(name)                     uint64_t name;

@@ -43,6 +43,7 @@ struct kt_cli {
 	bool quiet;
 	bool log_json;
 	bool no_sandbox;
+	bool sidecar; /* run --sidecar or KEYTURN_SIDECAR: volumes are those of a pod */
 	enum kt_format format;
 	bool help;
 	/* the command's own, by their place in its table; a flag's value is "" */
@@ -79,7 +80,7 @@ int kt_cli_run(struct kt_cli *cli), kt_cli_renew(struct kt_cli *cli), kt_cli_pla
         kt_cli_token(struct kt_cli *cli), kt_cli_secret_set(struct kt_cli *cli), kt_cli_secret_list(struct kt_cli *cli),
         kt_cli_secret_rm(struct kt_cli *cli), kt_cli_audit(struct kt_cli *cli), kt_cli_trace(struct kt_cli *cli),
         kt_cli_reload(struct kt_cli *cli), kt_cli_doctor(struct kt_cli *cli), kt_cli_master_key(struct kt_cli *cli),
-        kt_cli_rehearse(struct kt_cli *cli), kt_cli_version(struct kt_cli *cli);
+        kt_cli_rehearse(struct kt_cli *cli), kt_cli_quit(struct kt_cli *cli), kt_cli_version(struct kt_cli *cli);
 extern const struct kt_cli_option kt_cli_run_options[], kt_cli_renew_options[], kt_cli_status_options[],
         kt_cli_check_options[], kt_cli_token_options[], kt_cli_secret_set_options[], kt_cli_secret_list_options[],
         kt_cli_secret_rm_options[], kt_cli_audit_options[], kt_cli_reload_options[], kt_cli_rehearse_options[];
@@ -198,9 +199,10 @@ struct kt_check {
 	struct kt_report report;
 	uint32_t resources;
 };
-/* Reads and checks; on_resource (may be NULL) sees each good resource. trust: as the agent would, on this machine. */
-enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool missing_is_ok,
-                                void (*on_resource)(const struct kt_resource *resource, void *arg), void *arg,
+/* Reads and checks; on_resource (may be NULL) sees each good resource. trust: as the agent would, on this machine; in_pod:
+ * as with --sidecar. */
+enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool in_pod,
+                                bool missing_is_ok, void (*on_resource)(const struct kt_resource *resource, void *arg), void *arg,
                                 struct kt_check *ret, struct kt_err *err);
 void kt_check_finish(struct kt_check *check);
 /*

@@ -429,7 +429,7 @@ static bool show_complaints(struct call *call)
 	bool found = false;
 
 	kt_err_clear(&err);
-	if (kt_check_manifests(call->cli->manifests, call->cli->manifest_count, true, call->cli->manifests_default, NULL,
+	if (kt_check_manifests(call->cli->manifests, call->cli->manifest_count, true, call->cli->sidecar, call->cli->manifests_default, NULL,
 	                       NULL, &check, &err) == KT_OK &&
 	    check.report.errors > 0) {
 		kt_check_print(&check, false);

@@ -21,6 +21,7 @@ const struct kt_command kt_commands[] = {
         {"audit", "", "show the audit trail, or verify it", kt_cli_audit_options, 0, 0, kt_cli_audit},
         {"trace", "ID", "show everything of one trace on a line of time", NULL, 1, 1, kt_cli_trace},
         {"reload", "", "let the agent read its manifests again", kt_cli_reload_options, 0, 0, kt_cli_reload},
+        {"quit", "", "end the agent: what is in flight is finished first", NULL, 0, 0, kt_cli_quit},
         {"doctor", "", "say what works on this machine: walls, volumes, signals, clock", NULL, 0, 0, kt_cli_doctor},
         {"master-key rotate", "", "make a new master key and seal everything under it", NULL, 0, 0, kt_cli_master_key},
         {"version", "", "print the version", NULL, 0, 0, kt_cli_version},

@@ -160,9 +160,14 @@ static int open_nearest(const char *path)
 static void check_secrets_dir(struct doctor *doctor, const char *path)
 {
 	KT_AUTOCLOSE int fd = open_nearest(path);
+	unsigned allow = doctor->cli->sidecar ? KT_TRUST_MOUNT | KT_TRUST_MOUNT_ABOVE : 0;
+	struct kt_err err;
 
+	kt_err_clear(&err);
 	if (fd < 0) {
 		say(doctor, "secretsDir", "failed", "%s: %s", path, strerror(errno));
+	} else if (kt_io_check_trusted_in_pod(path, geteuid(), allow, &err) != KT_OK && err.sys_errno != ENOENT) {
+		say(doctor, "secretsDir", "failed", "%s", err.what);
 	} else if (kt_io_is_memory_backed(fd)) {
 		say(doctor, "secretsDir", "ok", "%s is in memory only", path);
 	} else {
@@ -179,7 +184,7 @@ static void check_state_dir(struct doctor *doctor, const char *path)
 	kt_err_clear(&err);
 	if (stat(path, &st) != 0) {
 		say(doctor, "stateDir", "ok", "%s is made by the first run", path);
-	} else if (kt_io_check_trusted(path, geteuid(), &err) != KT_OK) {
+	} else if (kt_io_check_trusted_in_pod(path, geteuid(), doctor->cli->sidecar ? KT_TRUST_MOUNT_ABOVE : 0, &err) != KT_OK) {
 		say(doctor, "stateDir", "failed", "%s", err.what);
 	} else if ((st.st_mode & 077) != 0) {
 		say(doctor, "stateDir", "missing", "%s is readable by others (mode %03o): chmod 700", path, st.st_mode & 0777);

@@ -32,6 +32,7 @@ static const struct {
         {"walls", kt_command_walls, READS},
         {"rehearse", kt_command_rehearse, DRAFTS},
         {"reload", kt_command_reload, WRITES},
+        {"quit", kt_command_quit, READS},
 };
 
 int kt_admin_status(enum kt_code code)
@@ -125,8 +126,7 @@ static void last_line(struct kt_session *session, int status, json_t *line)
 	size_t before = session->out.len;
 
 	kt_session_line(session, line);
-	session->unsaid = session->out.len == before || kt_buf_check(&session->out, "answer", NULL) != KT_OK;
-	session->broken = session->broken || session->unsaid;
+	session->broken = session->broken || session->out.len == before || kt_buf_check(&session->out, "answer", NULL) != KT_OK;
 	session->status = status;
 	session->ended = true;
 	session->more = NULL;
@@ -162,14 +162,13 @@ static void session_close(struct kt_session *session)
 	struct kt_keeper *keeper = session->keeper;
 	struct kt_session **at = &keeper->sessions;
 	struct kt_msg_finished finished = {(uint32_t)session->status};
-	bool done, lost;
+	bool last;
 
 	while (*at != session) {
 		at = &(*at)->next;
 	}
 	*at = session->next;
-	done = session->ended && !session->unsaid;
-	lost = !done && !keeper->ending;
+	last = keeper->mode != KT_MODE_DAEMON && session->ended;
 	kt_watch_destroy(session->watch);
 	kt_timer_destroy(session->timer);
 	close(session->fd);
@@ -183,12 +182,8 @@ static void session_close(struct kt_session *session)
 	}
 	kt_free(session->ids);
 	kt_free(session);
-	if (keeper->mode == KT_MODE_DAEMON) {
-		return;
-	}
-	/* A one-shot keeper lives for its command: another one gets it where this one can't take it or answer. */
-	if (lost || (done && kt_wire_notice(keeper->ctx->warden, KT_FINISHED, &finished, NULL, 0, NULL) != KT_OK)) {
-		kt_room_end(keeper->ctx, 1);
+	if (last) { /* a one-shot keeper lives for its command */
+		(void)kt_wire_notice(keeper->ctx->warden, KT_FINISHED, &finished, NULL, 0, NULL);
 	}
 }
 
@@ -295,7 +290,7 @@ static void session_read(struct kt_session *session)
 		session->broken = true;
 		return;
 	}
-	if (n < 0 || session->request != NULL) {
+	if (n < 0 || session->request != NULL || session->ended) {
 		kt_wipe(chunk, sizeof(chunk));
 		return;
 	}
@@ -307,6 +302,10 @@ static void session_read(struct kt_session *session)
 	}
 	end = memchr(session->in.ptr, '\n', session->in.len);
 	if (end == NULL) {
+		return;
+	}
+	if (kt_admin_is_http((struct kt_view){session->in.ptr, (size_t)(end - session->in.ptr)})) {
+		kt_admin_http(session);
 		return;
 	}
 	if (kt_json_parse((struct kt_view){session->in.ptr, (size_t)(end - session->in.ptr)}, KT_ADMIN_REQUEST_MAX,

@@ -134,7 +134,8 @@ static enum kt_code load_file(struct loading *l, const char *path, struct kt_err
 	enum kt_code code;
 
 	kt_buf_init(&content, KT_MANIFEST_FILE_MAX);
-	if (l->options->check_trust && kt_io_check_trusted(path, l->options->uid, &why) != KT_OK) {
+	if (l->options->check_trust && kt_io_check_trusted_in_pod(path, l->options->uid, l->options->in_pod ? KT_TRUST_READ_ONLY : 0,
+							      &why) != KT_OK) {
 		complain(l, path, why.what);
 		return KT_OK;
 	}

@@ -36,6 +36,7 @@ struct kt_store;
 
 struct kt_store_open {
 	const char *dir;         /* state directory; made 0700 when absent (not for read_only) */
+	bool in_pod;             /* folders above dir may be mount points that others may write to */
 	bool read_only;          /* shared lock, no writes, no migration: for status, plan, why, audit */
 	int64_t pid;             /* who holds the lock, written into <dir>/lock; 0: getpid() */
 	const char *socket_path; /* control socket, written into <dir>/lock; NULL: none */
