@@ -43,6 +43,19 @@ int kt_io_open_nolinks(int dirfd, const char *path, int flags, mode_t mode, stru
 	return -1;
 }
 
+/* Makes the new entry of dir (which may be O_PATH) last; one that may be entered but not read is left to its owner. */
+static int keep_entry(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc;
+
+	if (fd < 0)
+		return errno == EACCES ? 0 : -1;
+	rc = fsync(fd);
+	kt_cleanup_close(&fd);
+	return rc < 0 && errno != EINVAL ? -1 : 0;
+}
+
 /* Opens component `name` of dir, or makes it. -1 with errno. */
 static int enter(int dir, const char *name, mode_t mode, bool last)
 {
@@ -56,7 +69,8 @@ static int enter(int dir, const char *name, mode_t mode, bool last)
 		return errno == EEXIST ? openat(dir, name, flags) : -1;
 	}
 	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd >= 0 && fchmod(fd, mode) < 0) { /* the umask does not decide */
+	/* The umask does not decide, and a power cut does not take it away. */
+	if (fd >= 0 && (fchmod(fd, mode) < 0 || keep_entry(dir) < 0)) {
 		int saved = errno;
 		close(fd);
 		errno = saved;

@@ -126,7 +126,8 @@ static void last_line(struct kt_session *session, int status, json_t *line)
 	size_t before = session->out.len;
 
 	kt_session_line(session, line);
-	session->broken = session->broken || session->out.len == before || kt_buf_check(&session->out, "answer", NULL) != KT_OK;
+	session->unsaid = session->out.len == before || kt_buf_check(&session->out, "answer", NULL) != KT_OK;
+	session->broken = session->broken || session->unsaid;
 	session->status = status;
 	session->ended = true;
 	session->more = NULL;
@@ -162,13 +163,14 @@ static void session_close(struct kt_session *session)
 	struct kt_keeper *keeper = session->keeper;
 	struct kt_session **at = &keeper->sessions;
 	struct kt_msg_finished finished = {(uint32_t)session->status};
-	bool last;
+	bool done, lost;
 
 	while (*at != session) {
 		at = &(*at)->next;
 	}
 	*at = session->next;
-	last = keeper->mode != KT_MODE_DAEMON && session->ended;
+	done = session->ended && !session->unsaid;
+	lost = !done && !keeper->ending;
 	kt_watch_destroy(session->watch);
 	kt_timer_destroy(session->timer);
 	close(session->fd);
@@ -182,8 +184,12 @@ static void session_close(struct kt_session *session)
 	}
 	kt_free(session->ids);
 	kt_free(session);
-	if (last) { /* a one-shot keeper lives for its command */
-		(void)kt_wire_notice(keeper->ctx->warden, KT_FINISHED, &finished, NULL, 0, NULL);
+	if (keeper->mode == KT_MODE_DAEMON) {
+		return;
+	}
+	/* A one-shot keeper lives for its command: another one gets it where this one can't take it or answer. */
+	if (lost || (done && kt_wire_notice(keeper->ctx->warden, KT_FINISHED, &finished, NULL, 0, NULL) != KT_OK)) {
+		kt_room_end(keeper->ctx, 1);
 	}
 }
 

@@ -28,6 +28,7 @@ struct kt_session {
 	uint32_t uid, gid, pid;
 	bool ended;  /* the last line is queued */
 	bool broken; /* the other end is gone */
+	bool unsaid; /* there was no memory for the last line */
 	int status;
 	json_t *request;
 	int passed_fd; /* what came with the request: a bundle of manifests; -1: nothing */

@@ -468,6 +468,9 @@ static void on_admin(struct kt_wire_in *in, void *arg)
 	in->fds[0] = -1;
 	if (kt_admin_accept(keeper, fd, msg->uid, msg->gid, msg->pid, &err) != KT_OK) {
 		kt_log_err(KT_LOG_WARN, &err, "a command is turned away");
+		if (keeper->mode != KT_MODE_DAEMON) { /* it was the only one */
+			kt_room_end(ctx, 1);
+		}
 	}
 }
 
@@ -512,6 +515,7 @@ static void finish(struct kt_room_ctx *ctx)
 		return;
 	}
 	kt_quit_finish(keeper);
+	keeper->ending = true;
 	kt_tasks_finish(keeper);
 	kt_rotate_finish(keeper);
 	kt_sweep_finish(keeper);
