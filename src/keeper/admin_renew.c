@@ -32,6 +32,7 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 		session->ids[session->id_count++] = cred.id;
 		cred.due_at = kt_keeper_now(keeper);
 		cred.next_try = 0;
+		kt_flight_forget_deliveries(&cred);
 		cred.flags |= force ? KT_CRED_FORCED : 0u;
 		cred.flags &= ~(unsigned)KT_CRED_FAILED;
 		if (kt_rotate_find(keeper, cred.id) == NULL) {
@@ -135,6 +136,9 @@ static int judge(const struct kt_store_cred *cred, bool delivered_only, bool *re
 			return 4;
 		}
 		return row->needs_change ? 1 : 75;
+	}
+	if (cred->deliver_failures > 0) {
+		return cred->deliver_error == KT_E_POLICY ? 4 : 75;
 	}
 	if (cred->active == 0) {
 		return 75;
