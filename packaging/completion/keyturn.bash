@@ -70,7 +70,8 @@ _keyturn()
 		words='set list rm'
 		options+=' -n --namespace --raw'
 		;;
-	audit) options+=' --verify --since -n --number' ;;
+	audit) options+=' --verify --since -n --number --resource --trace --follow' ;;
+	trace) options+=' --logs' ;;
 	reload) options+=' --exec' ;;
 	master-key) words='rotate' ;;
 	esac

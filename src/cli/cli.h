@@ -83,7 +83,7 @@ int kt_cli_run(struct kt_cli *cli), kt_cli_renew(struct kt_cli *cli), kt_cli_pla
         kt_cli_rehearse(struct kt_cli *cli), kt_cli_quit(struct kt_cli *cli), kt_cli_version(struct kt_cli *cli);
 extern const struct kt_cli_option kt_cli_run_options[], kt_cli_renew_options[], kt_cli_status_options[],
         kt_cli_check_options[], kt_cli_token_options[], kt_cli_secret_set_options[], kt_cli_secret_list_options[],
-        kt_cli_secret_rm_options[], kt_cli_audit_options[], kt_cli_reload_options[], kt_cli_rehearse_options[];
+        kt_cli_secret_rm_options[], kt_cli_audit_options[], kt_cli_trace_options[], kt_cli_reload_options[], kt_cli_rehearse_options[];
 
 /* --- options.c -------------------------------------------------------------------------------------------------- */
 
@@ -127,6 +127,13 @@ void kt_cli_relative(const struct kt_cli *cli, const char *rfc3339, struct kt_bu
 const char *kt_cli_color(const struct kt_cli *cli, const char *state);
 const char *kt_cli_plain(const struct kt_cli *cli);
 
+/* --- audit.c, for trace ------------------------------------------------------------------------------------------------ */
+
+/* What a record says besides who, when and how it ended. Adds to out. */
+void kt_cli_audit_what(const struct kt_cli *cli, const json_t *row, struct kt_buf *out);
+/* Audit records as a table, JSON or YAML. */
+int kt_cli_audit_list(struct kt_cli *cli, json_t *rows, bool backwards);
+
 /* --- listing.c: rows as a table, JSON or YAML ------------------------------------------------------------------------- */
 
 enum { KT_COLUMN_RIGHT = 1, KT_COLUMN_WIDE = 2 /* only with -o wide */, KT_COLUMN_TRUNC = 4 };
@@ -162,6 +169,7 @@ struct kt_request {
 	json_t *body;          /* {"command": ...}; borrowed */
 	enum kt_run_mode mode; /* without an agent: what kind of one-shot; KT_MODE_DAEMON: the agent is needed */
 	int bundle;            /* manifests that go along (kt_check_bundle); 0: none */
+	bool resumes;          /* after a lost connection it is asked again, though rows came: the caller keeps body up to date */
 	bool stateless;        /* it can be answered from the bundle where there is no state yet */
 	void (*row)(const json_t *row, void *arg);
 	void (*event)(const json_t *event, void *arg);

@@ -49,6 +49,11 @@ struct kt_session {
 	bool paged;        /* all credentials of the store are told */
 	json_t *tally;     /* rehearse: issuances by issuer */
 
+	/* audit */
+	kt_ms since;
+	bool follow_audit;  /* at the end it waits for more */
+	int64_t audit_head; /* when the command came */
+
 	/* renew */
 	int64_t *ids;
 	size_t id_count;
