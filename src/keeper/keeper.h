@@ -247,6 +247,11 @@ void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(c
 
 /* --- spec.c: manifests as pki, plan and deliver want them --------------------------------------------------------- */
 
+/* Borrows from list. */
+static inline struct kt_strs kt_spec_strs(const struct kt_strings *list)
+{
+	return (struct kt_strs){(const char *const *)list->items, list->count};
+}
 /* A kt_cert_request with the arrays it borrows. */
 struct kt_spec_request {
 	struct kt_cert_request request;
