@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from lib.agent import BUILD, TOP, Keyturn
+from lib.manifests import consumer
 from lib.wait import until
 
 POD = TOP / "data" / "examples" / "kubernetes" / "pod.yaml"
@@ -76,6 +77,16 @@ def namespaces():
     return tried.stderr.decode().strip() if tried.returncode else None
 
 
+WEB = """apiVersion: cert-manager.io/v1
+kind: Issuer
+metadata: {name: self}
+spec: {selfSigned: {}}
+---
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata: {name: web}
+spec: {secretName: web-tls, dnsNames: [web.example], privateKey: {algorithm: ECDSA}, issuerRef: {name: self}}
+"""
 pytestmark = pytest.mark.skipif(namespaces() is not None, reason=namespaces() or "")
 
 
@@ -246,6 +257,24 @@ def test_quit_by_curl_on_the_control_socket(pod):
     right = pod.do(10001, "curl", "-sS", "--unix-socket", socket, "-X", "POST", "http://localhost/quit")
     assert right.stdout == "the agent is ending\n", right
     assert agent.wait(20) == 0, agent.err()
+
+
+def test_quit_lets_finish_what_is_in_flight(kt):
+    """A hook that runs is not cut off; nothing new is begun; 0 although it was asked twice."""
+    hook = kt.root / "hook"
+    hook.write_text(f"#!/bin/sh\ntouch {kt.root}/begun && sleep 2 && touch {kt.root}/ended\n")
+    hook.chmod(0o755)
+    kt.manifest("web", WEB, consumer("web", secrets=["web-tls"], notify=[{"exec": {"argv": [str(hook)], "user": "root"}}]))
+    agent = kt.start()
+    until(lambda: (kt.root / "begun").exists(), 10, "the hook runs")
+    assert not (kt.root / "ended").exists()
+    kt.ok("quit")
+    kt.ok("renew", "--force", "--no-wait", "web")
+    kt.ok("quit")
+    assert agent.wait(20) == 0, agent.err()
+    assert (kt.root / "ended").exists(), agent.err()
+    assert len([r for r in kt.audit(step="switched") if r["outcome"] == "ok"]) == 1, "nothing new was begun"
+    kt.ok("quit", status=3)
 
 
 def test_quit_by_token(pod):
