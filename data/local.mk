@@ -5,6 +5,11 @@ dist_schema_DATA = data/agent.schema.json data/certificate.schema.json data/clus
 	data/tokenissuer.schema.json
 examplesdir = $(docdir)/examples
 dist_examples_DATA = data/examples/host-nginx.yaml data/examples/sidecar.yaml data/examples/token.yaml
+kubernetesdir = $(examplesdir)/kubernetes
+dist_kubernetes_DATA = data/examples/kubernetes/pod.yaml
+# Formats of access logs that carry the trace id, for `keyturn trace ID --logs`.
+logformatsdir = $(datadir)/keyturn
+dist_logformats_DATA = data/envoy-access-log.yaml data/istio-access-log.yaml data/api-manager-log.yaml
 referencedir = $(docdir)/reference
 dist_reference_DATA = docs/reference/agent.md docs/reference/certificate.md docs/reference/clusterissuer.md \
 	docs/reference/consumer.md docs/reference/issuer.md docs/reference/secret.md docs/reference/token.md \

@@ -41,6 +41,7 @@ void kt_buf_add(struct kt_buf *buf, const void *data, size_t len);
 void kt_buf_adds(struct kt_buf *buf, const char *text);
 void kt_buf_addv(struct kt_buf *buf, struct kt_view view);
 void kt_buf_addc(struct kt_buf *buf, char c);
+void kt_buf_add_u32(struct kt_buf *buf, uint32_t value); /* four bytes, little-endian */
 void kt_buf_addf(struct kt_buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Adds text as a JSON string with quotes, escaping what RFC 8259 section 7 asks for. */
 void kt_buf_add_json(struct kt_buf *buf, struct kt_view text);

@@ -31,6 +31,27 @@ int kt_io_open_dir_create(const char *path, mode_t mode, struct kt_err *err);
  * group or others (sticky directories are accepted for root-owned parents). */
 enum kt_code kt_io_check_trusted(const char *path, uid_t uid, struct kt_err *err);
 
+/*
+ * As kt_io_check_trusted, for the volumes of a pod: what the kubelet makes is writable by everybody (an emptyDir has mode
+ * 0777, with an fsGroup 2777), and only the containers that mount it see it. allow: bits of KT_TRUST_…. Owners are never
+ * let off: all belongs to root or uid.
+ */
+enum {
+	KT_TRUST_MOUNT = 1,       /* the path itself may be a mount point that others may write to */
+	KT_TRUST_MOUNT_ABOVE = 2, /* so may a folder above it */
+	KT_TRUST_READ_ONLY = 4,   /* folders on a mount that is read-only here (a ConfigMap) may have any mode */
+};
+enum kt_code kt_io_check_trusted_in_pod(const char *path, uid_t uid, unsigned allow, struct kt_err *err);
+
+/*
+ * Takes from group and others what they have on a folder of uid's and the plain files in it, as far as that can be done. At
+ * every start of a pod with an fsGroup the kubelet gives a volume's files to that group, and lets it write.
+ */
+void kt_io_narrow(const char *path, uid_t uid);
+
+/* True when name (relative to dirfd, not followed; "" for dirfd itself) is the root of a mount. */
+bool kt_io_is_mount_root(int dirfd, const char *name);
+
 /* True when fd lives on tmpfs or ramfs. */
 bool kt_io_is_memory_backed(int fd);
 

@@ -103,6 +103,7 @@ enum kt_code kt_bundle_next(struct kt_view bundle, size_t *offset, struct kt_vie
 struct kt_load_options {
 	bool check_trust;   /* refuse files that others than root or uid may write, and folders above them */
 	uid_t uid;          /* the agent's user */
+	bool in_pod;        /* ... but a read-only mount (a ConfigMap) may have any mode */
 	bool missing_is_ok; /* a path that does not exist is an empty folder (the default /etc/keyturn) */
 };
 

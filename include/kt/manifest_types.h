@@ -511,6 +511,7 @@ struct kt_consumer_volume {
 	const char *group;
 	int64_t default_mode; /* KT_FILE_MODE_UNSET: 0600 for keys and tokens, 0644 for the rest */
 	bool allow_persistent;
+	bool allow_shared; /* it may be a mount point that others may write to, as a pod's emptyDir is */
 	struct kt_consumer_volume_sources sources;
 };
 
@@ -639,12 +640,20 @@ struct kt_consumer_spec {
 /* --- Agent: the settings -------------------------------------------------------------------------------------------
  */
 
+/* /quit for whoever has the token; both or none. */
+struct kt_control_listener {
+	const char *address;
+	const char *token_file;
+};
+
 /* "host:port", ":port" or "unix:/path"; NULL: not listened on. */
 struct kt_listeners {
 	const char *http01;
 	const char *jwks;
 	const char *metrics;
 	const char *tls_alpn01;
+	const char *probes;
+	struct kt_control_listener control;
 };
 
 /* At most one is set; none: a file "master.key" in the state directory, made on first run. */
@@ -691,6 +700,9 @@ struct kt_agent_spec {
 	const char *secrets_dir; /* NULL: the --secrets-dir default */
 	const char *state_dir;   /* NULL: the --state-dir default */
 	bool allow_persistent;   /* secretsDir may lie on a disk */
+	bool allow_shared;       /* secretsDir and stateDir may be mount points that others may write to: a pod's emptyDir */
+	const char *secrets_group; /* group of what is delivered; NULL: the agent's own */
+	int64_t secrets_mode;      /* of files with keys and tokens; KT_FILE_MODE_UNSET: 0640 with secretsGroup, else 0600 */
 	struct kt_listeners listeners;
 	struct kt_master_key master_key;
 	struct kt_rooms users;

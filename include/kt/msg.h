@@ -254,6 +254,9 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 #define KT_MSG_PAGE(F, S)       F(S, view, path, 128)
 #define KT_MSG_PAGE_GIVEN(F, S) F(S, u32, status, 0) F(S, view, content_type, 128) F(S, view, body, KT_DOC_MAX)
 
+/* A POST with a token, to a path of the listener "control". Reply: PAGE_GIVEN with the status to answer with. */
+#define KT_MSG_COMMAND(F, S) F(S, view, path, 128) F(S, secret, token, 4096)
+
 /* M(ID, name): the order is the number on the wire. */
 #define KT_MESSAGES(M)                                                                                                 \
 	M(HELLO, hello)                                                                                                \
@@ -289,6 +292,7 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	M(PAGE, page)                                                                                                  \
 	M(PAGE_GIVEN, page_given)                                                                                      \
 	M(RELOAD, reload)                                                                                              \
+	M(COMMAND, command)                                                                                            \
 	M(ACME_ACCOUNT, acme_account)                                                                                  \
 	M(ACME_ACCOUNT_DONE, acme_account_done)                                                                        \
 	M(ACME_REVOKE, acme_revoke)                                                                                    \

@@ -25,6 +25,11 @@
  * start. Every function below needs it.
  */
 enum kt_code kt_pki_init(struct kt_err *err);
+/*
+ * Has OpenSSL load what keys and signatures need. When memory is missing just then, it takes what it could not load for
+ * unsupported as long as the process lives: so this is done at a start, where a failure ends the process.
+ */
+enum kt_code kt_pki_warm(struct kt_err *err);
 /* Gives everything back, for leak checks; nothing of pki or OpenSSL may be used after. */
 void kt_pki_finish(void);
 

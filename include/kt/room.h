@@ -34,6 +34,9 @@ struct kt_room_ops {
 	void (*finish)(struct kt_room_ctx *ctx); /* last: free everything */
 };
 
+/* Ends the room with this status, for what only a fresh one can mend. ops->finish is called. */
+void kt_room_end(struct kt_room_ctx *ctx, int status);
+
 /* The whole life of a room; returns main's exit status. Started by hand (no descriptor 3) it says so and returns 2. */
 int kt_room_main(const struct kt_room_ops *ops);
 

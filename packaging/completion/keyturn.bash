@@ -9,7 +9,7 @@ _keyturn()
 {
 	local cur prev word command= i
 	local global='-c --config --state-dir --secrets-dir --socket -o --output -v --verbose -q --quiet -h --help'
-	local commands='run renew status plan why check rehearse token secret audit trace reload doctor master-key version help'
+	local commands='run renew status plan why check rehearse token secret audit trace reload quit doctor master-key version help'
 
 	cur=${COMP_WORDS[COMP_CWORD]}
 	prev=${COMP_WORDS[COMP_CWORD - 1]}
@@ -31,7 +31,7 @@ _keyturn()
 		mapfile -t COMPREPLY < <(compgen -W 'delivered' -- "$cur")
 		return
 		;;
-	--fail-within | --timeout | --since | --days | --number | --namespace | -n)
+	--fail-within | --timeout | --probe-address | --since | --days | --number | --namespace | -n)
 		return
 		;;
 	esac
@@ -50,7 +50,7 @@ _keyturn()
 	case $command in
 	'') words=$commands ;;
 	help) words=$commands ;;
-	run) options+=' --sidecar --until --no-sandbox' ;;
+	run) options+=' --sidecar --probe-address --until --timeout --no-sandbox' ;;
 	renew)
 		options+=' -f --force --timeout --no-wait'
 		[[ $cur == -* ]] || words=$(_keyturn_names)
@@ -70,7 +70,8 @@ _keyturn()
 		words='set list rm'
 		options+=' -n --namespace --raw'
 		;;
-	audit) options+=' --verify --since -n --number' ;;
+	audit) options+=' --verify --since -n --number --resource --trace --follow' ;;
+	trace) options+=' --logs' ;;
 	reload) options+=' --exec' ;;
 	master-key) words='rotate' ;;
 	esac

@@ -119,6 +119,14 @@ void kt_buf_addc(struct kt_buf *buf, char c)
 	kt_buf_add(buf, &c, 1);
 }
 
+void kt_buf_add_u32(struct kt_buf *buf, uint32_t value)
+{
+	unsigned char bytes[4] = {(unsigned char)value, (unsigned char)(value >> 8), (unsigned char)(value >> 16),
+				  (unsigned char)(value >> 24)};
+
+	kt_buf_add(buf, bytes, sizeof(bytes));
+}
+
 void kt_buf_addf(struct kt_buf *buf, const char *fmt, ...)
 {
 	va_list args, again;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,6 +43,19 @@ int kt_io_open_nolinks(int dirfd, const char *path, int flags, mode_t mode, stru
 	return -1;
 }
 
+/* Makes the new entry of dir (which may be O_PATH) last; one that may be entered but not read is left to its owner. */
+static int keep_entry(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc;
+
+	if (fd < 0)
+		return errno == EACCES ? 0 : -1;
+	rc = fsync(fd);
+	kt_cleanup_close(&fd);
+	return rc < 0 && errno != EINVAL ? -1 : 0;
+}
+
 /* Opens component `name` of dir, or makes it. -1 with errno. */
 static int enter(int dir, const char *name, mode_t mode, bool last)
 {
@@ -55,7 +69,8 @@ static int enter(int dir, const char *name, mode_t mode, bool last)
 		return errno == EEXIST ? openat(dir, name, flags) : -1;
 	}
 	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd >= 0 && fchmod(fd, mode) < 0) { /* the umask does not decide */
+	/* The umask does not decide, and a power cut does not take it away. */
+	if (fd >= 0 && (fchmod(fd, mode) < 0 || keep_entry(dir) < 0)) {
 		int saved = errno;
 		close(fd);
 		errno = saved;
@@ -108,9 +123,32 @@ struct walk {
 	char done[PATH_MAX];
 	char rest[PATH_MAX];
 	int links;
+	unsigned allow; /* KT_TRUST_… */
 };
 
-static enum kt_code check_one(const char *path, const struct stat *st, uid_t uid, bool last, struct kt_err *err)
+bool kt_io_is_mount_root(int dirfd, const char *name)
+{
+	struct statx st;
+
+	return statx(dirfd, name, AT_SYMLINK_NOFOLLOW | (name[0] == '\0' ? AT_EMPTY_PATH : 0), STATX_TYPE, &st) == 0 &&
+	       (st.stx_attributes_mask & st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+/* What the kubelet mounts into a pod is writable by everybody who mounts it; a mount that we can't write to ourselves was
+ * filled by the kubelet. */
+static bool is_pod_volume(const char *path, const struct stat *st, unsigned allow, bool last)
+{
+	struct statvfs fs;
+
+	if (!S_ISDIR(st->st_mode))
+		return false;
+	if ((allow & KT_TRUST_READ_ONLY) != 0 && statvfs(path, &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0)
+		return true;
+	return (allow & (last ? KT_TRUST_MOUNT : KT_TRUST_MOUNT_ABOVE)) != 0 && kt_io_is_mount_root(AT_FDCWD, path);
+}
+
+static enum kt_code check_one(const char *path, const struct stat *st, uid_t uid, unsigned allow, bool last,
+                              struct kt_err *err)
 {
 	if (st->st_uid != 0 && st->st_uid != uid)
 		return kt_err_set(err, KT_E_POLICY, "%s belongs to uid %lu, not to root or uid %lu", path,
@@ -120,8 +158,13 @@ static enum kt_code check_one(const char *path, const struct stat *st, uid_t uid
 	/* /tmp and the like: what lies in them can't be swapped by others, so its own owner decides. */
 	if (!last && S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) && st->st_uid == 0)
 		return KT_OK;
-	return kt_err_set(err, KT_E_POLICY, "%s may be written by others (mode %04o): take the write bits away", path,
-	                  (unsigned)st->st_mode & 07777u);
+	if (is_pod_volume(path, st, allow, last))
+		return KT_OK;
+	return kt_err_set(err, KT_E_POLICY, "%s may be written by others (mode %04o): take the write bits away%s", path,
+	                  (unsigned)st->st_mode & 07777u,
+	                  S_ISDIR(st->st_mode) && kt_io_is_mount_root(AT_FDCWD, path)
+	                          ? ", or use --sidecar where it is a volume of a pod"
+	                          : "");
 }
 
 static void drop_last(char *path)
@@ -192,13 +235,13 @@ static enum kt_code walk_trusted(struct walk *walk, uid_t uid, struct kt_err *er
 
 	if (lstat("/", &st) < 0)
 		return kt_base_io_err(err, "cannot stat", "/");
-	code = check_one("/", &st, uid, false, err);
+	code = check_one("/", &st, uid, 0, false, err);
 	while (code == KT_OK && step(walk, &checked, &code, err)) {
 		if (checked)
 			continue;
 		if (lstat(walk->done, &st) < 0)
 			return kt_base_io_err(err, "cannot stat", walk->done);
-		code = check_one(walk->done, &st, uid, walk->rest[strspn(walk->rest, "/")] == '\0', err);
+		code = check_one(walk->done, &st, uid, walk->allow, walk->rest[strspn(walk->rest, "/")] == '\0', err);
 		if (code == KT_OK && S_ISLNK(st.st_mode))
 			code = follow(walk, err);
 	}
@@ -206,6 +249,11 @@ static enum kt_code walk_trusted(struct walk *walk, uid_t uid, struct kt_err *er
 }
 
 enum kt_code kt_io_check_trusted(const char *path, uid_t uid, struct kt_err *err)
+{
+	return kt_io_check_trusted_in_pod(path, uid, 0, err);
+}
+
+enum kt_code kt_io_check_trusted_in_pod(const char *path, uid_t uid, unsigned allow, struct kt_err *err)
 {
 	KT_AUTOFREE struct walk *walk = kt_calloc(1, sizeof(*walk));
 	char cwd[PATH_MAX] = "";
@@ -215,11 +263,34 @@ enum kt_code kt_io_check_trusted(const char *path, uid_t uid, struct kt_err *err
 	if (path[0] == '\0')
 		return kt_err_set(err, KT_E_INVALID, "an empty path");
 	memcpy(walk->done, "/", 2);
+	walk->allow = allow;
 	if (path[0] != '/' && !getcwd(cwd, sizeof(cwd)))
 		return kt_base_io_err(err, "cannot find the directory of", path);
 	if ((size_t)snprintf(walk->rest, sizeof(walk->rest), "%s/%s", cwd, path) >= sizeof(walk->rest))
 		return kt_err_set(err, KT_E_LIMIT, "%s: the path is too long", path);
 	return walk_trusted(walk, uid, err);
+}
+
+void kt_io_narrow(const char *path, uid_t uid)
+{
+	struct kt_err err;
+	int dir = kt_io_open_nolinks(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &err);
+	DIR *list = dir >= 0 ? fdopendir(dir) : NULL;
+	struct dirent *entry;
+	struct stat st;
+	bool ours = list && fstat(dir, &st) == 0 && st.st_uid == uid && (st.st_mode & 077) != 0 &&
+	            fchmod(dir, 0700) == 0;
+
+	/* Nobody else gets in from here on. */
+	while (ours && (entry = readdir(list)) != NULL) {
+		if (fstatat(dir, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+		    st.st_uid == uid && st.st_nlink == 1 && (st.st_mode & 077) != 0)
+			ours = fchmodat(dir, entry->d_name, st.st_mode & 0700, 0) == 0;
+	}
+	if (list)
+		closedir(list);
+	else if (dir >= 0)
+		close(dir);
 }
 
 /* --- removal ----------------------------------------------------------------------------------------------------- */

@@ -65,12 +65,12 @@ static enum kt_code read_all(const char *const *paths, size_t count, const struc
 	return code;
 }
 
-enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool missing_is_ok,
+enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool in_pod, bool missing_is_ok,
                                 void (*fn)(const struct kt_resource *resource, void *arg), void *arg,
                                 struct kt_check *ret, struct kt_err *err)
 {
 	struct kt_load_options load = {
-	        .check_trust = trust, .uid = geteuid(), .missing_is_ok = missing_is_ok};
+	        .check_trust = trust, .uid = geteuid(), .in_pod = in_pod, .missing_is_ok = missing_is_ok};
 	struct reading reading = {trust, fn, arg, ret};
 
 	*ret = (struct kt_check){.resources = 0};
@@ -81,7 +81,7 @@ enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool tru
 int kt_check_bundle(const struct kt_cli *cli, int *ret)
 {
 	struct kt_load_options load = {
-	        .check_trust = true, .uid = geteuid(), .missing_is_ok = cli->manifests_default};
+	        .check_trust = true, .uid = geteuid(), .in_pod = cli->sidecar, .missing_is_ok = cli->manifests_default};
 	struct kt_check check = {.resources = 0};
 	struct reading reading = {true, NULL, NULL, &check};
 	int status = KT_EXIT_OK;
@@ -159,8 +159,8 @@ int kt_cli_check(struct kt_cli *cli)
 	int status = KT_EXIT_OK;
 
 	kt_err_clear(&err);
-	if (kt_check_manifests(paths, count, !named || kt_cli_flag(cli, "host"), !named && cli->manifests_default, NULL, NULL,
-	                       &check, &err) != KT_OK) {
+	if (kt_check_manifests(paths, count, !named || kt_cli_flag(cli, "host"), cli->sidecar,
+	                       !named && cli->manifests_default, NULL, NULL, &check, &err) != KT_OK) {
 		status = kt_cli_fail(&err);
 		kt_check_finish(&check);
 		return status;

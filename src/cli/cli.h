@@ -43,6 +43,7 @@ struct kt_cli {
 	bool quiet;
 	bool log_json;
 	bool no_sandbox;
+	bool sidecar; /* run --sidecar or KEYTURN_SIDECAR: volumes are those of a pod */
 	enum kt_format format;
 	bool help;
 	/* the command's own, by their place in its table; a flag's value is "" */
@@ -79,10 +80,10 @@ int kt_cli_run(struct kt_cli *cli), kt_cli_renew(struct kt_cli *cli), kt_cli_pla
         kt_cli_token(struct kt_cli *cli), kt_cli_secret_set(struct kt_cli *cli), kt_cli_secret_list(struct kt_cli *cli),
         kt_cli_secret_rm(struct kt_cli *cli), kt_cli_audit(struct kt_cli *cli), kt_cli_trace(struct kt_cli *cli),
         kt_cli_reload(struct kt_cli *cli), kt_cli_doctor(struct kt_cli *cli), kt_cli_master_key(struct kt_cli *cli),
-        kt_cli_rehearse(struct kt_cli *cli), kt_cli_version(struct kt_cli *cli);
+        kt_cli_rehearse(struct kt_cli *cli), kt_cli_quit(struct kt_cli *cli), kt_cli_version(struct kt_cli *cli);
 extern const struct kt_cli_option kt_cli_run_options[], kt_cli_renew_options[], kt_cli_status_options[],
         kt_cli_check_options[], kt_cli_token_options[], kt_cli_secret_set_options[], kt_cli_secret_list_options[],
-        kt_cli_secret_rm_options[], kt_cli_audit_options[], kt_cli_reload_options[], kt_cli_rehearse_options[];
+        kt_cli_secret_rm_options[], kt_cli_audit_options[], kt_cli_trace_options[], kt_cli_reload_options[], kt_cli_rehearse_options[];
 
 /* --- options.c -------------------------------------------------------------------------------------------------- */
 
@@ -126,6 +127,13 @@ void kt_cli_relative(const struct kt_cli *cli, const char *rfc3339, struct kt_bu
 const char *kt_cli_color(const struct kt_cli *cli, const char *state);
 const char *kt_cli_plain(const struct kt_cli *cli);
 
+/* --- audit.c, for trace ------------------------------------------------------------------------------------------------ */
+
+/* What a record says besides who, when and how it ended. Adds to out. */
+void kt_cli_audit_what(const struct kt_cli *cli, const json_t *row, struct kt_buf *out);
+/* Audit records as a table, JSON or YAML. */
+int kt_cli_audit_list(struct kt_cli *cli, json_t *rows, bool backwards);
+
 /* --- listing.c: rows as a table, JSON or YAML ------------------------------------------------------------------------- */
 
 enum { KT_COLUMN_RIGHT = 1, KT_COLUMN_WIDE = 2 /* only with -o wide */, KT_COLUMN_TRUNC = 4 };
@@ -161,6 +169,7 @@ struct kt_request {
 	json_t *body;          /* {"command": ...}; borrowed */
 	enum kt_run_mode mode; /* without an agent: what kind of one-shot; KT_MODE_DAEMON: the agent is needed */
 	int bundle;            /* manifests that go along (kt_check_bundle); 0: none */
+	bool resumes;          /* after a lost connection it is asked again, though rows came: the caller keeps body up to date */
 	bool stateless;        /* it can be answered from the bundle where there is no state yet */
 	void (*row)(const json_t *row, void *arg);
 	void (*event)(const json_t *event, void *arg);
@@ -185,6 +194,9 @@ void kt_answer_finish(struct kt_answer *answer);
 int kt_answer_report(const struct kt_answer *answer);
 /* Request without rows; the result is printed by the caller. */
 int kt_client_simple(struct kt_cli *cli, json_t *body, enum kt_run_mode mode, struct kt_answer *ret);
+/* kt_client_call with its rows shown on standard output (kt_listing_create); returns how many they were. */
+uint64_t kt_client_list(struct kt_cli *cli, struct kt_request *request, const char *name,
+                        const struct kt_column *columns, const char *color_key, struct kt_answer *ret);
 /* Connects to the agent of this state: -1 with KT_E_NOTFOUND when there is none. */
 int kt_client_connect(struct kt_cli *cli, struct kt_err *err);
 
@@ -195,9 +207,10 @@ struct kt_check {
 	struct kt_report report;
 	uint32_t resources;
 };
-/* Reads and checks; on_resource (may be NULL) sees each good resource. trust: as the agent would, on this machine. */
-enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool missing_is_ok,
-                                void (*on_resource)(const struct kt_resource *resource, void *arg), void *arg,
+/* Reads and checks; on_resource (may be NULL) sees each good resource. trust: as the agent would, on this machine; in_pod:
+ * as with --sidecar. */
+enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool in_pod,
+                                bool missing_is_ok, void (*on_resource)(const struct kt_resource *resource, void *arg), void *arg,
                                 struct kt_check *ret, struct kt_err *err);
 void kt_check_finish(struct kt_check *check);
 /*

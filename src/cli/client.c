@@ -165,7 +165,12 @@ static void reconnect_later(struct call *call)
 	if (call->give_up == 0) {
 		call->give_up = now + AGENT_WAIT;
 	}
-	if (call->rows || now >= call->give_up) {
+	if (call->request->resumes && now >= call->give_up) {
+		set_error(call->answer, KT_EXIT_NO_AGENT, KT_E_CLOSED, "the agent has ended and has not come back for 30 s");
+		end(call);
+		return;
+	}
+	if ((call->rows && !call->request->resumes) || now >= call->give_up) {
 		set_error(call->answer, KT_EXIT_LATER, KT_E_CLOSED,
 		          "the agent ended in the middle of its answer: ask again; its log says why");
 		end(call);
@@ -357,6 +362,8 @@ static void on_pause(void *arg)
 	if (fd < 0 || stream_open(call, fd, &err) != KT_OK) {
 		stream_close(call);
 		reconnect_later(call);
+	} else if (call->request->resumes) {
+		call->give_up = 0;
 	}
 }
 
@@ -429,7 +436,7 @@ static bool show_complaints(struct call *call)
 	bool found = false;
 
 	kt_err_clear(&err);
-	if (kt_check_manifests(call->cli->manifests, call->cli->manifest_count, true, call->cli->manifests_default, NULL,
+	if (kt_check_manifests(call->cli->manifests, call->cli->manifest_count, true, call->cli->sidecar, call->cli->manifests_default, NULL,
 	                       NULL, &check, &err) == KT_OK &&
 	    check.report.errors > 0) {
 		kt_check_print(&check, false);

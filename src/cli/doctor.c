@@ -160,9 +160,14 @@ static int open_nearest(const char *path)
 static void check_secrets_dir(struct doctor *doctor, const char *path)
 {
 	KT_AUTOCLOSE int fd = open_nearest(path);
+	unsigned allow = doctor->cli->sidecar ? KT_TRUST_MOUNT | KT_TRUST_MOUNT_ABOVE : 0;
+	struct kt_err err;
 
+	kt_err_clear(&err);
 	if (fd < 0) {
 		say(doctor, "secretsDir", "failed", "%s: %s", path, strerror(errno));
+	} else if (kt_io_check_trusted_in_pod(path, geteuid(), allow, &err) != KT_OK && err.sys_errno != ENOENT) {
+		say(doctor, "secretsDir", "failed", "%s", err.what);
 	} else if (kt_io_is_memory_backed(fd)) {
 		say(doctor, "secretsDir", "ok", "%s is in memory only", path);
 	} else {
@@ -179,7 +184,7 @@ static void check_state_dir(struct doctor *doctor, const char *path)
 	kt_err_clear(&err);
 	if (stat(path, &st) != 0) {
 		say(doctor, "stateDir", "ok", "%s is made by the first run", path);
-	} else if (kt_io_check_trusted(path, geteuid(), &err) != KT_OK) {
+	} else if (kt_io_check_trusted_in_pod(path, geteuid(), doctor->cli->sidecar ? KT_TRUST_MOUNT_ABOVE : 0, &err) != KT_OK) {
 		say(doctor, "stateDir", "failed", "%s", err.what);
 	} else if ((st.st_mode & 077) != 0) {
 		say(doctor, "stateDir", "missing", "%s is readable by others (mode %03o): chmod 700", path, st.st_mode & 0777);
@@ -215,6 +220,18 @@ static const char *yes_no(const json_t *result, const char *key)
 	return kt_json_bool(result, key, false) ? "yes" : "NO";
 }
 
+static bool agent_runs(struct doctor *doctor, struct kt_err *ret_why_not)
+{
+	int fd;
+
+	kt_err_clear(ret_why_not);
+	fd = kt_client_connect(doctor->cli, ret_why_not);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return fd >= 0;
+}
+
 /* Which walls stand around a keeper that really runs; it also shows that a room starts and is of the same build. */
 static void check_keeper(struct doctor *doctor)
 {
@@ -222,13 +239,8 @@ static void check_keeper(struct doctor *doctor)
 	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY};
 	struct kt_answer answer;
 	struct kt_err err;
-	int fd;
+	bool agent = agent_runs(doctor, &err);
 
-	kt_err_clear(&err);
-	fd = kt_client_connect(doctor->cli, &err);
-	if (fd >= 0) {
-		close(fd);
-	}
 	kt_client_call(doctor->cli, &request, &answer);
 	if (answer.result != NULL) {
 		bool whole = kt_json_bool(answer.result, "noNewPrivs", false) && kt_json_bool(answer.result, "noCore", false) &&
@@ -236,7 +248,7 @@ static void check_keeper(struct doctor *doctor)
 
 		say(doctor, "keeper's walls", whole ? "ok" : "missing",
 		    "%s: no_new_privs %s, no core %s, capabilities dropped %s, seccomp %s, Landlock ABI %lld, locked memory %s",
-		    fd >= 0 ? "in the agent" : "in a trial run", yes_no(answer.result, "noNewPrivs"),
+		    agent ? "in the agent" : "in a trial run", yes_no(answer.result, "noNewPrivs"),
 		    yes_no(answer.result, "noCore"), yes_no(answer.result, "capsDropped"), yes_no(answer.result, "seccomp"),
 		    (long long)kt_json_int(answer.result, "landlockABI", 0), yes_no(answer.result, "lockedMemory"));
 	} else if (answer.code == KT_E_NOTFOUND && answer.what != NULL && strstr(answer.what, "no state yet") != NULL) {
@@ -250,12 +262,8 @@ static void check_keeper(struct doctor *doctor)
 static void check_agent(struct doctor *doctor)
 {
 	struct kt_err err;
-	int fd;
 
-	kt_err_clear(&err);
-	fd = kt_client_connect(doctor->cli, &err);
-	if (fd >= 0) {
-		close(fd);
+	if (agent_runs(doctor, &err)) {
 		say(doctor, "agent", "ok", "one runs and answers");
 	} else {
 		say(doctor, "agent", err.code == KT_E_NOTFOUND ? "missing" : "failed", "%s", err.what);

@@ -299,3 +299,31 @@ void kt_listing_destroy(struct kt_listing *listing)
 	scols_unref_table(listing->table);
 	kt_free(listing);
 }
+
+static void on_row(const json_t *row, void *arg)
+{
+	kt_listing_row(arg, row);
+}
+
+uint64_t kt_client_list(struct kt_cli *cli, struct kt_request *request, const char *name,
+                        const struct kt_column *columns, const char *color_key, struct kt_answer *ret)
+{
+	struct kt_listing *listing = NULL;
+	uint64_t rows = 0;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (kt_listing_create(cli, stdout, name, columns, color_key, &listing, &err) != KT_OK) {
+		*ret = (struct kt_answer){
+		        .status = kt_cli_status_of(err.code), .code = err.code, .what = kt_strdup(err.what)};
+		return 0;
+	}
+	request->row = on_row;
+	request->arg = listing;
+	kt_client_call(cli, request, ret);
+	if (ret->code == KT_OK && ret->what == NULL && (ret->status == KT_EXIT_OK || ret->result != NULL)) {
+		rows = kt_listing_end(listing, ret->result);
+	}
+	kt_listing_destroy(listing);
+	return rows;
+}

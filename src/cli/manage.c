@@ -1,4 +1,4 @@
-/* Small commands about the agent as a whole: reload, master-key rotate, rehearse, version. */
+/* Small commands about the agent as a whole: reload, quit, master-key rotate, rehearse, version. */
 #include "cli/cli.h"
 
 #include "config.h"
@@ -29,6 +29,21 @@ int kt_cli_reload(struct kt_cli *cli)
 		kt_cli_print_value(cli, stdout, answer.result);
 	} else if (status == KT_EXIT_OK && !cli->quiet) {
 		(void)puts("the new manifests are in force");
+	}
+	kt_answer_finish(&answer);
+	return status;
+}
+
+int kt_cli_quit(struct kt_cli *cli)
+{
+	json_t *body KT_AUTOJSON = json_pack("{s:s}", "command", "quit");
+	struct kt_answer answer;
+	int status = kt_client_simple(cli, body, KT_MODE_DAEMON, &answer);
+
+	if (status == KT_EXIT_OK && cli->format >= KT_FORMAT_JSON && answer.result != NULL) {
+		kt_cli_print_value(cli, stdout, answer.result);
+	} else if (status == KT_EXIT_OK && !cli->quiet) {
+		(void)puts("the agent is ending");
 	}
 	kt_answer_finish(&answer);
 	return status;

@@ -98,6 +98,7 @@ void kt_cli_warden_options(const struct kt_cli *cli, enum kt_run_mode mode, stru
 	        .log_level = kt_cli_level(cli, mode == KT_MODE_DAEMON ? KT_LOG_INFO : KT_LOG_WARN),
 	        .log_json = cli->log_json,
 	        .no_sandbox = cli->no_sandbox,
+	        .sidecar = cli->sidecar,
 	        .argv = cli->argv,
 	};
 }
@@ -145,6 +146,7 @@ static enum kt_code take_env(struct kt_cli *cli, struct kt_err *err)
 	const char *log = env("KEYTURN_LOG");
 	const char *sandbox = env("KEYTURN_SANDBOX");
 	const char *format = env("KEYTURN_OUTPUT");
+	const char *sidecar = env("KEYTURN_SIDECAR");
 
 	cli->state_dir = env("KEYTURN_STATE_DIR");
 	cli->secrets_dir = env("KEYTURN_SECRETS_DIR");
@@ -155,6 +157,7 @@ static enum kt_code take_env(struct kt_cli *cli, struct kt_err *err)
 		return kt_err_set(err, KT_E_INVALID, "KEYTURN_LOG is text or json, not '%s'", log);
 	}
 	cli->log_json = log != NULL && strcmp(log, "json") == 0;
+	cli->sidecar = sidecar != NULL && strcmp(sidecar, "0") != 0;
 	cli->no_sandbox = sandbox != NULL && strcmp(sandbox, "off") == 0;
 	return format != NULL ? take_format(cli, format, err) : KT_OK;
 }

@@ -79,41 +79,26 @@ static const struct kt_column draft_columns[] = {
         {NULL, NULL, NULL, 0},
 };
 
-static void on_row(const json_t *row, void *arg)
-{
-	kt_listing_row(arg, row);
-}
-
 int kt_cli_plan(struct kt_cli *cli)
 {
 	json_t *body KT_AUTOJSON = json_pack("{s:s}", "command", "plan");
-	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY, .stateless = true, .row = on_row};
-	struct kt_listing *listing = NULL;
+	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY, .stateless = true};
 	struct kt_answer answer;
-	struct kt_err err;
-	int status;
+	int status = kt_check_bundle(cli, &request.bundle);
+	uint64_t rows;
 
-	kt_err_clear(&err);
-	status = kt_check_bundle(cli, &request.bundle);
 	if (status != KT_EXIT_OK) {
 		return status;
 	}
-	if (kt_listing_create(cli, stdout, "plan", request.bundle > 0 ? draft_columns : columns, NULL, &listing, &err) != KT_OK) {
-		status = kt_cli_fail(&err);
-	} else {
-		request.arg = listing;
-		kt_client_call(cli, &request, &answer);
-		status = kt_answer_report(&answer);
-		if (answer.code == KT_OK && answer.what == NULL && status == KT_EXIT_OK &&
-		    kt_listing_end(listing, answer.result) == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
-			(void)puts("nothing to plan: there is no Certificate and no Token");
-		}
-		kt_answer_finish(&answer);
+	rows = kt_client_list(cli, &request, "plan", request.bundle > 0 ? draft_columns : columns, NULL, &answer);
+	status = kt_answer_report(&answer);
+	if (status == KT_EXIT_OK && rows == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
+		(void)puts("nothing to plan: there is no Certificate and no Token");
 	}
+	kt_answer_finish(&answer);
 	if (request.bundle > 0) {
 		close(request.bundle);
 	}
-	kt_listing_destroy(listing);
 	return status;
 }
 

@@ -1,6 +1,7 @@
 /* keyturn run: the agent itself, on a host or beside an application. */
 #include "cli/cli.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,10 +11,13 @@
 #define LOCK_WAIT  (30 * KT_SECOND) /* for a one-shot command to end */
 #define LOCK_PAUSE (500)
 #define ASK_PAUSE  (100)
+#define AGAIN_PAUSE (KT_SECOND)
 
 const struct kt_cli_option kt_cli_run_options[] = {
-        {"sidecar", 0, NULL, "beside an application: log as JSON, end with the work of --until"},
-        {"until", 0, "WHAT", "delivered: end when everything due is delivered and proved"},
+        {"sidecar", 0, NULL, "beside an application in a pod: probes, JSON logs, volumes as the kubelet makes them"},
+        {"probe-address", 0, "ADDRESS", "probes are answered here, or none (with --sidecar default :9403)"},
+        {"until", 0, "WHAT", "delivered: end when everything due is delivered"},
+        {"timeout", 0, "D", "with --until: try again until it is done or so much time is over"},
         {"no-sandbox", 0, NULL, "leave the rooms' walls open; for debugging only"},
         {NULL, 0, NULL, NULL},
 };
@@ -25,6 +29,8 @@ struct daemon_run {
 	struct kt_timer *timer; /* the pause before another start, or before the next try to ask */
 	char *socket_path;
 	bool until;
+	kt_ms deadline; /* monotonic, of --until; 0: none */
+	bool answered;  /* --until has its status: whatever it is, the agent is not started again */
 	/* the request of --until */
 	int fd;
 	struct kt_watch *watch;
@@ -43,6 +49,14 @@ static void on_finished(int status, void *arg)
 }
 
 /* --- --until delivered: our own agent is asked to renew, and ends with the answer ----------------------------------- */
+
+/* Time left for --until; none without --timeout. */
+static kt_ms left(const struct daemon_run *run)
+{
+	kt_ms now = kt_clock_mono(kt_loop_clock(run->loop));
+
+	return run->deadline > now ? run->deadline - now : 0;
+}
 
 static void stop_asking(struct daemon_run *run)
 {
@@ -69,7 +83,13 @@ static void take_lines(struct daemon_run *run)
 			int status = (int)kt_json_int(line, "status", KT_EXIT_FAILED);
 
 			stop_asking(run);
-			kt_log(KT_LOG_INFO, "the work is done (status %d): ending", status);
+			if (status == KT_EXIT_LATER && left(run) > AGAIN_PAUSE) {
+				kt_timer_start(run->timer, AGAIN_PAUSE);
+				return;
+			}
+			run->answered = true;
+			kt_log(KT_LOG_INFO, "%s (status %d): ending",
+			       status == KT_EXIT_OK ? "everything is delivered" : "not everything is delivered", status);
 			kt_warden_stop(run->warden, status);
 			return;
 		}
@@ -98,8 +118,8 @@ static void on_answer(int events, void *arg)
 
 static void on_timer(void *arg)
 {
-	static const char request[] = "{\"command\":\"renew\",\"wait\":true}\n";
 	struct daemon_run *run = arg;
+	char request[128];
 	struct kt_err err;
 
 	if (run->warden == NULL) { /* the pause between two starts */
@@ -109,9 +129,17 @@ static void on_timer(void *arg)
 	if (!run->until || run->fd >= 0) {
 		return;
 	}
+	if (run->deadline != 0 && left(run) == 0) {
+		run->answered = true;
+		kt_log(KT_LOG_ERROR, "not everything is delivered within --timeout (status %d): ending", KT_EXIT_LATER);
+		kt_warden_stop(run->warden, KT_EXIT_LATER);
+		return;
+	}
 	kt_err_clear(&err);
+	(void)snprintf(request, sizeof(request), "{\"command\":\"renew\",\"until\":\"delivered\",\"timeout\":%lld}\n",
+	               (long long)left(run));
 	run->fd = kt_warden_connect(run->socket_path, &err);
-	if (run->fd < 0 || kt_io_write_all(run->fd, request, sizeof(request) - 1, "the request", &err) != KT_OK ||
+	if (run->fd < 0 || kt_io_write_all(run->fd, request, strlen(request), "the request", &err) != KT_OK ||
 	    kt_watch_create(run->loop, run->fd, KT_LOOP_READ, on_answer, run, &run->watch, &err) != KT_OK) {
 		stop_asking(run);
 		kt_timer_start(run->timer, ASK_PAUSE);
@@ -176,7 +204,7 @@ static int run_agent(struct daemon_run *run, struct kt_warden_options *options)
 			kt_report_finish(&report);
 			return kt_cli_status_of(code);
 		}
-		if (run->status != KT_EXIT_LATER || kt_warden_stop_wanted() || kt_clock_mono(kt_loop_clock(run->loop)) >= give_up ||
+		if (run->status != KT_EXIT_LATER || run->answered || kt_warden_stop_wanted() || kt_clock_mono(kt_loop_clock(run->loop)) >= give_up ||
 		    kt_clock_mono(kt_loop_clock(run->loop)) - started > 5 * KT_SECOND) {
 			return run->status;
 		}
@@ -194,6 +222,7 @@ int kt_cli_run(struct kt_cli *cli)
 	struct daemon_run run = {.cli = cli, .fd = -1, .until = until != NULL};
 	struct kt_warden_options options;
 	struct kt_err err;
+	kt_ms timeout = 0;
 	int status;
 
 	kt_err_clear(&err);
@@ -201,14 +230,27 @@ int kt_cli_run(struct kt_cli *cli)
 		kt_cli_complain("--until takes delivered, not '%s'", until);
 		return KT_EXIT_USAGE;
 	}
-	cli->log_json = cli->log_json || kt_cli_flag(cli, "sidecar");
+	if (kt_cli_duration(cli, "timeout", &timeout, &err) != KT_OK) {
+		return kt_cli_fail(&err);
+	}
+	if (timeout > 0 && until == NULL) {
+		kt_cli_complain("--timeout goes with --until delivered");
+		return KT_EXIT_USAGE;
+	}
+	cli->sidecar = cli->sidecar || kt_cli_flag(cli, "sidecar");
+	cli->log_json = cli->log_json || cli->sidecar;
 	kt_cli_warden_options(cli, KT_MODE_DAEMON, &options);
+	options.probe_address = kt_cli_value(cli, "probe-address");
+	if (options.probe_address == NULL && cli->sidecar) {
+		options.probe_default = until == NULL ? KT_PROBE_ADDRESS : NULL; /* nobody probes an init container */
+	}
 	options.no_sandbox = options.no_sandbox || kt_cli_flag(cli, "no-sandbox");
 	kt_log_setup("warden", options.log_level, options.log_json);
 	kt_buf_init(&run.in, 8u * 1024u * 1024u);
 	if (kt_loop_create(0, &run.loop, &err) != KT_OK || kt_timer_create(run.loop, on_timer, &run, &run.timer, &err) != KT_OK) {
 		status = kt_cli_fail(&err);
 	} else {
+		run.deadline = timeout > 0 ? kt_clock_mono(kt_loop_clock(run.loop)) + timeout : 0;
 		status = run_agent(&run, &options);
 	}
 	kt_timer_destroy(run.timer);

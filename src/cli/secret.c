@@ -179,33 +179,17 @@ static const struct kt_column columns[] = {
         {"SOURCE", "source", NULL, 0},       {"UPDATED", NULL, cell_updated, 0}, {NULL, NULL, NULL, 0},
 };
 
-static void on_row(const json_t *row, void *arg)
-{
-	kt_listing_row(arg, row);
-}
-
 int kt_cli_secret_list(struct kt_cli *cli)
 {
 	json_t *body KT_AUTOJSON =
 	        json_pack("{s:s,s:s*}", "command", "secret-list", "namespace", kt_cli_value(cli, "namespace"));
-	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY, .row = on_row};
-	struct kt_listing *listing = NULL;
+	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY};
 	struct kt_answer answer;
-	struct kt_err err;
 	int status;
 
-	kt_err_clear(&err);
-	if (kt_listing_create(cli, stdout, "secrets", columns, NULL, &listing, &err) != KT_OK) {
-		return kt_cli_fail(&err);
-	}
-	request.arg = listing;
-	kt_client_call(cli, &request, &answer);
+	(void)kt_client_list(cli, &request, "secrets", columns, NULL, &answer);
 	status = kt_answer_report(&answer);
-	if (answer.code == KT_OK && answer.what == NULL && status == KT_EXIT_OK) {
-		(void)kt_listing_end(listing, NULL);
-	}
 	kt_answer_finish(&answer);
-	kt_listing_destroy(listing);
 	return status;
 }
 

@@ -82,32 +82,20 @@ static const struct kt_column columns[] = {
         {NULL, NULL, NULL, 0},
 };
 
-static void on_row(const json_t *row, void *arg)
-{
-	kt_listing_row(arg, row);
-}
-
 static int status_all(struct kt_cli *cli, kt_ms within)
 {
-	struct kt_request request = {.mode = KT_MODE_READONLY, .row = on_row};
-	struct kt_listing *listing = NULL;
+	json_t *body KT_AUTOJSON = json_pack("{s:s,s:I}", "command", "status", "within", (json_int_t)within);
+	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY};
 	struct kt_answer answer;
-	struct kt_err err;
+	uint64_t rows = 0;
 	int status;
 
-	kt_err_clear(&err);
-	if (kt_listing_create(cli, stdout, "credentials", columns, "state", &listing, &err) != KT_OK) {
-		return kt_cli_fail(&err);
-	}
-	request.body = json_pack("{s:s,s:I}", "command", "status", "within", (json_int_t)within);
-	request.arg = listing;
 	if (cli->quiet && within > 0) {
-		request.row = NULL; /* for monitoring: only what is wrong is said */
+		kt_client_call(cli, &request, &answer); /* for monitoring: only what is wrong is said */
+	} else {
+		rows = kt_client_list(cli, &request, "credentials", columns, "state", &answer);
 	}
-	kt_client_call(cli, &request, &answer);
 	if (answer.code == KT_OK && answer.what == NULL && answer.result != NULL) {
-		uint64_t rows = request.row != NULL ? kt_listing_end(listing, answer.result) : 0;
-
 		if (rows == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
 			(void)puts("no Certificate and no Token: 'keyturn check' says what the manifests hold");
 		}
@@ -118,8 +106,6 @@ static int status_all(struct kt_cli *cli, kt_ms within)
 	}
 	status = kt_answer_report(&answer);
 	kt_answer_finish(&answer);
-	json_decref(request.body);
-	kt_listing_destroy(listing);
 	return status;
 }
 

@@ -52,12 +52,12 @@ enum kt_code kt_desk_attach(struct kt_desk *desk, int fd, struct kt_err *err)
 
 /* --- listeners --------------------------------------------------------------------------------------------------- */
 
+const char *const kt_desk_kind_names[KT_DESK_KINDS] = {"metrics", "acme", "jwks", "probes", "control"};
+
 static bool kind_from_name(struct kt_view name, enum kt_desk_kind *ret)
 {
-	static const char *const names[KT_DESK_KINDS] = {"metrics", "acme", "jwks"};
-
 	for (unsigned i = 0; i < KT_DESK_KINDS; i++) {
-		if (kt_view_eq_str(name, names[i])) {
+		if (kt_view_eq_str(name, kt_desk_kind_names[i])) {
 			*ret = (enum kt_desk_kind)i;
 			return true;
 		}
@@ -147,6 +147,7 @@ void kt_desk_destroy(struct kt_desk *desk)
 	if (!desk)
 		return;
 	kt_desk_pages_finish(desk->pages);
+	kt_desk_control_finish(desk);
 	kt_desk_http_destroy(desk->http);
 	kt_desk_pages_destroy(desk->pages);
 	kt_desk_served_destroy(desk->served);

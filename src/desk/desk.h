@@ -20,8 +20,9 @@
  * or served.c (paths that the keeper put there before: http-01 answers, JWKS).
  */
 
-/* What a listener may serve; the names in SETUP are "metrics", "acme" and "jwks". */
-enum kt_desk_kind { KT_DESK_METRICS = 0, KT_DESK_ACME, KT_DESK_JWKS, KT_DESK_KINDS };
+/* What a listener may serve; their names in SETUP are kt_desk_kind_names. */
+enum kt_desk_kind { KT_DESK_METRICS = 0, KT_DESK_ACME, KT_DESK_JWKS, KT_DESK_PROBES, KT_DESK_CONTROL, KT_DESK_KINDS };
+extern const char *const kt_desk_kind_names[KT_DESK_KINDS];
 
 /* Limits on strangers. */
 enum {
@@ -45,11 +46,13 @@ struct kt_desk_listener;
 struct kt_desk_conn {
 	struct MHD_Connection *mhd;
 	struct kt_desk_listener *listener;
+	struct kt_desk *desk; /* control.c: whose, while it waits */
 	struct kt_desk_conn *prev, *next; /* by age of the request, oldest first */
 	struct kt_desk_conn *waiting;     /* next one that waits for the same page */
 	kt_ms since;                      /* when this request's time began */
 	uint8_t address[9];               /* family and IPv4 address or IPv6 /64 */
 	bool resumed;                     /* the page that it waited for is there */
+	unsigned command_status;          /* control.c: the keeper's answer to its command; 0: none yet */
 };
 
 /* --- http.c ----------------------------------------------------------------------------------------------------- */
@@ -96,6 +99,13 @@ enum MHD_Result kt_desk_pages_answer(struct kt_desk_pages *pages, struct kt_desk
 void kt_desk_pages_finish(struct kt_desk_pages *pages);
 void kt_desk_pages_destroy(struct kt_desk_pages *pages);
 
+/* --- control.c -------------------------------------------------------------------------------------------------- */
+
+/* Hands a POST and its bearer token to the keeper, who decides. May suspend. */
+enum MHD_Result kt_desk_control_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
+/* Wakes everybody who waits. */
+void kt_desk_control_finish(struct kt_desk *desk);
+
 /* --- served.c --------------------------------------------------------------------------------------------------- */
 
 struct kt_desk_served;
@@ -126,6 +136,8 @@ struct kt_desk {
 	struct kt_desk_http *http;
 	struct kt_desk_pages *pages;
 	struct kt_desk_served *served;
+	struct kt_desk_conn *commands; /* control.c: those that wait for the keeper, by `waiting` */
+	bool ending;
 	kt_ms request_ms; /* KT_DESK_REQUEST_MS; tests are less patient */
 };
 

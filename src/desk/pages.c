@@ -15,7 +15,7 @@ struct page {
 	struct kt_desk_conn *waiting;
 };
 
-static const char *const paths[] = {"/metrics", "/livez", "/readyz", "/status.json"};
+static const char *const paths[] = {"/metrics", "/livez", "/readyz", "/startupz", "/status.json"};
 enum { PAGES = sizeof(paths) / sizeof(paths[0]) };
 
 struct kt_desk_pages {

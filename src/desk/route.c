@@ -53,7 +53,9 @@ static enum MHD_Result refuse(struct kt_desk_conn *conn, unsigned status, const 
 
 	if (response && (MHD_add_response_header(response, "Connection", "close") != MHD_YES ||
 	                 (status == MHD_HTTP_METHOD_NOT_ALLOWED &&
-	                  MHD_add_response_header(response, "Allow", "GET, HEAD") != MHD_YES))) {
+	                  MHD_add_response_header(
+	                          response, "Allow",
+	                          kt_desk_http_kind(conn->listener) == KT_DESK_CONTROL ? "POST" : "GET, HEAD") != MHD_YES))) {
 		MHD_destroy_response(response);
 		return MHD_NO;
 	}
@@ -112,10 +114,12 @@ static bool is_local_host(const char *host)
 static enum MHD_Result route_metrics(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
 {
 	bool page = strcmp(path, "/") == 0;
+	/* A kubelet asks at an address that everybody in the cluster may reach: names of credentials are not for all of them. */
+	bool named = page || strcmp(path, "/status.json") == 0;
 
-	if (!page && !kt_desk_pages_has(path))
+	if ((named && kt_desk_http_kind(conn->listener) == KT_DESK_PROBES) || (!page && !kt_desk_pages_has(path)))
 		return send_once(conn, MHD_HTTP_NOT_FOUND, kt_desk_response_text("not found\n"));
-	if ((page || strcmp(path, "/status.json") == 0) && kt_desk_http_local(conn->listener) &&
+	if (named && kt_desk_http_local(conn->listener) &&
 	    !is_local_host(MHD_lookup_connection_value(conn->mhd, MHD_HEADER_KIND, "Host")))
 		return refuse(conn, MHD_HTTP_MISDIRECTED_REQUEST,
 		              "this listener is on loopback: ask for it as localhost or by its address\n");
@@ -137,7 +141,11 @@ static enum MHD_Result route_served(struct kt_desk *desk, struct kt_desk_conn *c
 
 enum MHD_Result kt_desk_route_check(struct kt_desk_conn *conn, const char *method, const char *path)
 {
-	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+	bool control = kt_desk_http_kind(conn->listener) == KT_DESK_CONTROL;
+
+	if (control && strcmp(method, MHD_HTTP_METHOD_POST) != 0)
+		return refuse(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "only POST\n");
+	if (!control && strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
 		return refuse(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
 	if (has_body(conn->mhd))
 		return refuse(conn, CONTENT_TOO_LARGE, "a request has no body here\n");
@@ -148,7 +156,13 @@ enum MHD_Result kt_desk_route_check(struct kt_desk_conn *conn, const char *metho
 
 enum MHD_Result kt_desk_route(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
 {
-	if (kt_desk_http_kind(conn->listener) == KT_DESK_METRICS)
+	switch (kt_desk_http_kind(conn->listener)) {
+	case KT_DESK_METRICS:
+	case KT_DESK_PROBES:
 		return route_metrics(desk, conn, path);
-	return route_served(desk, conn, path);
+	case KT_DESK_CONTROL:
+		return kt_desk_control_answer(desk, conn, path);
+	default:
+		return route_served(desk, conn, path);
+	}
 }

@@ -34,8 +34,6 @@ struct kt_desk_served {
 	unsigned char key[crypto_shorthash_KEYBYTES]; /* paths hold tokens of a CA's choice */
 };
 
-static const char *const kind_names[KT_DESK_KINDS] = {"metrics", "acme", "jwks"};
-
 static uint64_t hash_path(const struct kt_desk_served *served, enum kt_desk_kind kind, struct kt_view path)
 {
 	uint64_t hash;
@@ -143,9 +141,9 @@ static enum kt_code check(const struct kt_msg_serve *msg, enum kt_desk_kind *ret
 	static const size_t prefix = sizeof(ACME_PREFIX) - 1;
 	bool fits;
 
-	if (kt_view_eq_str(msg->listener, kind_names[KT_DESK_ACME]))
+	if (kt_view_eq_str(msg->listener, kt_desk_kind_names[KT_DESK_ACME]))
 		*ret = KT_DESK_ACME;
-	else if (kt_view_eq_str(msg->listener, kind_names[KT_DESK_JWKS]))
+	else if (kt_view_eq_str(msg->listener, kt_desk_kind_names[KT_DESK_JWKS]))
 		*ret = KT_DESK_JWKS;
 	else
 		return kt_err_set(err, KT_E_INVALID, "serve: no such listener '%.*s'", (int)msg->listener.len,
@@ -158,7 +156,7 @@ static enum kt_code check(const struct kt_msg_serve *msg, enum kt_desk_kind *ret
 		fits = is_plain_path(msg->path);
 	if (!fits)
 		return kt_err_set(err, KT_E_INVALID, "serve: '%.*s' can't be a path on the %s listener",
-		                  (int)msg->path.len, msg->path.ptr, kind_names[*ret]);
+		                  (int)msg->path.len, msg->path.ptr, kt_desk_kind_names[*ret]);
 	if (!is_header_text(msg->content_type))
 		return kt_err_set(err, KT_E_INVALID, "serve: the content type is not printable");
 	return KT_OK;

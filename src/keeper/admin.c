@@ -32,6 +32,7 @@ static const struct {
         {"walls", kt_command_walls, READS},
         {"rehearse", kt_command_rehearse, DRAFTS},
         {"reload", kt_command_reload, WRITES},
+        {"quit", kt_command_quit, READS},
 };
 
 int kt_admin_status(enum kt_code code)
@@ -125,7 +126,8 @@ static void last_line(struct kt_session *session, int status, json_t *line)
 	size_t before = session->out.len;
 
 	kt_session_line(session, line);
-	session->broken = session->broken || session->out.len == before || kt_buf_check(&session->out, "answer", NULL) != KT_OK;
+	session->unsaid = session->out.len == before || kt_buf_check(&session->out, "answer", NULL) != KT_OK;
+	session->broken = session->broken || session->unsaid;
 	session->status = status;
 	session->ended = true;
 	session->more = NULL;
@@ -161,13 +163,14 @@ static void session_close(struct kt_session *session)
 	struct kt_keeper *keeper = session->keeper;
 	struct kt_session **at = &keeper->sessions;
 	struct kt_msg_finished finished = {(uint32_t)session->status};
-	bool last;
+	bool done, lost;
 
 	while (*at != session) {
 		at = &(*at)->next;
 	}
 	*at = session->next;
-	last = keeper->mode != KT_MODE_DAEMON && session->ended;
+	done = session->ended && !session->unsaid;
+	lost = !done && !keeper->ending;
 	kt_watch_destroy(session->watch);
 	kt_timer_destroy(session->timer);
 	close(session->fd);
@@ -181,8 +184,12 @@ static void session_close(struct kt_session *session)
 	}
 	kt_free(session->ids);
 	kt_free(session);
-	if (last) { /* a one-shot keeper lives for its command */
-		(void)kt_wire_notice(keeper->ctx->warden, KT_FINISHED, &finished, NULL, 0, NULL);
+	if (keeper->mode == KT_MODE_DAEMON) {
+		return;
+	}
+	/* A one-shot keeper lives for its command: another one gets it where this one can't take it or answer. */
+	if (lost || (done && kt_wire_notice(keeper->ctx->warden, KT_FINISHED, &finished, NULL, 0, NULL) != KT_OK)) {
+		kt_room_end(keeper->ctx, 1);
 	}
 }
 
@@ -289,7 +296,7 @@ static void session_read(struct kt_session *session)
 		session->broken = true;
 		return;
 	}
-	if (n < 0 || session->request != NULL) {
+	if (n < 0 || session->request != NULL || session->ended) {
 		kt_wipe(chunk, sizeof(chunk));
 		return;
 	}
@@ -301,6 +308,10 @@ static void session_read(struct kt_session *session)
 	}
 	end = memchr(session->in.ptr, '\n', session->in.len);
 	if (end == NULL) {
+		return;
+	}
+	if (kt_admin_is_http((struct kt_view){session->in.ptr, (size_t)(end - session->in.ptr)})) {
+		kt_admin_http(session);
 		return;
 	}
 	if (kt_json_parse((struct kt_view){session->in.ptr, (size_t)(end - session->in.ptr)}, KT_ADMIN_REQUEST_MAX,

@@ -28,6 +28,7 @@ struct kt_session {
 	uint32_t uid, gid, pid;
 	bool ended;  /* the last line is queued */
 	bool broken; /* the other end is gone */
+	bool unsaid; /* there was no memory for the last line */
 	int status;
 	json_t *request;
 	int passed_fd; /* what came with the request: a bundle of manifests; -1: nothing */
@@ -48,12 +49,18 @@ struct kt_session {
 	bool paged;        /* all credentials of the store are told */
 	json_t *tally;     /* rehearse: issuances by issuer */
 
+	/* audit */
+	kt_ms since;
+	bool follow_audit;  /* at the end it waits for more */
+	int64_t audit_head; /* when the command came */
+
 	/* renew */
 	int64_t *ids;
 	size_t id_count;
 	kt_ms started, deadline;
 	uint64_t good, failed;
 	int worst;
+	bool delivered_only; /* proofs are not waited for and do not count */
 	struct kt_timer *timer;
 };
 
@@ -81,7 +88,12 @@ int kt_admin_worse(int a, int b);
 typedef void kt_command_fn(struct kt_session *session);
 kt_command_fn kt_command_status, kt_command_plan, kt_command_why, kt_command_renew, kt_command_token,
         kt_command_secret_set, kt_command_secret_list, kt_command_secret_rm, kt_command_audit, kt_command_audit_verify,
-        kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload;
+        kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload, kt_command_quit;
+
+/* admin_http.c: whether a first line is one of HTTP; and the answer to such a request once all of its head is there. */
+#define KT_ADMIN_HTTP_MAX 8192u
+bool kt_admin_is_http(struct kt_view line);
+void kt_admin_http(struct kt_session *session);
 
 /* Finds "name", "ns/name" or "Kind/ns/name" among credentials. */
 enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt_store_resource *ret,

@@ -32,6 +32,7 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 		session->ids[session->id_count++] = cred.id;
 		cred.due_at = kt_keeper_now(keeper);
 		cred.next_try = 0;
+		kt_flight_forget_deliveries(&cred);
 		cred.flags |= force ? KT_CRED_FORCED : 0u;
 		cred.flags &= ~(unsigned)KT_CRED_FAILED;
 		if (kt_rotate_find(keeper, cred.id) == NULL) {
@@ -121,7 +122,7 @@ static const char *mend(const struct kt_store_cred *cred)
 }
 
 /* Exit status for one credential; 0 when all is well with it. */
-static int judge(const struct kt_store_cred *cred, bool *ret_failed)
+static int judge(const struct kt_store_cred *cred, bool delivered_only, bool *ret_failed)
 {
 	const struct kt_plan_retry *row;
 
@@ -136,8 +137,15 @@ static int judge(const struct kt_store_cred *cred, bool *ret_failed)
 		}
 		return row->needs_change ? 1 : 75;
 	}
+	if (cred->deliver_failures > 0) {
+		return cred->deliver_error == KT_E_POLICY ? 4 : 75;
+	}
 	if (cred->active == 0) {
 		return 75;
+	}
+	if (delivered_only) {
+		*ret_failed = false;
+		return 0;
 	}
 	*ret_failed = cred->proof == KT_PROOF_FAILED || cred->proof == KT_PROOF_WAITING;
 	return *ret_failed ? 5 : 0;
@@ -147,7 +155,7 @@ static void report(struct kt_session *session, const struct kt_store_resource *r
                    const struct kt_store_cred *cred)
 {
 	bool failed;
-	int status = judge(cred, &failed);
+	int status = judge(cred, session->delivered_only, &failed);
 	json_t *row;
 
 	if (resource->gone || (cred->kind == KT_KIND_JWKS && cred->attempts == 0)) { /* keys that can't be shown do count */
@@ -291,7 +299,7 @@ static bool named_busy(struct kt_session *session, kt_ms now)
 
 		if (!busy && kt_store_cred_get(keeper->store, session->ids[i], &cred, NULL) == KT_OK) {
 			busy = (cred.due_at != 0 && cred.due_at <= now) || is_near(&cred, now);
-			busy = busy || (cred.active != 0 && kt_tasks_hopeful(keeper, cred.id, now + QUICK_WAIT));
+			busy = busy || (!session->delivered_only && cred.active != 0 && kt_tasks_hopeful(keeper, cred.id, now + QUICK_WAIT));
 			kt_store_cred_finish(&cred);
 		}
 		if (busy) {
@@ -318,7 +326,7 @@ static bool busy(struct kt_session *session)
 	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) == KT_OK && one > 0 && keeper->commit_delay == 0) {
 		return true;
 	}
-	return kt_tasks_hopeful(keeper, 0, now + QUICK_WAIT) || any_near(keeper, now);
+	return (!session->delivered_only && kt_tasks_hopeful(keeper, 0, now + QUICK_WAIT)) || any_near(keeper, now);
 }
 
 static void progress(struct kt_session *session)
@@ -360,9 +368,11 @@ void kt_command_renew(struct kt_session *session)
 {
 	struct kt_keeper *keeper = session->keeper;
 	int64_t timeout = kt_json_int(session->request, "timeout", 0); /* ms; 0: none */
+	const char *until = kt_session_arg(session, "until");
 	struct kt_err err;
 
 	kt_err_clear(&err);
+	session->delivered_only = until != NULL && strcmp(until, "delivered") == 0;
 	session->started = kt_keeper_now(keeper);
 	session->deadline = timeout > 0 ? kt_clock_mono(keeper->clock) + timeout : 0;
 	if (begin(session, &err) != KT_OK ||

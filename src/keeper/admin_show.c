@@ -49,7 +49,7 @@ static const char *state_name(const struct kt_store_cred *cred, kt_ms now)
 	if (cred->step == KT_STEP_ROLLED_BACK) {
 		return "rolled back";
 	}
-	if (cred->attempts > 0) {
+	if (cred->attempts > 0 || cred->deliver_failures > 0) {
 		return "failing";
 	}
 	return proof_name(cred->proof);
@@ -91,11 +91,28 @@ static void add_issuer(const struct kt_resource *spec, json_t *out)
 	}
 }
 
+/* What failed last and when it is tried again: issuing, or else only delivering again what is in force. */
+static void add_failure(const struct kt_store_cred *cred, json_t *out)
+{
+	bool issuing = cred->attempts > 0 && cred->error != KT_OK;
+	bool delivering = cred->deliver_failures > 0;
+	bool any = issuing || delivering;
+
+	(void)json_object_set_new(out, "lastError",
+	                          any ? json_string(issuing ? cred->error_text : cred->deliver_text) : json_null());
+	(void)json_object_set_new(
+	        out, "errorCode",
+	        any ? json_string(kt_code_name(issuing ? cred->error : cred->deliver_error)) : json_null());
+	(void)json_object_set_new(out, "nextTry",
+	                          any ? kt_admin_time(issuing ? cred->next_try : cred->due_at) : json_null());
+	(void)json_object_set_new(out, "deliverFailures", json_integer(cred->deliver_failures));
+	(void)json_object_set_new(out, "deliverError", delivering ? json_string(cred->deliver_text) : json_null());
+}
+
 json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_resource *resource,
                             const struct kt_store_cred *cred, bool deep)
 {
 	kt_ms now = kt_keeper_now(keeper);
-	bool failing = cred->attempts > 0 && cred->error != KT_OK;
 	struct kt_resource *spec = NULL;
 	json_t *out = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:i,s:b,s:s,s:I}", "namespace", resource->ns, "name",
 	                        resource->name, "kind", resource->kind, "secretName", cred->secret_name, "state",
@@ -107,9 +124,7 @@ json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_reso
 	if (out == NULL) {
 		return NULL;
 	}
-	(void)json_object_set_new(out, "lastError", failing ? json_string(cred->error_text) : json_null());
-	(void)json_object_set_new(out, "errorCode", failing ? json_string(kt_code_name(cred->error)) : json_null());
-	(void)json_object_set_new(out, "nextTry", failing ? kt_admin_time(cred->next_try) : json_null());
+	add_failure(cred, out);
 	add_material(keeper, cred, out, cred->kind == KT_KIND_TOKEN);
 	if (kt_load_spec(resource, &spec, NULL) == KT_OK) {
 		struct kt_plan plan;

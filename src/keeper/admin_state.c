@@ -1,4 +1,4 @@
-/* Commands about state: token, secret, audit, master key, walls, reload. */
+/* Commands about state: token, secret, master key, walls, reload. */
 #include <stdio.h>
 #include <string.h>
 
@@ -230,82 +230,6 @@ void kt_command_secret_rm(struct kt_session *session)
 		return;
 	}
 	kt_session_end(session, 0, NULL);
-}
-
-/* --- audit ------------------------------------------------------------------------------------------------------------ */
-
-struct audit_rows {
-	struct kt_session *session;
-	uint64_t left;
-	unsigned taken;
-};
-
-static bool add_record(const struct kt_audit_record *record, void *arg)
-{
-	struct audit_rows *rows = arg;
-	json_t *json = NULL;
-
-	rows->taken++;
-	rows->session->after_id = record->seq;
-	if (kt_json_parse(record->json, 65536, &json, NULL) == KT_OK) {
-		(void)json_object_set_new(json, "seq", json_integer(record->seq));
-		kt_session_row(rows->session, json);
-	}
-	return true;
-}
-
-static void more_audit(struct kt_session *session)
-{
-	int64_t limit = kt_json_int(session->request, "limit", INT64_MAX);
-	const char *since = kt_session_arg(session, "since");
-	struct kt_audit_query query = {.trace_id = kt_session_arg(session, "traceId"),
-	                               .newest_first = kt_json_bool(session->request, "newestFirst", false)};
-	struct kt_err err;
-
-	kt_err_clear(&err);
-	if (since != NULL && kt_time_parse(kt_view_str(since), &query.since, &err) != KT_OK) {
-		kt_session_fail(session, &err);
-		return;
-	}
-	do {
-		struct audit_rows rows = {session, 0, 0};
-		int64_t left = limit - (int64_t)session->rows;
-
-		query.after_seq = session->after_id;
-		query.limit = left < 100 ? (unsigned)(left > 0 ? left : 0) : 100;
-		if (query.limit > 0 &&
-		    kt_audit_each(session->keeper->store, &query, add_record, &rows, &err) != KT_OK) {
-			kt_session_fail(session, &err);
-			return;
-		}
-		if (query.limit == 0 || rows.taken < query.limit) {
-			kt_session_end(session, 0, NULL);
-			return;
-		}
-	} while (kt_session_room(session));
-}
-
-void kt_command_audit(struct kt_session *session)
-{
-	session->more = more_audit;
-	more_audit(session);
-}
-
-void kt_command_audit_verify(struct kt_session *session)
-{
-	struct kt_audit_verdict verdict;
-	struct kt_err err;
-
-	kt_err_clear(&err);
-	if (kt_audit_verify(session->keeper->store, &verdict, &err) != KT_OK) {
-		kt_session_fail(session, &err);
-		return;
-	}
-	kt_session_end(session, verdict.good ? 0 : 1,
-	               json_pack("{s:b,s:I,s:I,s:I,s:I,s:s,s:s}", "good", verdict.good, "first",
-	                         (json_int_t)verdict.first_seq, "last", (json_int_t)verdict.last_seq, "count",
-	                         (json_int_t)verdict.count, "badSeq", (json_int_t)verdict.bad_seq, "head", verdict.head, "what",
-	                         verdict.what));
 }
 
 /* --- master key, walls, reload ------------------------------------------------------------------------------------------ */

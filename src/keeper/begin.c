@@ -127,8 +127,10 @@ static enum kt_code begin_resume(struct kt_flight *flight, struct kt_err *err)
 /* The material in force is written again, under a new directory name. */
 static enum kt_code begin_redelivery(struct kt_flight *flight, struct kt_err *err)
 {
-	enum kt_code code = open_material(flight, flight->cred.active, &flight->err);
+	enum kt_code code;
 
+	flight->redelivery = true;
+	code = open_material(flight, flight->cred.active, &flight->err);
 	if (code == KT_OK) {
 		code = kt_issuers_get(flight->keeper, flight->spec, &flight->issuer, &flight->err);
 	}
@@ -138,7 +140,6 @@ static enum kt_code begin_redelivery(struct kt_flight *flight, struct kt_err *er
 	if (flight->cred.candidate == 0) { /* else it belongs to the renewal that is under way */
 		(void)kt_audit_trace_id(kt_keeper_now(flight->keeper), flight->trace_id);
 	}
-	flight->redelivery = true;
 	(void)kt_volume_generation_name(kt_keeper_now(flight->keeper), flight->dir);
 	flight->stage = KT_FLIGHT_STAGE;
 	return KT_OK;

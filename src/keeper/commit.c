@@ -130,6 +130,7 @@ static enum kt_code swap_materials(struct kt_flight *flight, struct kt_err *err)
 	if (!flight->redelivery || cred->candidate == flight->material.id) { /* else a renewal is under way: it goes on */
 		cred->candidate = 0;
 	}
+	kt_flight_forget_deliveries(cred);
 	cred->expiry = flight->material.not_after;
 	cred->delivered_at = kt_keeper_now(flight->keeper);
 	return code;
@@ -367,6 +368,40 @@ enum kt_code kt_flight_wake_dependents(struct kt_flight *flight, struct kt_err *
 	return code;
 }
 
+void kt_flight_forget_deliveries(struct kt_store_cred *cred)
+{
+	cred->deliver_failures = 0;
+	cred->deliver_at = 0;
+	cred->deliver_error = KT_OK;
+	cred->deliver_text = NULL;
+}
+
+/* What is in force could not be delivered again: that is tried at its own pace, and holds up nothing else. */
+static enum kt_code fail_delivery(struct kt_flight *flight, struct kt_err *err)
+{
+	struct kt_store_cred *cred = &flight->cred;
+	const struct kt_plan_retry *row = kt_plan_retry_find(flight->err.code, NULL);
+	struct kt_audit_event event = {.step = "delivered",
+	                               .outcome = row->needs_change ? "failed" : "retry",
+	                               .reason = flight->error_text,
+	                               .error_type = kt_code_name(flight->err.code)};
+	enum kt_code code;
+
+	(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", flight->err.what);
+	flight->failed = false;
+	cred->deliver_failures++;
+	cred->deliver_at = kt_keeper_now(flight->keeper);
+	cred->deliver_error = flight->err.code;
+	cred->deliver_text = flight->error_text;
+	flight->keeper->failures++;
+	kt_log(row->alarm ? KT_LOG_ERROR : KT_LOG_WARN, "%s %s/%s can't be delivered again: %s", flight->resource.kind,
+	       flight->resource.ns, flight->resource.name, flight->error_text);
+	code = kt_flight_audit(flight, &event, err);
+	if (code == KT_OK) {
+		code = kt_rotate_plan(flight->keeper, &flight->resource, cred, flight->spec, true, &flight->plan, err);
+	}
+	return code == KT_OK ? kt_flight_end(flight, flight->plan.due_at, err) : code;
+}
 
 enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 {
@@ -385,6 +420,9 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 	char cookie[160];
 	enum kt_code code;
 
+	if (flight->redelivery && !flight->rollback && flight->stage != KT_FLIGHT_RECHECK) {
+		return fail_delivery(flight, err);
+	}
 	(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", flight->err.what);
 	flight->failed = false;
 	cred->attempts++;

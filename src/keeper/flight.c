@@ -183,6 +183,9 @@ static void plan_state(const struct kt_store_resource *resource, const struct kt
 		state->announced = cred->next_try;
 		(void)snprintf(state->last_problem, sizeof(state->last_problem), "%s", problem);
 	}
+	state->deliver_failures = cred->deliver_failures;
+	state->deliver_last = cred->deliver_at;
+	state->deliver_code = cred->deliver_error;
 	state->cause_changed = cred->attempts > 0 && cred->next_try <= now;
 	state->orphan = resource->gone || (cred->flags & KT_CRED_ORPHAN) != 0;
 	(void)snprintf(identity, sizeof(identity), "%s/%s/%s", resource->kind, resource->ns, resource->name);
@@ -216,9 +219,11 @@ enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_reso
 		}
 		/* The store's next_try is the one that was announced; the plan's jitter is drawn anew. */
 		if (cred->attempts > 0 && cred->next_try > now && (cred->flags & KT_CRED_FORCED) == 0 &&
-		    ret->action != KT_PLAN_NONE) {
+		    ret->action != KT_PLAN_NONE && ret->action != KT_PLAN_REDELIVER) {
+			bool sooner = ret->action == KT_PLAN_WAIT && ret->pending == KT_WHY_DRIFT && ret->due_at < cred->next_try;
+
 			ret->action = KT_PLAN_WAIT;
-			ret->due_at = cred->next_try;
+			ret->due_at = sooner ? ret->due_at : cred->next_try;
 		}
 	}
 	kt_store_material_finish(&active);

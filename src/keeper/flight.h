@@ -23,6 +23,8 @@ enum kt_code kt_flight_begin(struct kt_flight *flight, struct kt_err *err);
  * one of the store: the round is rolled back.
  */
 enum kt_code kt_flight_commit(struct kt_flight *flight, struct kt_err *err);
+/* Nothing is known against delivering: after a success, or because what stood in its way may be gone. */
+void kt_flight_forget_deliveries(struct kt_store_cred *cred);
 /* Records that the flight failed (flight->err), decides when it is tried again, and ends it. */
 enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err);
 /* What the peer said at the last failure: the seconds that it asked for (0: none) and the problem's name ("": none). */

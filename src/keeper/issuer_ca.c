@@ -11,11 +11,6 @@ static kt_ms backdate(kt_ms duration)
 	return duration / 20 < KT_MINUTE ? duration / 20 : KT_MINUTE;
 }
 
-static struct kt_strs strs(const struct kt_strings *list)
-{
-	return (struct kt_strs){(const char *const *)list->items, list->count};
-}
-
 static void took(struct kt_flight *flight, const struct kt_issued *info)
 {
 	(void)snprintf(flight->got.serial, sizeof(flight->got.serial), "%s", info->serial);
@@ -59,7 +54,7 @@ static enum kt_effect obtain_self_signed(struct kt_keeper *keeper, struct kt_fli
 	if (code == KT_OK) {
 		request.request.not_before = now - backdate(spec->duration);
 		request.request.not_after = now + spec->duration;
-		request.request.crl_urls = strs(&flight->issuer->spec->issuer.self_signed->crl_distribution_points);
+		request.request.crl_urls = kt_spec_strs(&flight->issuer->spec->issuer.self_signed->crl_distribution_points);
 		code = kt_pki_self_sign(&request.request, flight->key, &der, &info, err);
 	}
 	if (code == KT_OK) {
@@ -183,9 +178,9 @@ static enum kt_effect obtain_ca(struct kt_keeper *keeper, struct kt_flight *flig
 		request.request.not_before = now - backdate(spec->duration);
 		/* cert-manager lets a leaf outlive its CA; nobody could verify it then. */
 		request.request.not_after = now + spec->duration < ca_end ? now + spec->duration : ca_end;
-		request.request.crl_urls = strs(&ca->crl_distribution_points);
-		request.request.ocsp_urls = strs(&ca->ocsp_servers);
-		request.request.issuer_urls = strs(&ca->issuing_certificate_urls);
+		request.request.crl_urls = kt_spec_strs(&ca->crl_distribution_points);
+		request.request.ocsp_urls = kt_spec_strs(&ca->ocsp_servers);
+		request.request.issuer_urls = kt_spec_strs(&ca->issuing_certificate_urls);
 		if (spec->is_ca && path_len > 0) {
 			request.request.has_path_len = true;
 			request.request.path_len = (unsigned)path_len - 1;

@@ -10,6 +10,7 @@
 #include "kt/json.h"
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "kt/text.h"
 #include "keeper/keeper.h"
 
 #define PATHS_MAX 512u
@@ -48,6 +49,7 @@ static const struct kt_wire_handler courier_handlers[] = {
 };
 static const struct kt_wire_handler desk_handlers[] = {
         {KT_PAGE, kt_pages_serve},
+        {KT_COMMAND, kt_quit_on_command},
         {KT_MSG_TYPE_NONE, NULL},
 };
 
@@ -144,6 +146,8 @@ static enum kt_code peer(struct kt_room_ctx *ctx, enum kt_room room, int fd, str
 
 static enum kt_code take_settings(struct kt_keeper *keeper, const struct kt_msg_setup *setup, struct kt_err *err)
 {
+	enum kt_code code;
+
 	keeper->mode = (enum kt_run_mode)setup->mode;
 	keeper->generation = setup->generation;
 	keeper->state_dir = kt_strndup(setup->state_dir.ptr, setup->state_dir.len);
@@ -152,15 +156,19 @@ static enum kt_code take_settings(struct kt_keeper *keeper, const struct kt_msg_
 	if (keeper->state_dir == NULL || keeper->secrets_dir == NULL || keeper->socket_path == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for settings");
 	}
-	if (setup->settings.len > 0) {
-		return kt_resource_from_json(KT_RES_AGENT, setup->settings, &keeper->agent, err);
+	code = setup->settings.len > 0 ? kt_resource_from_json(KT_RES_AGENT, setup->settings, &keeper->agent, err)
+	                               : kt_resource_default(KT_RES_AGENT, "", "default", &keeper->agent, err);
+	if (code == KT_OK && keeper->agent->agent.listeners.control.token_file != NULL) {
+		keeper->quit_token = kt_strdup(keeper->agent->agent.listeners.control.token_file);
+		code = keeper->quit_token == NULL ? kt_err_set(err, KT_E_NOMEM, "no memory for settings") : KT_OK;
 	}
-	return kt_resource_default(KT_RES_AGENT, "", "default", &keeper->agent, err);
+	return code;
 }
 
 static enum kt_code open_store(struct kt_keeper *keeper, struct kt_err *err)
 {
 	struct kt_store_open options = {.dir = keeper->state_dir,
+	                                .in_pod = keeper->agent->agent.allow_shared,
 	                                .read_only = keeper->mode == KT_MODE_READONLY,
 	                                .pid = getppid(),
 	                                .socket_path = keeper->mode == KT_MODE_DAEMON ? keeper->socket_path : NULL,
@@ -225,8 +233,22 @@ static enum kt_code open_keys(struct kt_keeper *keeper, int command_fd, struct k
 
 static enum kt_code open_secrets(struct kt_keeper *keeper, struct kt_err *err)
 {
+	const struct kt_agent_spec *agent = &keeper->agent->agent;
+	uint64_t gid = 0;
+
+	/* From SETUP, which has the command line's part; the set that is loaded later has not. */
 	keeper->volume_policy = KT_VOLUME_POLICY_DEFAULT;
-	keeper->volume_policy.allow_persistent = keeper->agent->agent.allow_persistent;
+	keeper->volume_policy.allow_persistent = agent->allow_persistent;
+	keeper->volume_policy.allow_shared = agent->allow_shared;
+	if (agent->secrets_group != NULL) { /* a number: the warden has looked it up */
+		if (kt_parse_u64(kt_view_str(agent->secrets_group), UINT32_MAX - 1, &gid, err) != KT_OK) {
+			return KT_E_PROTO;
+		}
+		keeper->volume_policy.gid = (gid_t)gid;
+	}
+	keeper->secrets_mode = agent->secrets_mode != KT_FILE_MODE_UNSET ? (mode_t)agent->secrets_mode
+	                       : agent->secrets_group != NULL            ? 0640
+	                                                                 : 0600;
 	return kt_volume_root_create(keeper->secrets_dir, &keeper->volume_policy, &keeper->root, err);
 }
 
@@ -261,6 +283,18 @@ static void add_dir(struct paths *paths, const char *path)
 	}
 }
 
+/* Of a file that may be replaced: its folder. */
+static void add_folder(struct paths *paths, const char *file)
+{
+	char *copy KT_AUTOFREE = kt_strdup(file);
+	char *slash = copy != NULL ? strrchr(copy, '/') : NULL;
+
+	if (slash != NULL && slash != copy) {
+		*slash = '\0';
+		add_path(paths, copy, KT_SANDBOX_READ);
+	}
+}
+
 static bool resource_paths(const struct kt_store_resource *row, void *arg)
 {
 	struct paths *paths = arg;
@@ -278,14 +312,8 @@ static bool resource_paths(const struct kt_store_resource *row, void *arg)
 		for (i = 0; i < spec->consumer.prove.count; i++) {
 			const struct kt_observed *observed = spec->consumer.prove.items[i].observed;
 
-			if (observed != NULL && observed->access_log != NULL) {
-				char *copy KT_AUTOFREE = kt_strdup(observed->access_log->path);
-				char *slash = copy != NULL ? strrchr(copy, '/') : NULL;
-
-				if (slash != NULL && slash != copy) { /* logs are rotated: the folder, not the file */
-					*slash = '\0';
-					add_path(paths, copy, KT_SANDBOX_READ);
-				}
+			if (observed != NULL && observed->access_log != NULL) { /* logs are rotated */
+				add_folder(paths, observed->access_log->path);
 			}
 		}
 		break;
@@ -328,6 +356,9 @@ static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *bo
 	add_path(&paths, keeper->state_dir, keeper->store != NULL ? KT_SANDBOX_READ | KT_SANDBOX_WRITE : KT_SANDBOX_READ);
 	add_path(&paths, keeper->secrets_dir, read_only ? KT_SANDBOX_READ : KT_SANDBOX_READ | KT_SANDBOX_WRITE);
 	add_path(&paths, "/usr/share/zoneinfo", KT_SANDBOX_READ);
+	if (keeper->quit_token != NULL) {
+		add_folder(&paths, keeper->quit_token);
+	}
 	if (credentials != NULL) {
 		add_path(&paths, credentials, KT_SANDBOX_READ);
 	}
@@ -371,6 +402,9 @@ static enum kt_code start(struct kt_room_ctx *ctx, const struct kt_msg_setup *se
 	code = kt_pki_init(err);
 	if (code == KT_OK) {
 		code = take_settings(keeper, setup, err);
+	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		code = kt_pki_warm(err);
 	}
 	if (code == KT_OK) {
 		code = make_wires(keeper, err);
@@ -434,6 +468,9 @@ static void on_admin(struct kt_wire_in *in, void *arg)
 	in->fds[0] = -1;
 	if (kt_admin_accept(keeper, fd, msg->uid, msg->gid, msg->pid, &err) != KT_OK) {
 		kt_log_err(KT_LOG_WARN, &err, "a command is turned away");
+		if (keeper->mode != KT_MODE_DAEMON) { /* it was the only one */
+			kt_room_end(ctx, 1);
+		}
 	}
 }
 
@@ -477,6 +514,8 @@ static void finish(struct kt_room_ctx *ctx)
 	if (keeper == NULL) {
 		return;
 	}
+	kt_quit_finish(keeper);
+	keeper->ending = true;
 	kt_tasks_finish(keeper);
 	kt_rotate_finish(keeper);
 	kt_sweep_finish(keeper);
@@ -496,6 +535,7 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_free(keeper->box_paths);
 	kt_free(keeper->state_dir);
 	kt_free(keeper->secrets_dir);
+	kt_free(keeper->quit_token);
 	kt_free(keeper->socket_path);
 	kt_free(keeper);
 }

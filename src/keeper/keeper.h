@@ -168,7 +168,8 @@ struct kt_keeper {
 	struct kt_keys *keys;
 	bool master_given; /* the master key came from systemd or a command: not ours to replace */
 	struct kt_volume_root *root;
-	struct kt_volume_policy volume_policy;
+	struct kt_volume_policy volume_policy; /* its gid: secretsGroup of the settings, for all volumes */
+	mode_t secrets_mode;                   /* of files with keys and tokens; 0: 0600 */
 
 	struct kt_wire *courier;
 	struct kt_wire *desk;
@@ -186,6 +187,11 @@ struct kt_keeper {
 	struct kt_wall_timer *due_timer;
 	bool rotating; /* the agent always; a one-shot only for renew */
 	bool round_planned;
+	bool draining; /* quit.c: nothing new is begun, what is in flight ends */
+	char *quit_token; /* path of the token that /quit needs over a listener; NULL: there is none */
+	struct kt_timer *quit_timer;
+	kt_ms quit_deadline; /* monotonic */
+	bool was_ready; /* pages.c: ready at least once since the start */
 	bool ending;
 	unsigned commit_failures;
 	kt_ms commit_delay;
@@ -241,6 +247,11 @@ void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(c
 
 /* --- spec.c: manifests as pki, plan and deliver want them --------------------------------------------------------- */
 
+/* Borrows from list. */
+static inline struct kt_strs kt_spec_strs(const struct kt_strings *list)
+{
+	return (struct kt_strs){(const char *const *)list->items, list->count};
+}
 /* A kt_cert_request with the arrays it borrows. */
 struct kt_spec_request {
 	struct kt_cert_request request;
@@ -399,6 +410,12 @@ void kt_admin_progress(struct kt_keeper *keeper);
 void kt_admin_finish(struct kt_keeper *keeper);
 
 /* --- pages.c ------------------------------------------------------------------------------------------------------- */
+
+/* quit.c: the end that somebody asked for. who: for the log. What is in flight is finished first, 10 s long; then the warden
+ * ends the agent with status 0. Harmless when it is on its way. */
+enum kt_code kt_quit_begin(struct kt_keeper *keeper, const char *who, struct kt_err *err);
+void kt_quit_on_command(struct kt_wire_in *in, void *arg); /* handler of KT_COMMAND; arg: the keeper */
+void kt_quit_finish(struct kt_keeper *keeper);
 
 void kt_pages_serve(struct kt_wire_in *in, void *arg); /* handler of KT_PAGE; arg: the keeper */
 enum kt_code kt_pages_status_json(struct kt_keeper *keeper, struct kt_buf *out, struct kt_err *err);

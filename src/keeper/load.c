@@ -6,7 +6,7 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
-#include "keeper/keeper.h"
+#include "keeper/flight.h"
 
 struct load {
 	struct kt_keeper *keeper;
@@ -174,6 +174,7 @@ static enum kt_code touch_credential(struct load *load, const struct kt_resource
 	cred.due_at = load->now;
 	cred.next_try = 0;
 	cred.attempts = 0;
+	kt_flight_forget_deliveries(&cred);
 	cred.flags &= ~(unsigned)(KT_CRED_FAILED | KT_CRED_ORPHAN);
 	cred.flags |= KT_CRED_REDELIVER;
 	code = kt_store_cred_put(store, &cred, err);
@@ -195,7 +196,10 @@ static enum kt_code touch_consumed(struct load *load, const struct links *links,
 			continue;
 		}
 		if (code == KT_OK) {
-			code = kt_store_cred_wake(load->keeper->store, cred.id, load->now, KT_CRED_REDELIVER, err);
+			cred.due_at = load->now;
+			cred.flags |= KT_CRED_REDELIVER;
+			kt_flight_forget_deliveries(&cred);
+			code = kt_store_cred_put(load->keeper->store, &cred, err);
 			kt_store_cred_finish(&cred);
 		}
 		if (code != KT_OK) {

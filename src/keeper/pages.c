@@ -34,6 +34,7 @@ static bool is_ready(struct kt_keeper *keeper, struct kt_buf *why)
 		return false;
 	}
 	kt_buf_adds(why, "ready\n");
+	keeper->was_ready = true;
 	return true;
 }
 
@@ -210,6 +211,10 @@ void kt_pages_serve(struct kt_wire_in *in, void *arg)
 	} else if (kt_view_eq_str(ask->path, "/livez")) {
 		kt_buf_adds(&body, "alive\n");
 	} else if (kt_view_eq_str(ask->path, "/readyz")) {
+		given.status = is_ready(keeper, &body) ? 200 : 503;
+	} else if (kt_view_eq_str(ask->path, "/startupz") && keeper->was_ready) { /* what comes later is /readyz's to tell */
+		kt_buf_adds(&body, "started\n");
+	} else if (kt_view_eq_str(ask->path, "/startupz")) {
 		given.status = is_ready(keeper, &body) ? 200 : 503;
 	} else if (kt_view_eq_str(ask->path, "/status.json") && keeper->store != NULL) {
 		(void)kt_pages_status_json(keeper, &body, &err);

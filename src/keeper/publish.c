@@ -91,7 +91,7 @@ static enum kt_code ask_owner(struct kt_flight *flight, struct kt_owner *owner, 
 	return code == KT_OK ? KT_E_BUSY : code;
 }
 
-/* uid and gid of names. KT_E_BUSY: the warden has been asked, come again when the flight is woken. */
+/* uid and gid of names; where no group is named, secretsGroup of the settings. KT_E_BUSY: the warden has been asked, come again when the flight is woken. */
 static enum kt_code find_owner(struct kt_flight *flight, const char *user, const char *group, uid_t *uid, gid_t *gid,
                                struct kt_err *err)
 {
@@ -99,7 +99,7 @@ static enum kt_code find_owner(struct kt_flight *flight, const char *user, const
 	struct kt_owner *owner;
 
 	*uid = KT_OWNER_KEEP;
-	*gid = (gid_t)KT_OWNER_KEEP;
+	*gid = keeper->volume_policy.gid;
 	if (user == NULL && group == NULL) {
 		return KT_OK;
 	}
@@ -124,7 +124,7 @@ static enum kt_code find_owner(struct kt_flight *flight, const char *user, const
 		return ask_owner(flight, owner, err);
 	}
 	*uid = owner->uid;
-	*gid = owner->gid;
+	*gid = owner->gid != (gid_t)KT_OWNER_KEEP ? owner->gid : keeper->volume_policy.gid;
 	return KT_OK;
 }
 
@@ -151,6 +151,18 @@ static enum kt_code pkcs12_password(struct kt_keeper *keeper, const struct kt_re
 }
 
 #define NAMES_MAX 8u
+
+/* secretsGroup and secretsMode are for those who use a certificate or token: the key of a CA is for nobody but us. */
+static struct kt_render_options render_options(const struct kt_keeper *keeper, const struct kt_resource *spec)
+{
+	struct kt_render_options options = KT_RENDER_DEFAULT;
+	bool ca = spec->kind == KT_RES_CERTIFICATE && spec->certificate.is_ca;
+
+	options.gid = keeper->volume_policy.gid;
+	options.mode_public = 0644;
+	options.mode_secret = keeper->secrets_mode != 0 && !ca ? keeper->secrets_mode : 0600;
+	return options;
+}
 
 /* The files beyond the standard ones (certificate), or all of them (token). Returns how many. */
 static size_t extra_names(const struct kt_resource *spec, bool has_ca, const char *names[NAMES_MAX])
@@ -191,7 +203,7 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	                                               KT_P12_MODERN_2026};
 	const struct kt_certificate_spec *cert = &spec->certificate;
 	const struct kt_pkcs12 *pkcs12 = cert->keystores.pkcs12;
-	struct kt_render_options options = KT_RENDER_DEFAULT;
+	struct kt_render_options options = render_options(keeper, spec);
 	struct kt_material_view view = {.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = chain, .ca_pem = ca};
 	const char *names[NAMES_MAX];
 	size_t count = extra_names(spec, ca.len > 0, names);
@@ -214,11 +226,12 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	return kt_format_render_set(&view, names, count, &options, &out->files, err);
 }
 
-static enum kt_code render_token(const struct kt_resource *spec, const struct kt_secret *token, const char *type,
-                                 const char *scope, kt_ms from, kt_ms to, struct rendered *out, struct kt_err *err)
+static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *token,
+                                 const char *type, const char *scope, kt_ms from, kt_ms to, struct rendered *out,
+                                 struct kt_err *err)
 {
 	const struct kt_token_spec *wanted = &spec->token;
-	struct kt_render_options options = KT_RENDER_DEFAULT;
+	struct kt_render_options options = render_options(keeper, spec);
 	struct kt_material_view view = {.kind = KT_MATERIAL_TOKEN,
 	                                .token = token,
 	                                .token_type = type,
@@ -240,7 +253,7 @@ static enum kt_code render_flight(struct kt_flight *flight, struct rendered *out
 
 	kt_fileset_init(&out->files);
 	if (flight->spec->kind == KT_RES_TOKEN) {
-		return render_token(flight->spec, got->token, got->token_type, got->scope, got->not_before, got->not_after,
+		return render_token(flight->keeper, flight->spec, got->token, got->token_type, got->scope, got->not_before, got->not_after,
 		                    out, err);
 	}
 	return render_certificate(flight->keeper, flight->spec, flight->key, kt_view_str(got->chain_pem),
@@ -283,7 +296,7 @@ static enum kt_code render_current(struct kt_keeper *keeper, const char *ns, con
 	if (token) {
 		out->token = secret;
 		secret = NULL;
-		return render_token(out->spec, out->token, "Bearer", out->row.cookie, out->row.not_before,
+		return render_token(keeper, out->spec, out->token, "Bearer", out->row.cookie, out->row.not_before,
 		                    out->row.not_after, out, err);
 	}
 	code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
@@ -331,11 +344,13 @@ static bool volume_takes(const struct kt_consumer_volume *volume, const char *se
 	return false;
 }
 
-static struct kt_volume_policy consumer_policy(const struct kt_consumer_volume *volume, uid_t uid, gid_t gid)
+static struct kt_volume_policy consumer_policy(const struct kt_keeper *keeper, const struct kt_consumer_volume *volume,
+                                               uid_t uid, gid_t gid)
 {
 	struct kt_volume_policy policy = KT_VOLUME_POLICY_DEFAULT;
 
 	policy.allow_persistent = volume->allow_persistent;
+	policy.allow_shared = volume->allow_shared || keeper->volume_policy.allow_shared;
 	policy.uid = uid;
 	policy.gid = gid;
 	policy.generation_mode = 0750;
@@ -349,7 +364,7 @@ static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consu
 	struct rendered others[16];
 	struct kt_fileset files KT_AUTOFILESET = {0};
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
-	struct kt_volume_policy policy = consumer_policy(volume, uid, gid);
+	struct kt_volume_policy policy = consumer_policy(flight->keeper, volume, uid, gid);
 	size_t used = 0;
 	enum kt_code code = KT_OK;
 	uint32_t i;
@@ -529,7 +544,7 @@ static enum kt_code open_consumer(struct kt_flight *flight, const struct kt_cons
 	if (code != KT_OK) {
 		return code;
 	}
-	policy = consumer_policy(volume, uid, gid);
+	policy = consumer_policy(flight->keeper, volume, uid, gid);
 	return kt_volume_open_path(volume->path, &policy, vol, err);
 }
 
@@ -662,10 +677,12 @@ enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource
 }
 
 /* What should lie in a volume: names and modes, no bytes, so that no secret is opened for a look. */
-static enum kt_code expected_files(const struct kt_resource *spec, const struct kt_store_material *material,
-                                   struct kt_fileset *files, struct kt_err *err)
+static enum kt_code expected_files(const struct kt_keeper *keeper, const struct kt_resource *spec,
+                                   const struct kt_store_material *material, struct kt_fileset *files,
+                                   struct kt_err *err)
 {
 	enum kt_material_kind kind = spec->kind == KT_RES_TOKEN ? KT_MATERIAL_TOKEN : KT_MATERIAL_CERTIFICATE;
+	struct kt_render_options options = render_options(keeper, spec);
 	const char *names[NAMES_MAX + 3];
 	size_t count = extra_names(spec, material->ca.len > 0, names);
 	enum kt_code code = KT_OK;
@@ -681,8 +698,8 @@ static enum kt_code expected_files(const struct kt_resource *spec, const struct 
 	for (i = 0; i < count && code == KT_OK; i++) {
 		const struct kt_format *format = kt_format_find(kind, names[i]);
 
-		code = kt_fileset_add(files, names[i], (struct kt_view){NULL, 0}, format->secret ? 0600 : 0644, KT_OWNER_KEEP,
-		                      (gid_t)KT_OWNER_KEEP, err);
+		code = kt_fileset_add(files, names[i], (struct kt_view){NULL, 0}, format->secret ? options.mode_secret : options.mode_public,
+		                      options.uid, options.gid, err);
 	}
 	return code;
 }
@@ -701,7 +718,7 @@ static enum kt_code check_volume(struct kt_keeper *keeper, const struct kt_store
 		return code;
 	}
 	kt_fileset_init(&files);
-	code = expected_files(spec, &material, &files, err);
+	code = expected_files(keeper, spec, &material, &files, err);
 	if (code == KT_OK) {
 		code = kt_volume_open_existing(keeper->root, row->ns, cred->secret_name, NULL, &vol, err);
 	}

@@ -142,7 +142,7 @@ static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (keeper->flight_count >= KT_FLIGHTS_MAX) {
+	if (keeper->draining || keeper->flight_count >= KT_FLIGHTS_MAX) {
 		return KT_OK;
 	}
 	if (keeper->due_at == keeper->due_count && !refill(keeper, ret_err)) {
@@ -272,6 +272,7 @@ static void run_effects(struct kt_keeper *keeper)
 	struct kt_flight *flight;
 
 	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
+		uint64_t failures = kt_mem_failures();
 		struct kt_err err;
 		enum kt_effect effect;
 
@@ -281,6 +282,11 @@ static void run_effects(struct kt_keeper *keeper)
 		kt_err_clear(&err);
 		flight->waiting = true; /* so that an answer that comes at once is not lost */
 		effect = kt_flight_effect(flight, &err);
+		if (effect == KT_EFFECT_FAILED && err.code != KT_E_NOMEM && kt_mem_failures() != failures) {
+			/* No verdict on anything: what was looked at may have been incomplete. */
+			(void)kt_err_prefix(&err, "out of memory");
+			err.code = KT_E_NOMEM;
+		}
 		if (effect == KT_EFFECT_PENDING || (effect == KT_EFFECT_FAILED && kt_rotate_wait_for(flight))) {
 			continue;
 		}

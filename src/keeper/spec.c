@@ -5,17 +5,12 @@
 #include "kt/text.h"
 #include "keeper/keeper.h"
 
-static struct kt_strs strs(const struct kt_strings *list)
-{
-	return (struct kt_strs){(const char *const *)list->items, list->count};
-}
-
 static struct kt_cert_subtrees subtrees(const struct kt_name_set *names)
 {
-	return (struct kt_cert_subtrees){.dns = strs(&names->dns_domains),
-	                                 .ips = strs(&names->ip_ranges),
-	                                 .emails = strs(&names->email_addresses),
-	                                 .uris = strs(&names->uri_domains)};
+	return (struct kt_cert_subtrees){.dns = kt_spec_strs(&names->dns_domains),
+	                                 .ips = kt_spec_strs(&names->ip_ranges),
+	                                 .emails = kt_spec_strs(&names->email_addresses),
+	                                 .uris = kt_spec_strs(&names->uri_domains)};
 }
 
 static size_t add_attrs(struct kt_cert_attr *attrs, size_t count, const char *type, const struct kt_strings *values)
@@ -69,10 +64,10 @@ enum kt_code kt_spec_request_init(const struct kt_certificate_spec *spec, struct
 	memset(ret, 0, sizeof(*ret));
 	request->literal_subject = spec->literal_subject;
 	request->common_name = spec->common_name;
-	request->dns_names = strs(&spec->dns_names);
-	request->ip_addresses = strs(&spec->ip_addresses);
-	request->uris = strs(&spec->uris);
-	request->emails = strs(&spec->email_addresses);
+	request->dns_names = kt_spec_strs(&spec->dns_names);
+	request->ip_addresses = kt_spec_strs(&spec->ip_addresses);
+	request->uris = kt_spec_strs(&spec->uris);
+	request->emails = kt_spec_strs(&spec->email_addresses);
 	request->usages = spec->usages;
 	request->is_ca = spec->is_ca;
 	request->signature = signatures[spec->signature_algorithm];

@@ -446,7 +446,7 @@ void kt_tasks_run(struct kt_keeper *keeper)
 	struct kt_err err;
 	size_t i;
 
-	if (keeper->ending || keeper->task_count >= RUNS_MAX) {
+	if (keeper->ending || keeper->draining || keeper->task_count >= RUNS_MAX) {
 		return;
 	}
 	kt_err_clear(&err);

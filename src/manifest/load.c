@@ -20,14 +20,6 @@
 /* --- the bundle -----------------------------------------------------------------------------------------------------
  */
 
-static void add_u32(struct kt_buf *out, size_t value)
-{
-	unsigned char bytes[4] = {(unsigned char)value, (unsigned char)(value >> 8), (unsigned char)(value >> 16),
-				  (unsigned char)(value >> 24)};
-
-	kt_buf_add(out, bytes, sizeof(bytes));
-}
-
 static size_t get_u32(const char *at)
 {
 	const unsigned char *bytes = (const unsigned char *)at;
@@ -44,8 +36,8 @@ void kt_bundle_add(struct kt_buf *bundle, const char *path, struct kt_view conte
 {
 	size_t len = strlen(path);
 
-	add_u32(bundle, len);
-	add_u32(bundle, content.len);
+	kt_buf_add_u32(bundle, (uint32_t)len);
+	kt_buf_add_u32(bundle, (uint32_t)content.len);
 	kt_buf_add(bundle, path, len + 1);
 	kt_buf_addv(bundle, content);
 }
@@ -134,7 +126,8 @@ static enum kt_code load_file(struct loading *l, const char *path, struct kt_err
 	enum kt_code code;
 
 	kt_buf_init(&content, KT_MANIFEST_FILE_MAX);
-	if (l->options->check_trust && kt_io_check_trusted(path, l->options->uid, &why) != KT_OK) {
+	if (l->options->check_trust && kt_io_check_trusted_in_pod(path, l->options->uid, l->options->in_pod ? KT_TRUST_READ_ONLY : 0,
+							      &why) != KT_OK) {
 		complain(l, path, why.what);
 		return KT_OK;
 	}

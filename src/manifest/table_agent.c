@@ -53,13 +53,36 @@ static const struct kt_field limits_rows[] = {
 };
 static const struct kt_table limits_table = TABLE("Limits", struct kt_limits, limits_rows, .doc = "Limits.");
 
+static const struct kt_field control_listener_rows[] = {
+	ROW("address", KT_F_STRING, struct kt_control_listener, address, .check = kt_value_listen,
+	    DOC "Address, such as `127.0.0.1:9404`."),
+	ROW("tokenFile", KT_F_STRING, struct kt_control_listener, token_file, .check = kt_value_file_path,
+	    DOC "File with the bearer token that who asks must know: at least 16 bytes, read anew each time."),
+};
+
+static void check_control_listener(struct kt_decoder *d, const struct kt_node *node, void *object)
+{
+	const struct kt_control_listener *control = object;
+
+	if ((control->address != NULL) != (control->token_file != NULL))
+		kt_complain(d, node, "tokenFile", "belongs with address; give both or none");
+}
+
+static const struct kt_table control_listener_table =
+	TABLE("ControlListener", struct kt_control_listener, control_listener_rows, .check = check_control_listener,
+	      .doc = "POST /quit for whoever has the token; without it only the control socket takes commands.");
+
 static const struct kt_field listeners_rows[] = {
+	ROW("control", KT_F_STRUCT, struct kt_listeners, control, OF(control_listener_table),
+	    DOC "POST /quit for whoever has the token; without it only the control socket takes commands."),
 	ROW("http01", KT_F_STRING, struct kt_listeners, http01, .check = kt_value_listen,
 	    DOC "Answers of http-01 challenges, such as `:80`."),
 	ROW("jwks", KT_F_STRING, struct kt_listeners, jwks, .check = kt_value_listen,
 	    DOC "JWKS and discovery document of local TokenIssuers."),
 	ROW("metrics", KT_F_STRING, struct kt_listeners, metrics, .check = kt_value_listen,
-	    DOC "/metrics, /livez, /readyz and the status page."),
+	    DOC "/metrics, /livez, /readyz, /startupz and the status page."),
+	ROW("probes", KT_F_STRING, struct kt_listeners, probes, .check = kt_value_listen,
+	    DOC "/livez, /readyz, /startupz and /metrics only, for a kubelet; `:9403` with --sidecar when absent."),
 	ROW("tlsAlpn01", KT_F_STRING, struct kt_listeners, tls_alpn01, .check = kt_value_listen,
 	    DOC "Answers of tls-alpn-01 challenges, such as `:443`, or a Unix socket that a proxy hands them to by SNI or "
 		"ALPN."),
@@ -100,6 +123,9 @@ static const struct kt_table users_table =
 
 static const struct kt_field agent_rows[] = {
 	ROW("allowPersistent", KT_F_BOOL, struct kt_agent_spec, allow_persistent, DOC "secretsDir may lie on a disk."),
+	ROW("allowShared", KT_F_BOOL, struct kt_agent_spec, allow_shared,
+	    DOC "secretsDir and stateDir may be mount points that others may write to, as a pod's emptyDir is; always so with "
+		"--sidecar."),
 	ROW("audit", KT_F_STRUCT, struct kt_agent_spec, audit, OF(audit_table), DOC "The audit chain."),
 	ROW("control", KT_F_STRUCT, struct kt_agent_spec, control, OF(control_table), DOC "The control socket."),
 	ROW("dns01", KT_F_STRUCT, struct kt_agent_spec, dns01, OF(dns01_table),
@@ -111,6 +137,11 @@ static const struct kt_field agent_rows[] = {
 	    DOC "Where the key that seals the store comes from."),
 	ROW("secretsDir", KT_F_STRING, struct kt_agent_spec, secrets_dir, .check = kt_value_path,
 	    DOC "Folder of the secret volumes."),
+	ROW("secretsGroup", KT_F_STRING, struct kt_agent_spec, secrets_group, .check = kt_value_user,
+	    DOC "Group of what is delivered, where a Consumer's volume names none: name or number; one that the agent's user is in."),
+	ROW("secretsMode", KT_F_MODE, struct kt_agent_spec, secrets_mode, .def = KT_FILE_MODE_UNSET,
+	    DOC "Mode of files with keys and tokens, octal in quotes; when absent 0640 with secretsGroup, else "
+		"0600. The key of a CA stays 0600."),
 	ROW("stateDir", KT_F_STRING, struct kt_agent_spec, state_dir, .check = kt_value_path,
 	    DOC "Folder of the state."),
 	ROW("users", KT_F_STRUCT, struct kt_agent_spec, users, OF(users_table),

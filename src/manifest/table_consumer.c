@@ -49,6 +49,9 @@ static const struct kt_table source_table =
 static const struct kt_field volume_rows[] = {
 	ROW("allowPersistent", KT_F_BOOL, struct kt_consumer_volume, allow_persistent,
 	    DOC "The volume may lie on a disk."),
+	ROW("allowShared", KT_F_BOOL, struct kt_consumer_volume, allow_shared,
+	    DOC "The volume may be a mount point that others may write to, as a pod's emptyDir is, or lie in one; always so with "
+		"--sidecar."),
 	ROW("defaultMode", KT_F_MODE, struct kt_consumer_volume, default_mode, .def = KT_FILE_MODE_UNSET,
 	    DOC "Mode of the files, octal in quotes; when absent 0600 for keys and tokens, 0644 for the rest."),
 	ROW("group", KT_F_STRING, struct kt_consumer_volume, group, .check = kt_value_user, DOC "Group of the files."),

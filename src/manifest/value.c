@@ -1,6 +1,8 @@
 /* Checks of single values: NULL when good, else what is wrong and how to mend it. */
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <stdlib.h>
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
@@ -365,7 +367,9 @@ const char *kt_value_user(const char *text)
 	size_t len = strlen(text);
 
 	if (only(text, DIGITS))
-		return len <= 9 ? NULL : "is not a user or group: the number is too large";
+		return len <= 10 && strtoull(text, NULL, 10) < UINT32_MAX
+			       ? NULL
+			       : "is not a user or group: the number is too large";
 	return only(text, LETTERS UPPER DIGITS "-_.") && *text != '-' && len <= 64
 		       ? NULL
 		       : "is not the name or number of a user or group";

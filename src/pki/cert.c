@@ -264,6 +264,7 @@ static enum kt_code fill(struct kt_cert *cert, struct kt_view der, struct kt_err
 enum kt_code kt_pki_cert_from_der(struct kt_view der, struct kt_cert **ret, struct kt_err *err)
 {
 	const unsigned char *p = (const unsigned char *)der.ptr;
+	uint64_t failures = kt_mem_failures();
 	struct kt_cert *cert;
 	enum kt_code code;
 
@@ -279,6 +280,9 @@ enum kt_code kt_pki_cert_from_der(struct kt_view der, struct kt_cert **ret, stru
 		code = kt_err_set(err, KT_E_PROTO, "bytes follow the certificate");
 	else
 		code = fill(cert, der, err);
+	/* An extension that there was no memory for looks like one that is not there. */
+	if (code == KT_OK && kt_mem_failures() != failures)
+		code = kt_err_set(err, KT_E_NOMEM, "certificate: out of memory");
 	if (code != KT_OK) {
 		kt_pki_cert_destroy(cert);
 		return code;

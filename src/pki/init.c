@@ -63,6 +63,21 @@ enum kt_code kt_pki_init(struct kt_err *err)
 	return KT_OK;
 }
 
+enum kt_code kt_pki_warm(struct kt_err *err)
+{
+	struct kt_secret *pem KT_AUTOSECRET = NULL;
+	struct kt_key *key = NULL, *same = NULL;
+	enum kt_code code = kt_pki_key_generate(KT_KEY_ECDSA, 256, &key, err);
+
+	if (code == KT_OK)
+		code = kt_pki_key_to_pem(key, KT_KEY_PKCS8, &pem, err);
+	if (code == KT_OK)
+		code = kt_pki_key_from_pem(kt_secret_view(pem), &same, err); /* signs and verifies, too */
+	kt_pki_key_destroy(key);
+	kt_pki_key_destroy(same);
+	return code;
+}
+
 void kt_pki_finish(void)
 {
 	if (!ready)

@@ -49,6 +49,7 @@ enum kt_code kt_pki_key_from_pem(struct kt_view pem, struct kt_key **ret, struct
 	struct kt_buf KT_AUTOBUF der;
 	struct kt_key *key = NULL;
 	struct kt_pem block;
+	uint64_t failures;
 	enum kt_code code;
 
 	if (pem.len > KT_PKI_CHAIN_BYTES_MAX)
@@ -72,9 +73,12 @@ enum kt_code kt_pki_key_from_pem(struct kt_view pem, struct kt_key **ret, struct
 	code = kt_pem_decode(&block, &der, err);
 	if (code == KT_OK)
 		code = kt_pki_key_from_der(kt_buf_view(&der), &key, err);
+	failures = kt_mem_failures();
 	if (code == KT_OK && !halves_match(key->pkey)) {
 		kt_pki_key_destroy(key);
-		code = kt_err_set(err, KT_E_CRYPTO, "the private key is inconsistent: its halves don't belong together");
+		code = kt_mem_failures() != failures
+		               ? kt_err_set(err, KT_E_NOMEM, "the private key can't be checked: out of memory")
+		               : kt_err_set(err, KT_E_CRYPTO, "the private key is inconsistent: its halves don't belong together");
 	}
 	if (code == KT_OK)
 		*ret = key;

@@ -103,7 +103,10 @@ enum kt_code kt_pem_decode(const struct kt_pem *block, struct kt_buf *out, struc
 		return code;
 	if (packed.len == 0)
 		return kt_err_set(err, KT_E_PROTO, "a PEM block is empty");
-	if (kt_base64_decode(kt_buf_view(&packed), out, NULL) != KT_OK)
+	code = kt_base64_decode(kt_buf_view(&packed), out, NULL);
+	if (code == KT_E_NOMEM)
+		return kt_err_set(err, code, "PEM block: out of memory");
+	if (code != KT_OK)
 		return kt_err_set(err, KT_E_PROTO, "a PEM block holds something else than base64 (or is encrypted)");
 	return kt_buf_check(out, "PEM block", err);
 }

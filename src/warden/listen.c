@@ -165,6 +165,12 @@ enum kt_code kt_bound_open(const struct kt_listeners *listeners, const struct kt
 	if (code == KT_OK) {
 		code = open_one("metrics", listeners->metrics, old, &list, err);
 	}
+	if (code == KT_OK) {
+		code = open_one("probes", listeners->probes, old, &list, err);
+	}
+	if (code == KT_OK) {
+		code = open_one("control", listeners->control.address, old, &list, err);
+	}
 	if (code != KT_OK) {
 		kt_bound_close(&list);
 		return code;

@@ -69,7 +69,7 @@ static enum kt_code spot_open(const char *path, bool create, struct spot *spot, 
 }
 
 /* The folder has to be trusted as manifests are: else anybody could put a socket of their own in our place. */
-static enum kt_code check_folder(const struct spot *spot, struct kt_err *err)
+static enum kt_code check_folder(const struct spot *spot, bool in_pod, struct kt_err *err)
 {
 	char link[64];
 	char real[PATH_MAX];
@@ -81,7 +81,7 @@ static enum kt_code check_folder(const struct spot *spot, struct kt_err *err)
 		return kt_err_sys(err, "the folder of a socket can't be examined");
 	}
 	real[n] = '\0';
-	return kt_io_check_trusted(real, geteuid(), err);
+	return kt_io_check_trusted_in_pod(real, geteuid(), in_pod ? KT_TRUST_MOUNT_ABOVE : 0, err);
 }
 
 static int try_connect(const struct spot *spot)
@@ -133,6 +133,11 @@ static enum kt_code clear_spot(const struct spot *spot, const char *path, struct
 
 int kt_local_listen(const char *path, gid_t gid, int backlog, struct kt_err *err)
 {
+	return kt_local_listen_in_pod(path, gid, backlog, false, err);
+}
+
+int kt_local_listen_in_pod(const char *path, gid_t gid, int backlog, bool in_pod, struct kt_err *err)
+{
 	struct spot spot;
 	enum kt_code code = spot_open(path, true, &spot, err);
 	bool grouped = gid != (gid_t)-1;
@@ -141,7 +146,7 @@ int kt_local_listen(const char *path, gid_t gid, int backlog, struct kt_err *err
 	int rc;
 
 	if (code == KT_OK) {
-		code = check_folder(&spot, err);
+		code = check_folder(&spot, in_pod, err);
 	}
 	if (code == KT_OK) {
 		code = clear_spot(&spot, path, err);

@@ -284,7 +284,7 @@ static bool is_listening(int fd)
 /* One line "fd name address"; the control socket's descriptor goes to *control. */
 static void take_line(char *line, struct kt_bound_list *ret, int *control, char **ret_path)
 {
-	static const char *const known[] = {"acme", "jwks", "metrics"};
+	static const char *const known[] = {"acme", "jwks", "metrics", "probes", "control"};
 	char *name = strchr(line, ' ');
 	char *address = name != NULL ? strchr(name + 1, ' ') : NULL;
 	uint64_t fd = 0;

@@ -141,6 +141,8 @@ static void refused(struct kt_warden_room *room, const struct kt_err *err)
 	answer_needs(room, err);
 	if (room->self == KT_ROOM_KEEPER && !warden->was_ready) {
 		kt_warden_stop(warden, kt_warden_status_of(err->code));
+	} else {
+		kt_timer_start(room->timer, BROKEN_GRACE); /* it ends by itself, unless only its answer went wrong */
 	}
 }
 

@@ -21,6 +21,7 @@ struct kt_generation {
 	uint32_t number;
 	int bundle; /* sealed memfd with the bytes that both the keeper and we have parsed */
 	struct kt_resource *agent;
+	char group[16]; /* of secretsGroup, as a number */
 	char *settings; /* agent as canonical JSON: {"metadata":…,"spec":…} */
 	uint64_t paths; /* changes when the folders change that the keeper's Landlock has to let through */
 	char *state_dir;

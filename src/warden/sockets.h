@@ -16,6 +16,8 @@
  * else, a link for instance, is in its place. gid: (gid_t)-1 gives mode 0600, else 0660 and that group. -1 on failure.
  */
 int kt_local_listen(const char *path, gid_t gid, int backlog, struct kt_err *err);
+/* As above; in_pod: folders above it may be mount points that others may write to. */
+int kt_local_listen_in_pod(const char *path, gid_t gid, int backlog, bool in_pod, struct kt_err *err);
 /* Connects; KT_E_NOTFOUND when nobody listens. -1 on failure. */
 int kt_local_connect(const char *path, struct kt_err *err);
 /* Removes the socket if fd is still the one that is bound there. */
@@ -39,10 +41,10 @@ void kt_control_socket_destroy(struct kt_control_socket *control);
 
 /* --- listeners (listen.c) ---------------------------------------------------------------------------------------- */
 
-#define KT_LISTENERS_MAX 3u
+#define KT_LISTENERS_MAX 5u
 
 struct kt_bound {
-	const char *name; /* "acme", "jwks", "metrics" */
+	const char *name; /* "acme", "jwks", "metrics", "probes", "control" */
 	char *address;    /* as in the settings */
 	int fd;
 };

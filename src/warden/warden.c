@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kt/io.h"
 #include "kt/json.h"
 #include "kt/log.h"
 #include "kt/mem.h"
@@ -103,6 +104,7 @@ static enum kt_code copy_options(struct kt_warden *warden, const struct kt_warde
 	ok = copy_one(options->secrets_dir, &own->secrets_dir) && ok;
 	ok = copy_one(options->socket_path, &own->socket_path) && ok;
 	ok = copy_one(options->rooms_dir, &own->rooms_dir) && ok;
+	ok = copy_one(options->probe_address, &own->probe_address) && ok;
 	ok = copy_list(options->manifests, &warden->manifests) && ok;
 	ok = copy_list((const char *const *)options->argv, &warden->argv) && ok;
 	own->manifests = (const char *const *)warden->manifests;
@@ -394,7 +396,8 @@ static enum kt_code open_sockets(struct kt_warden *warden, struct kt_err *err)
 	if (code == KT_OK && left_fd >= 0 && left_path != NULL && strcmp(left_path, warden->current->socket_path) == 0) {
 		warden->control_fd = left_fd;
 	} else if (code == KT_OK) {
-		warden->control_fd = kt_local_listen(warden->current->socket_path, warden->control_gid, CONTROL_BACKLOG, err);
+		warden->control_fd = kt_local_listen_in_pod(warden->current->socket_path, warden->control_gid, CONTROL_BACKLOG,
+		                                            agent->allow_shared, err);
 		code = warden->control_fd < 0 ? err->code : KT_OK;
 	}
 	if (left_fd >= 0 && left_fd != warden->control_fd) {
@@ -428,6 +431,9 @@ static enum kt_code open_all(struct kt_warden *warden, struct kt_report *report,
 	struct kt_hands_config hands = {.is_ours = is_ours, .arg = warden};
 	enum kt_code code = load_manifests(warden, report, err);
 
+	if (code == KT_OK && warden->current->agent->agent.allow_shared && warden->options.mode != KT_MODE_READONLY) {
+		kt_io_narrow(warden->current->state_dir, geteuid());
+	}
 	if (code == KT_OK) {
 		code = kt_rooms_open(warden, err);
 	}
@@ -521,6 +527,7 @@ void kt_warden_destroy(struct kt_warden *warden)
 	kt_free(warden->program);
 	kt_free((char *)warden->options.state_dir);
 	kt_free((char *)warden->options.secrets_dir);
+	kt_free((char *)warden->options.probe_address);
 	kt_free((char *)warden->options.socket_path);
 	kt_free((char *)warden->options.rooms_dir);
 	kt_free(warden);

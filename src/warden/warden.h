@@ -21,6 +21,8 @@
  */
 struct kt_warden;
 
+#define KT_PROBE_ADDRESS ":9403" /* of a sidecar: all addresses, because the kubelet asks from outside the pod */
+
 struct kt_warden_options {
 	enum kt_run_mode mode;
 	const char *const *manifests; /* files and directories, NULL-terminated; NULL or empty: no manifests at all */
@@ -32,6 +34,9 @@ struct kt_warden_options {
 	const char *socket_path;
 	enum kt_level log_level;
 	bool log_json;
+	bool sidecar;          /* in a pod: volumes that others may write to are accepted, see kt_io_check_trusted_in_pod */
+	const char *probe_address; /* of the listener "probes", wins over kind Agent; "none": there is none; NULL: not given */
+	const char *probe_default; /* ... where kind Agent names none either; NULL: none; a literal */
 	bool no_sandbox;       /* rooms stay open: for debugging only; logged as a warning */
 	const char *rooms_dir; /* NULL: $KEYTURN_LIBEXECDIR (ignored when setuid), else KT_LIBEXECDIR */
 	/* argv of the program, for `reload --exec`; NULL: that is refused. */

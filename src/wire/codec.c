@@ -50,23 +50,15 @@ const char *kt_msg_name(enum kt_msg_type type)
 	return messages[type].name;
 }
 
-static void put_u32(struct kt_buf *out, uint32_t value)
-{
-	unsigned char bytes[4] = {(unsigned char)value, (unsigned char)(value >> 8), (unsigned char)(value >> 16),
-				  (unsigned char)(value >> 24)};
-
-	kt_buf_add(out, bytes, sizeof(bytes));
-}
-
 static void put_u64(struct kt_buf *out, uint64_t value)
 {
-	put_u32(out, (uint32_t)value);
-	put_u32(out, (uint32_t)(value >> 32));
+	kt_buf_add_u32(out, (uint32_t)value);
+	kt_buf_add_u32(out, (uint32_t)(value >> 32));
 }
 
 static void put_view(struct kt_buf *out, struct kt_view view)
 {
-	put_u32(out, (uint32_t)view.len);
+	kt_buf_add_u32(out, (uint32_t)view.len);
 	kt_buf_addv(out, view);
 }
 
@@ -122,7 +114,7 @@ static enum kt_code encode_field(const struct field *field, const char *base, st
 
 	switch (field->type) {
 	case FIELD_u32:
-		put_u32(out, *(const uint32_t *)at);
+		kt_buf_add_u32(out, *(const uint32_t *)at);
 		return KT_OK;
 	case FIELD_u64:
 		put_u64(out, *(const uint64_t *)at);
@@ -131,7 +123,7 @@ static enum kt_code encode_field(const struct field *field, const char *base, st
 		put_u64(out, (uint64_t) * (const int64_t *)at);
 		return KT_OK;
 	case FIELD_flag:
-		put_u32(out, *(const bool *)at ? 1 : 0);
+		kt_buf_add_u32(out, *(const bool *)at ? 1 : 0);
 		return KT_OK;
 	case FIELD_view:
 		view = *(const struct kt_view *)at;
@@ -154,8 +146,8 @@ static enum kt_code encode_field(const struct field *field, const char *base, st
 
 static void encode_err(const struct kt_err *why, struct kt_buf *out)
 {
-	put_u32(out, (uint32_t)why->code);
-	put_u32(out, (uint32_t)why->sys_errno);
+	kt_buf_add_u32(out, (uint32_t)why->code);
+	kt_buf_add_u32(out, (uint32_t)why->sys_errno);
 	put_u64(out, (uint64_t)why->retry_after_s);
 	put_view(out, kt_view_str(why->problem_type));
 	put_view(out, kt_view_str(why->what));
@@ -169,10 +161,10 @@ enum kt_code kt_wire_encode(const struct kt_frame *frame, const void *msg, struc
 	if (!frame->failed && ((unsigned)frame->type >= KT_MSG_TYPE_COUNT || messages[frame->type].name == NULL)) {
 		return kt_err_set(err, KT_E_INVALID, "message type %d does not exist", (int)frame->type);
 	}
-	put_u32(out, (uint32_t)frame->type);
-	put_u32(out, (frame->reply ? FRAME_REPLY : 0u) | (frame->failed ? FRAME_FAILED : 0u));
-	put_u32(out, frame->id);
-	put_u32(out, frame->deadline_ms);
+	kt_buf_add_u32(out, (uint32_t)frame->type);
+	kt_buf_add_u32(out, (frame->reply ? FRAME_REPLY : 0u) | (frame->failed ? FRAME_FAILED : 0u));
+	kt_buf_add_u32(out, frame->id);
+	kt_buf_add_u32(out, frame->deadline_ms);
 	if (frame->failed) {
 		encode_err(msg, out);
 		return kt_buf_check(out, "frame", err);

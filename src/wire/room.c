@@ -31,6 +31,14 @@ static void room_fail(struct room *room, const struct kt_err *err, const char *w
 	kt_loop_stop(room->ctx.loop);
 }
 
+void kt_room_end(struct kt_room_ctx *ctx, int status)
+{
+	struct room *room = (struct room *)((char *)ctx - offsetof(struct room, ctx));
+
+	room->status = status;
+	kt_loop_stop(ctx->loop);
+}
+
 static enum kt_code start(struct room *room, const struct kt_wire_in *in, struct kt_err *err)
 {
 	const struct kt_msg_setup *setup = in->msg;

@@ -7,9 +7,12 @@
  *   KEYTURN_TEST_ALLOC_FAIL     which one; 0: none
  *   KEYTURN_TEST_ALLOC_FOREVER  1: and all after it
  *   KEYTURN_TEST_ALLOC_COUNT    a file of 8 bytes that the count is kept in
+ *   KEYTURN_TEST_ALLOC_TRACE    where the callers of the first one that failed are written to
+ *   KEYTURN_TEST_ALLOC_SITES    where 8 bytes are added for each one: a hash of the program's own functions on the stack
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <link.h>
@@ -29,6 +32,8 @@ static uintptr_t text_start, text_end;
 static _Atomic uint64_t own_count, *count = &own_count;
 static uint64_t chosen;
 static bool forever;
+static int trace = -1, sites = -1;
+static _Atomic bool traced;
 static _Atomic bool armed;
 
 static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
@@ -69,7 +74,37 @@ __attribute__((constructor)) static void start(void)
 		close(fd);
 	}
 	dl_iterate_phdr(find_text, NULL);
+	file = getenv("KEYTURN_TEST_ALLOC_TRACE");
+	trace = file ? open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : -1; /* before the sandbox closes */
+	file = getenv("KEYTURN_TEST_ALLOC_SITES");
+	sites = file ? open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : -1;
+	if (trace >= 0 || sites >= 0)
+		backtrace((void *[1]){NULL}, 1); /* loads what it needs now */
 	armed = true;
+}
+
+static void write_trace(void)
+{
+	void *callers[48];
+
+	if (trace >= 0 && !atomic_exchange(&traced, true))
+		backtrace_symbols_fd(callers, backtrace(callers, 48), trace);
+}
+
+/* Two allocations with the same hash were asked for on the same way through our own code. */
+static void write_site(void)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+	void *callers[64];
+	int n = backtrace(callers, 64);
+
+	for (int i = 0; i < n; i++) {
+		uintptr_t at = (uintptr_t)callers[i];
+
+		if (at >= text_start && at < text_end)
+			hash = (hash ^ (at - text_start)) * 0x100000001b3u;
+	}
+	(void)!write(sites, &hash, sizeof(hash));
 }
 
 static bool fails(const void *caller)
@@ -80,8 +115,11 @@ static bool fails(const void *caller)
 	    (uintptr_t)caller >= text_end)
 		return false;
 	now = atomic_fetch_add(count, 1) + 1;
+	if (sites >= 0)
+		write_site();
 	if (chosen == 0 || (forever ? now < chosen : now != chosen))
 		return false;
+	write_trace();
 	errno = ENOMEM;
 	return true;
 }

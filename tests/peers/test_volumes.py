@@ -156,6 +156,32 @@ def keytool(*args):
     return subprocess.run([program("keytool"), *map(str, args)], capture_output=True, text=True, timeout=60)
 
 
+def test_delivering_again_has_a_pace_of_its_own(kt, ca):
+    """A file stands where the volume belongs: told, not tried over and over, and no attempt at issuing."""
+    kt.manifest("set", ca_issuer(), certificate("a", "ca"))
+    kt.ok("renew")
+    folder = kt.volume("a-tls")
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    assert kt.run("renew").status == 4
+    row = kt.credential("a")
+    assert row["deliverFailures"] == 1 and row["attempts"] == 0, row
+    assert row["state"] == "failing" and row["lastError"] == row["deliverError"] and row["nextTry"], row
+    why = kt.run("why", "a").out
+    assert "1 delivery failed" in why, why
+    assert kt.run("renew").status == 4
+    running = kt.start()
+    time.sleep(2)
+    assert kt.credential("a")["deliverFailures"] == 1, "a person has to act: that takes longer than this"
+    assert running.stop() == 0
+    folder.unlink()
+    kt.ok("renew", "a")
+    row = kt.credential("a")
+    assert row["deliverFailures"] == 0 and row["deliverError"] is None and row["lastError"] is None, row
+    assert (folder / "tls.crt").exists()
+    kt.ok("audit", "--verify")
+
+
 @pytest.mark.parametrize("profile", ["Modern2023", "LegacyDES", "LegacyRC2"])
 def test_pkcs12_read_by_keytool(kt, ca, profile):
     kt.secret("store", password="changeit-123")

@@ -98,6 +98,7 @@ here="-c $bad --state-dir $dir/state --secrets-dir $dir/secrets"
 	expect 2 'there is no state yet' $kt status $here
 	expect 2 'bad.yaml:7: ' $kt why web $here
 	expect 3 'no agent listens' $kt reload $here
+	expect 3 'no agent listens' $kt quit $here
 }
 [ ! -e "$dir/state" ] && [ ! -e "$dir/secrets" ] || { echo "cli_test: something was written" >&2; failed=1; }
 manifest "$start" '  dnsNames: [a.example]' "$issuer"

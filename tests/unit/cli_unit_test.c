@@ -154,7 +154,7 @@ static void test_wrong_words(void **state)
 	        {"keyturn secret", "set, list, rm"},
 	        {"keyturn secret lsit", "no 'keyturn secret lsit'"},
 	        {"keyturn token", "needs NAME"},
-	        {"keyturn trace a b", "does not take 'b'"},
+	        {"keyturn why a b", "does not take 'b'"},
 	        {"keyturn -c  status", "not an empty text"},
 	};
 

@@ -275,7 +275,8 @@ static inline int setup(void **state)
 	assert_int_equal(kt_desk_create(t.loop, &t.desk, &err), KT_OK);
 	for (unsigned i = 0; i < KT_DESK_KINDS; i++)
 		fds[i] = listener(&t.ports[i]);
-	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("metrics 127.0.0.1:1\nacme 127.0.0.1:2\njwks x\n"), fds,
+	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("metrics 127.0.0.1:1\nacme 127.0.0.1:2\njwks x\nprobes :3\n"
+	                                                     "control 127.0.0.1:4\n"), fds,
 	                                KT_DESK_KINDS, &err),
 	                 KT_OK);
 	for (unsigned i = 0; i < KT_DESK_KINDS; i++)

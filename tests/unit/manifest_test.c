@@ -408,7 +408,7 @@ static const char *const goods[] = {
 	      "  renewBefore: 5m\n  defaultLifetime: 7m\n  outputs: [header, json]\n",
 	CONSUMER
 	"  volumes:\n    - path: /run/c\n      owner: root\n      group: \"12\"\n      defaultMode: \"0440\"\n      "
-	"allowPersistent: true\n"
+	"allowPersistent: true\n      allowShared: true\n"
 	"      sources: [{secret: {name: web-tls, items: [{key: tls.crt, path: a/b, mode: \"0400\"}]}}, {secret: "
 	"{name: t}}]\n"
 	"  validate: [{exec: {argv: [/bin/true, -x], user: root, group: adm, timeout: 5s, env: {LANG: C}}}]\n"
@@ -426,7 +426,8 @@ static const char *const goods[] = {
 	"    - {secret: t, exec: {argv: [/bin/true]}}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
 	"1}\n",
 	AGENT
-	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  listeners: {metrics: \":9402\", http01: "
+	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  allowShared: true\n  secretsGroup: \"4294967294\"\n"
+	"  secretsMode: \"0440\"\n  listeners: {probes: \":9403\", control: {address: \":9404\", tokenFile: /t}, metrics: \":9402\", http01: "
 	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\"}\n"
 	"  dns01: {recursiveNameservers: [\"192.0.2.1:53\"], recursiveNameserversOnly: true, propagationTimeout: 9s}\n"
 	"  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, "

@@ -211,10 +211,10 @@ static void test_hostile(void **state)
 	assert_int_equal(mkdir(path, 0700), 0);
 	assert_int_equal(chmod(path, 0777), 0);
 	assert_int_equal(kt_volume_open(root, NULL, "evil", NULL, &vol, &err), KT_E_POLICY);
+	/* only a mount point may be shared, and this is none */
 	policy.allow_shared = true;
-	assert_int_equal(kt_volume_open(root, NULL, "evil", &policy, &vol, &err), KT_OK);
-	publish(&vol, GEN_A, "one");
-	kt_volume_close(&vol);
+	assert_int_equal(kt_volume_open(root, NULL, "evil", &policy, &vol, &err), KT_E_POLICY);
+	assert_int_equal(kt_volume_open_path(path, &policy, &vol, &err), KT_E_POLICY);
 	policy.allow_shared = false;
 	if (geteuid() == 0) {
 		assert_int_equal(chmod(path, 0755), 0);

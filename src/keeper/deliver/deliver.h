@@ -37,7 +37,7 @@
 /* What a volume may be; the zero value is the strict default. */
 struct kt_volume_policy {
 	bool allow_persistent; /* the file system need not be memory-backed */
-	bool allow_shared;     /* the directory may be writable by others or belong to someone else (a pod's emptyDir) */
+	bool allow_shared;     /* a mount point (a pod's emptyDir) may be writable by others, itself or above the directory */
 	mode_t dir_mode;       /* of directories that are created (secretsDir, namespace, volume); 0: 0755 */
 	mode_t generation_mode; /* of ..<generation> and folders inside; 0: 0750 */
 	uid_t uid;             /* owner of the generation directory; KT_OWNER_KEEP: leave */

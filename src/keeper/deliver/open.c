@@ -30,16 +30,20 @@ static enum kt_code check_dir(int fd, const struct kt_volume_policy *policy, con
 {
 	if (fstat(fd, st) != 0)
 		return kt_err_sys(err, "%s: cannot look at the folder", label);
-	if (policy->allow_shared)
-		return KT_OK;
 	if (st->st_uid != 0 && st->st_uid != geteuid())
-		return kt_err_set(err, KT_E_POLICY, "%s belongs to uid %u: give it to the agent, or allow shared volumes",
-		                  label, (unsigned)st->st_uid);
-	if (st->st_mode & 022)
-		return kt_err_set(err, KT_E_POLICY,
-		                  "%s is writable by others (mode %04o): chmod go-w it, or allow shared volumes", label,
+		return kt_err_set(err, KT_E_POLICY, "%s belongs to uid %u: give it to the agent", label,
+		                  (unsigned)st->st_uid);
+	if ((st->st_mode & 022) == 0)
+		return KT_OK;
+	if (!kt_io_is_mount_root(fd, ""))
+		return kt_err_set(err, KT_E_POLICY, "%s is writable by others (mode %04o): chmod go-w it", label,
 		                  (unsigned)(st->st_mode & 07777));
-	return KT_OK;
+	if (policy->allow_shared)
+		return KT_OK; /* the kubelet made it so; what is made in it belongs to us alone */
+	return kt_err_set(err, KT_E_POLICY,
+	                  "%s is writable by others (mode %04o): chmod go-w it, or say allowShared: true where it is a volume "
+	                  "of a pod",
+	                  label, (unsigned)(st->st_mode & 07777));
 }
 
 static enum kt_code check_memory(bool memory, const struct kt_volume_policy *policy, const char *label,
@@ -81,7 +85,8 @@ static int open_path(const char *path, const struct kt_volume_policy *policy, bo
 		return -1;
 	if (check_dir(fd, policy, path, &st, err) != KT_OK)
 		goto fail;
-	if (!policy->allow_shared && kt_io_check_trusted(path, geteuid(), err) != KT_OK)
+	if (kt_io_check_trusted_in_pod(path, geteuid(), policy->allow_shared ? KT_TRUST_MOUNT | KT_TRUST_MOUNT_ABOVE : 0,
+	                               err) != KT_OK)
 		goto fail;
 	*ret_memory = kt_io_is_memory_backed(fd);
 	*ret_dev = st.st_dev;

@@ -91,16 +91,20 @@ static void add_cause(struct line *line, const struct kt_plan_state *state, enum
 		add(line, " (%s)", state->not_ready);
 }
 
-static void add_failure(struct line *line, const struct kt_plan_state *state, kt_ms now)
+static void add_failure(struct line *line, const struct kt_plan_state *state, bool delivery, kt_ms now)
 {
-	const struct kt_plan_retry *row = kt_plan_retry_find(state->last_code, state->last_problem);
+	const char *problem = delivery ? "" : state->last_problem;
+	enum kt_code code = delivery ? state->deliver_code : state->last_code;
+	unsigned failures = delivery ? state->deliver_failures : state->failures;
+	kt_ms last = delivery ? state->deliver_last : state->last_attempt;
 
-	if (state->failures == 0)
+	if (failures == 0)
 		return;
-	add(line, "; %u attempt%s failed, the last ", state->failures, state->failures == 1 ? "" : "s");
-	add_when(line, kt_plan_min(kt_plan_bound(state->last_attempt), now), now);
-	add(line, " (%s, fault: %s)", state->last_problem[0] ? state->last_problem : kt_code_name(state->last_code),
-	    kt_plan_fault_name(row->fault));
+	add(line, "; %u %s%s failed, the last ", failures, delivery ? "deliver" : "attempt",
+	    delivery ? failures == 1 ? "y" : "ies" : failures == 1 ? "" : "s");
+	add_when(line, kt_plan_min(kt_plan_bound(last), now), now);
+	add(line, " (%s, fault: %s)", problem[0] ? problem : kt_code_name(code),
+	    kt_plan_fault_name(kt_plan_retry_find(code, problem)->fault));
 }
 
 /* How the renewal point came about. */
@@ -142,7 +146,7 @@ void kt_plan_explain(const struct kt_plan_policy *policy, const struct kt_plan_s
 	} else if (plan->action != KT_PLAN_WAIT) {
 		add(&line, "%s now: ", kt_plan_action_name(plan->action));
 		add_cause(&line, state, plan->reason);
-		add_failure(&line, state, now);
+		add_failure(&line, state, plan->pending == KT_WHY_DRIFT, now);
 	} else if (plan->reason == KT_WHY_NOT_DUE) {
 		add(&line, "renews ");
 		add_when(&line, plan->act_at, now);
@@ -154,7 +158,7 @@ void kt_plan_explain(const struct kt_plan_policy *policy, const struct kt_plan_s
 			add(&line, "; ");
 		}
 		add_cause(&line, state, plan->reason);
-		add_failure(&line, state, now);
+		add_failure(&line, state, plan->pending == KT_WHY_DRIFT, now);
 		add(&line, "; next try ");
 		add_when(&line, plan->act_at, now);
 	}

@@ -8,9 +8,10 @@ static const size_t texts[] = {
         offsetof(struct kt_store_cred, error_text),
         offsetof(struct kt_store_cred, trace_id),
         offsetof(struct kt_store_cred, cookie),
+        offsetof(struct kt_store_cred, deliver_text),
 };
 static const struct kt_shape shape = {
-        sizeof(struct kt_store_cred), offsetof(struct kt_store_cred, mem), texts, 4, NULL, 0,
+        sizeof(struct kt_store_cred), offsetof(struct kt_store_cred, mem), texts, sizeof(texts) / sizeof(texts[0]), NULL, 0,
 };
 
 void kt_store_cred_finish(struct kt_store_cred *cred)
@@ -68,6 +69,10 @@ enum kt_code kt_cred_fetch(struct kt_query *query, int col, struct kt_store_cred
 	        .delivered_at = sqlite3_column_int64(stmt, col + 20),
 	        .proved_at = sqlite3_column_int64(stmt, col + 21),
 	        .cookie = kt_col_text(query, col + 22),
+	        .deliver_failures = (unsigned)sqlite3_column_int64(stmt, col + 23),
+	        .deliver_at = sqlite3_column_int64(stmt, col + 24),
+	        .deliver_error = error_from(kt_col_text(query, col + 25)),
+	        .deliver_text = kt_col_text(query, col + 26),
 	};
 	if (sqlite3_column_int64(stmt, col + 18) != 0)
 		ret->flags |= KT_CRED_ORPHAN;
@@ -131,6 +136,10 @@ static void bind_step(struct kt_query *query, const struct kt_store_cred *cred)
 	kt_query_int(query, cred->delivered_at);
 	kt_query_int(query, cred->proved_at);
 	kt_query_text(query, cred->cookie);
+	kt_query_int(query, cred->deliver_failures);
+	kt_query_int(query, cred->deliver_at);
+	kt_query_text(query, cred->deliver_error != KT_OK ? kt_code_name(cred->deliver_error) : NULL);
+	kt_query_text(query, cred->deliver_text);
 	kt_query_int(query, cred->id);
 }
 
@@ -308,7 +317,7 @@ void kt_counts_move(struct kt_store_counts *counts, const struct kt_store_cred *
 		return;
 	}
 	counts->step[cred->kind][cred->step] += add;
-	if (cred->attempts > 0 || (cred->flags & KT_CRED_FAILED))
+	if (cred->attempts > 0 || cred->deliver_failures > 0 || (cred->flags & KT_CRED_FAILED))
 		counts->failing[cred->kind] += add;
 	if (cred->active == 0)
 		counts->unpublished[cred->kind] += add;

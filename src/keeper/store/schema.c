@@ -61,8 +61,14 @@ static const char step_1[] =
         " hash BLOB NOT NULL, body TEXT NOT NULL);"
         "CREATE INDEX audit_trace ON audit(trace);";
 
+/* Delivering again fails for other reasons than issuing does, and is tried again by itself. */
+static const char step_2[] = "ALTER TABLE credential ADD COLUMN deliver_failures INTEGER NOT NULL DEFAULT 0;"
+                             "ALTER TABLE credential ADD COLUMN deliver_at INTEGER NOT NULL DEFAULT 0;"
+                             "ALTER TABLE credential ADD COLUMN deliver_error TEXT;"
+                             "ALTER TABLE credential ADD COLUMN deliver_text TEXT;";
+
 /* Renewal information, the health of issuers, answers to challenges that must be taken back, whom an entry counts for. */
-static const char step_2[] =
+static const char step_3[] =
         "ALTER TABLE ledger ADD COLUMN subject TEXT NOT NULL DEFAULT '';"
         "CREATE INDEX ledger_subject ON ledger(issuer, what, subject, at);"
         "CREATE TABLE renewal_info(credential INTEGER PRIMARY KEY, material INTEGER NOT NULL, window_start INTEGER NOT"
@@ -79,6 +85,7 @@ static const char step_2[] =
 const struct kt_migration kt_migrations[] = {
         {1, step_1},
         {2, step_2},
+        {3, step_3},
 };
 const size_t kt_migration_count = sizeof(kt_migrations) / sizeof(kt_migrations[0]);
 

@@ -6,7 +6,8 @@
 #define CRED_COLS                                                                                                   \
 	"c.id, c.kind, c.secret_name, c.step, c.step_at, c.due_at, c.expiry, c.active, c.candidate, c.revision, "    \
 	"c.attempts, c.deaths, c.next_try, c.error, c.error_text, c.error_at, c.trace_id, c.flags, c.orphan, "       \
-	"c.proof, c.delivered_at, c.proved_at, c.cookie"
+	"c.proof, c.delivered_at, c.proved_at, c.cookie, c.deliver_failures, c.deliver_at, c.deliver_error, "         \
+	"c.deliver_text"
 #define MAT_COLS                                                                                                    \
 	"id, credential, revision, state, not_before, not_after, created, issued, sealed_key, sealed_token, "        \
 	"request_key, serial, sha256, csr, chain, ca, order_url, finalize_url, cert_url, cookie, dir"
@@ -54,15 +55,17 @@
 	X(CRED_INSERT,                                                                                               \
 	  "INSERT INTO credential(kind, secret_name, due_at, expiry, orphan, step, step_at, active, candidate,"      \
 	  " revision, attempts, deaths, next_try, error, error_text, error_at, trace_id, flags, proof, delivered_at," \
-	  " proved_at, cookie, id) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")                           \
+	  " proved_at, cookie, deliver_failures, deliver_at, deliver_error, deliver_text, id)"                       \
+	  " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")                                         \
 	X(CRED_FULL,                                                                                                 \
 	  "UPDATE credential SET kind=?, secret_name=?, due_at=?, expiry=?, orphan=?, step=?, step_at=?, active=?,"  \
 	  " candidate=?, revision=?, attempts=?, deaths=?, next_try=?, error=?, error_text=?, error_at=?,"           \
-	  " trace_id=?, flags=?, proof=?, delivered_at=?, proved_at=?, cookie=? WHERE id=?")                         \
+	  " trace_id=?, flags=?, proof=?, delivered_at=?, proved_at=?, cookie=?, deliver_failures=?, deliver_at=?,"   \
+	  " deliver_error=?, deliver_text=? WHERE id=?")                                                             \
 	X(CRED_STEP,                                                                                                 \
 	  "UPDATE credential SET step=?, step_at=?, active=?, candidate=?, revision=?, attempts=?, deaths=?,"        \
 	  " next_try=?, error=?, error_text=?, error_at=?, trace_id=?, flags=?, proof=?, delivered_at=?,"            \
-	  " proved_at=?, cookie=? WHERE id=?")                                                                       \
+	  " proved_at=?, cookie=?, deliver_failures=?, deliver_at=?, deliver_error=?, deliver_text=? WHERE id=?")    \
 	X(CRED_DELETE, "DELETE FROM credential WHERE id=?")                                                          \
 	X(CRED_WAKE, "UPDATE credential SET due_at=?, flags=flags|? WHERE id=?")                                     \
 	X(CRED_DUE,                                                                                                  \
@@ -74,7 +77,7 @@
 	  "SELECT count(*) FROM credential INDEXED BY credential_expiry WHERE expiry<=? AND expiry IS NOT NULL"      \
 	  " AND orphan=0")                                                                                           \
 	X(CRED_COUNT,                                                                                                \
-	  "SELECT kind, step, orphan, (attempts>0 OR (flags&8)<>0), active=0, count(*) FROM credential"              \
+	  "SELECT kind, step, orphan, (attempts>0 OR deliver_failures>0 OR (flags&8)<>0), active=0, count(*) FROM credential"              \
 	  " GROUP BY 1,2,3,4,5")                                                                                     \
 	X(CRED_PAGE,                                                                                                 \
 	  "SELECT " RES_COLS ", " CRED_COLS " FROM resource r INDEXED BY resource_name CROSS JOIN credential c"      \

@@ -39,7 +39,8 @@ static enum kt_code open_dir(struct kt_store *store, const struct kt_store_open 
 	free(real);
 	if (store->dir == NULL)
 		return kt_err_sys(err, "%s", options->dir);
-	enum kt_code code = kt_io_check_trusted(store->dir, geteuid(), err);
+	enum kt_code code =
+		kt_io_check_trusted_in_pod(store->dir, geteuid(), options->in_pod ? KT_TRUST_MOUNT_ABOVE : 0, err);
 	if (code != KT_OK)
 		return code;
 	if (fstat(store->dir_fd, &st) != 0)

@@ -36,6 +36,7 @@ struct kt_store;
 
 struct kt_store_open {
 	const char *dir;         /* state directory; made 0700 when absent (not for read_only) */
+	bool in_pod;             /* folders above dir may be mount points that others may write to */
 	bool read_only;          /* shared lock, no writes, no migration: for status, plan, why, audit */
 	int64_t pid;             /* who holds the lock, written into <dir>/lock; 0: getpid() */
 	const char *socket_path; /* control socket, written into <dir>/lock; NULL: none */
@@ -211,6 +212,10 @@ struct kt_store_cred {
 	kt_ms delivered_at;
 	kt_ms proved_at;
 	const char *cookie; /* JSON of the pipeline's own */
+	unsigned deliver_failures; /* of delivering what is active again, in a row; 0 after a success */
+	kt_ms deliver_at;          /* when the last one ended */
+	enum kt_code deliver_error;
+	const char *deliver_text;
 	void *mem;
 };
 void kt_store_cred_finish(struct kt_store_cred *cred);
@@ -253,7 +258,7 @@ enum kt_code kt_store_cred_page(struct kt_store *store, const struct kt_store_pa
 /* Kept up to date with every put (a read-only store counts them once). Follows the transaction. */
 struct kt_store_counts {
 	uint64_t step[KT_KIND_COUNT][KT_STEP_COUNT]; /* orphans are left out here and in the next two */
-	uint64_t failing[KT_KIND_COUNT];             /* attempts > 0 or KT_CRED_FAILED */
+	uint64_t failing[KT_KIND_COUNT];             /* attempts or deliver_failures > 0, or KT_CRED_FAILED */
 	uint64_t unpublished[KT_KIND_COUNT];         /* no active material */
 	uint64_t orphans;
 	uint64_t total; /* all of them */
