@@ -1,13 +1,12 @@
 /*
  * The acme issuer: what the keeper does of RFC 8555. The protocol itself runs in the courier; here are the account key
  * (which signs only for URLs of the issuer's own origin), the facts that must be durable before the next request
- * (account URL, order URL), the answers of the http-01 challenge, and the check of what the CA gave.
+ * (account URL, order URL), and the check of what the CA gave. Challenges are answered in solve/.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "kt/jose.h"
-#include "kt/json.h"
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
@@ -364,7 +363,7 @@ const struct kt_issuer_ops kt_issuer_acme = {.name = "acme", .remote = true, .ob
 
 /* --- the courier's questions --------------------------------------------------------------------------------------- */
 
-static struct kt_flight *flight_of(struct kt_keeper *keeper, uint64_t job, struct kt_err *err)
+struct kt_flight *kt_acme_flight(struct kt_keeper *keeper, uint64_t job, struct kt_err *err)
 {
 	struct kt_flight *flight = kt_rotate_find_job(keeper, job);
 
@@ -389,7 +388,7 @@ void kt_acme_on_sign(struct kt_wire_in *in, void *arg)
 
 	kt_err_clear(&err);
 	kt_buf_init(&jws, 131072);
-	flight = flight_of(keeper, ask->job, &err);
+	flight = kt_acme_flight(keeper, ask->job, &err);
 	if (flight != NULL && (nonce == NULL || url == NULL)) {
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a signature");
 	} else if (flight != NULL && !same_origin(ask->url, kt_view_str(acme_of(flight)->server))) {
@@ -472,7 +471,7 @@ void kt_acme_on_save(struct kt_wire_in *in, void *arg)
 	struct kt_flight *flight;
 
 	kt_err_clear(&err);
-	flight = flight_of(keeper, ask->job, &err);
+	flight = kt_acme_flight(keeper, ask->job, &err);
 	if (flight != NULL && value == NULL) {
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a URL");
 	} else if (flight != NULL && value[0] != '\0' &&
@@ -486,61 +485,4 @@ void kt_acme_on_save(struct kt_wire_in *in, void *arg)
 		return;
 	}
 	kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
-}
-
-/* --- http-01 --------------------------------------------------------------------------------------------------------- */
-
-/* The token of the challenge of this type among those that are offered; a fresh string, NULL when there is none. */
-static char *token_of(struct kt_view offered, const char *type)
-{
-	KT_AUTOJSON json_t *list = NULL;
-	size_t i;
-	json_t *one;
-
-	if (kt_json_parse(offered, 16384, &list, NULL) != KT_OK) {
-		return NULL;
-	}
-	json_array_foreach(list, i, one) {
-		const char *has = kt_json_str(one, "type"), *token = kt_json_str(one, "token");
-
-		if (has != NULL && token != NULL && strcmp(has, type) == 0) {
-			return kt_strdup(token);
-		}
-	}
-	return NULL;
-}
-
-void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
-{
-	struct kt_keeper *keeper = arg;
-	const struct kt_msg_challenge *ask = in->msg;
-	struct kt_msg_challenged done = {.type = KT_VIEW_LIT("http-01")};
-	struct kt_buf body KT_AUTOBUF = {0};
-	char *token KT_AUTOFREE = token_of(ask->offered, "http-01");
-	struct kt_flight *flight;
-	struct kt_err err;
-	bool wait = false;
-
-	kt_err_clear(&err);
-	kt_buf_init(&body, 1024);
-	if (!ask->present) { /* also of an order that is not worked on any more */
-		if (token != NULL) {
-			kt_answers_withdraw(keeper, ask->job, token);
-		}
-		kt_wire_reply(in->wire, in->id, KT_CHALLENGED, &done, NULL, 0);
-		return;
-	}
-	flight = flight_of(keeper, ask->job, &err);
-	if (flight != NULL && token == NULL) {
-		(void)kt_err_set(&err, KT_E_UNSUPPORTED, "the CA offers no http-01 challenge%s",
-		                 ask->wildcard ? " (a wildcard needs dns-01)" : "");
-	} else if (flight != NULL &&
-	           kt_jose_key_authorization(flight->issuer->signing_key, token, &body, &err) == KT_OK) {
-		(void)kt_answers_present(keeper, ask, in->id, acme_of(flight)->webroot, token, kt_buf_view(&body), &wait, &err);
-	}
-	if (err.code != KT_OK) {
-		kt_wire_reply_err(in->wire, in->id, &err);
-	} else if (!wait) {
-		kt_wire_reply(in->wire, in->id, KT_CHALLENGED, &done, NULL, 0);
-	}
 }

@@ -198,7 +198,7 @@ struct kt_keeper {
 	kt_ms look_again; /* wall time; 0: nothing due was passed over */
 	struct kt_issuer_entry *issuers;
 	uint64_t next_job;
-	struct kt_answer *answers; /* answers.c */
+	struct kt_answer *answers; /* solve/answers.c */
 
 	/* tasks.c */
 	struct kt_task_run *tasks;
@@ -339,6 +339,8 @@ void kt_acme_on_sign(struct kt_wire_in *in, void *arg);
 void kt_acme_on_save(struct kt_wire_in *in, void *arg);
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg);
+/* The flight of an ACME order that is being worked on; NULL, with an error, when it is not any more. */
+struct kt_flight *kt_acme_flight(struct kt_keeper *keeper, uint64_t job, struct kt_err *err);
 /* The flight that a job names, or NULL. */
 struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job);
 /*
@@ -349,7 +351,7 @@ void kt_rotate_end_job(struct kt_flight *flight, bool running);
 /* The manifests have changed: what asks for something else by now, or is not wanted, is called off and begins anew. */
 void kt_rotate_reconsider(struct kt_keeper *keeper);
 
-/* --- answers.c: answers to http-01 challenges that are out ---------------------------------------------------------- */
+/* --- solve/answers.c: answers to http-01 challenges that are out ---------------------------------------------------------- */
 
 /*
  * Serves body for token: as a file below webroot, or (NULL) by the desk; then *ret_wait is set and the courier's request
