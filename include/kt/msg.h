@@ -162,9 +162,13 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
  * "rfc2136"|"acmeDNS"|"cloudflare"|"digitalocean"|"route53"|"none", followCNAME, and the provider's fields as the
  * manifest has them, Secret references resolved into members of secret}. secret: JSON of those members, "" when there
  * are none; wiped after use. dns: JSON of the Agent's dns01 settings {recursiveNameservers, recursiveNameserversOnly,
- * propagationTimeoutMs}. handle: for REMOVE, what ADD gave. CHECK (and ADD with provider none, after a program wrote
+ * propagationTimeoutMs (0: look once)}. handle: for REMOVE, what ADD gave, or "" where it never answered. CHECK (and ADD with provider none, after a program wrote
  * the record) only look: done when every authoritative server has the value, or, with a value ending in ";", one that
- * begins with it (dns-persist-01).
+ * begins with it (dns-persist-01). Members of secret are named as in the manifest without "SecretRef": rfc2136 tsigSecret;
+ * acmeDNS account (the text of the JSON); cloudflare apiKey or apiToken; digitalocean token; route53 secretAccessKey and,
+ * unless solver has it, accessKeyID. Others of solver: rfc2136 nameserver, protocol, tsigAlgorithm, tsigKeyName; acmeDNS
+ * host; cloudflare email, apiURL; digitalocean apiURL; route53 region, accessKeyID, hostedZoneID, apiURL; caBundle (PEM) for
+ * any that speaks HTTP. An ADD that fails may have written the record: REMOVE with the handle "". CANCEL works by job.
  */
 #define KT_MSG_DNS01(F, S)                                                                                             \
 	F(S, u64, job, 0)                                                                                              \
