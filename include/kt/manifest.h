@@ -164,6 +164,21 @@ void kt_token_request_key(const struct kt_token_spec *token, struct kt_buf *out)
 /* --- helpers on typed resources
  * --------------------------------------------------------------------------------------------------- */
 
+/* The challenges that solvers answer, as bits. */
+enum kt_challenge {
+	KT_CHALLENGE_HTTP01 = 1,
+	KT_CHALLENGE_TLS_ALPN01 = 2,
+	KT_CHALLENGE_DNS01 = 4,
+	KT_CHALLENGE_DNS_PERSIST01 = 8,
+	KT_CHALLENGE_ALL = 15
+};
+const char *kt_challenge_name(unsigned challenge);   /* "http-01"; "" for none */
+unsigned kt_challenge_from_name(const char *name);   /* 0: one that we do not know */
+unsigned kt_acme_challenge(const struct kt_acme_solver *solver);
+/* Those that can prove a name: a wildcard needs the DNS (RFC 8555 section 7.1.3), an address can't use it (RFC 8738). */
+unsigned kt_acme_challenges_for(const char *name);
+/* As kt_acme_solver_for, among the solvers of these challenges only. name: a DNS name, with "*." of a wildcard, or an IP. */
+int kt_acme_solver_among(const struct kt_acme *acme, const struct kt_pairs *labels, const char *name, unsigned challenges);
 /* Where the solver for a DNS name stands in spec.acme.solvers (cert-manager's order: most specific selector), or -1. */
 int kt_acme_solver_for(const struct kt_acme *acme, const struct kt_pairs *labels, const char *dns_name);
 

@@ -188,6 +188,7 @@ struct kt_cert_request {
 	/* For issuing only. */
 	kt_ms not_before, not_after; /* wall ms; cut to seconds */
 	struct kt_strs crl_urls, ocsp_urls, issuer_urls;
+	const uint8_t *acme_digest; /* KT_SHA256_LEN bytes: id-pe-acmeIdentifier, RFC 8737; NULL: none */
 };
 
 /* All that can be wrong with a request (syntax of names, addresses, OIDs, DN); says which. Pure. */
@@ -312,6 +313,16 @@ enum kt_code kt_pki_issue(struct kt_issuer *issuer, const struct kt_cert_request
                           struct kt_err *err);
 enum kt_code kt_pki_self_sign(const struct kt_cert_request *request, const struct kt_key *key, struct kt_buf *out,
                               struct kt_issued *info, struct kt_err *err);
+/*
+ * What answers tls-alpn-01 for a DNS name or an address (RFC 8737 section 3, RFC 8738): a P-256 key that nobody else has
+ * and a self-signed certificate with that one name and, critical, the SHA-256 of the key authorization. Adds the
+ * certificate to out as DER; *ret_key is the key as PKCS#8 DER.
+ */
+enum kt_code kt_pki_acme_alpn(const char *name, struct kt_view key_authorization, kt_ms now, struct kt_buf *out,
+                              struct kt_secret **ret_key, struct kt_err *err);
+/* The server name of its TLS handshake: the name itself, or that of an address in in-addr.arpa or ip6.arpa. out: 256 bytes. */
+void kt_pki_acme_alpn_sni(const char *name, char out[256]);
+
 
 /* --- trust ------------------------------------------------------------------------------------------------------ */
 

@@ -1,4 +1,5 @@
 /* The field tables of an ACME solver, every field of the CRD in it and keyturn's own, and the choice of a solver. */
+#include <arpa/inet.h>
 #include <string.h>
 #include <strings.h>
 
@@ -281,12 +282,13 @@ static int rank(const struct kt_solver_selector *s, const struct kt_pairs *label
 	return (best < 0 ? 0 : best) + (int)s->match_labels.count;
 }
 
-int kt_acme_solver_for(const struct kt_acme *a, const struct kt_pairs *labels, const char *dns_name)
+int kt_acme_solver_among(const struct kt_acme *a, const struct kt_pairs *labels, const char *name, unsigned challenges)
 {
 	int found = -1, best = -1;
 
 	for (uint32_t i = 0; i < a->solvers.count; i++) {
-		int r = rank(&a->solvers.items[i].selector, labels, dns_name);
+		const struct kt_acme_solver *solver = &a->solvers.items[i];
+		int r = (kt_acme_challenge(solver) & challenges) ? rank(&solver->selector, labels, name) : -1;
 
 		if (r > best) {
 			best = r;
@@ -294,4 +296,51 @@ int kt_acme_solver_for(const struct kt_acme *a, const struct kt_pairs *labels, c
 		}
 	}
 	return found;
+}
+
+int kt_acme_solver_for(const struct kt_acme *a, const struct kt_pairs *labels, const char *dns_name)
+{
+	return kt_acme_solver_among(a, labels, dns_name, KT_CHALLENGE_ALL);
+}
+
+/* --- challenges ---------------------------------------------------------------------------------------------------- */
+
+static const char *const challenge_names[] = {"http-01", "tls-alpn-01", "dns-01", "dns-persist-01"};
+
+const char *kt_challenge_name(unsigned challenge)
+{
+	for (size_t i = 0; i < sizeof(challenge_names) / sizeof(challenge_names[0]); i++) {
+		if (challenge == 1u << i)
+			return challenge_names[i];
+	}
+	return "";
+}
+
+unsigned kt_challenge_from_name(const char *name)
+{
+	for (size_t i = 0; i < sizeof(challenge_names) / sizeof(challenge_names[0]); i++) {
+		if (!strcmp(name, challenge_names[i]))
+			return 1u << i;
+	}
+	return 0;
+}
+
+unsigned kt_acme_challenge(const struct kt_acme_solver *solver)
+{
+	return solver->http01		? KT_CHALLENGE_HTTP01
+	       : solver->tls_alpn01	? KT_CHALLENGE_TLS_ALPN01
+	       : solver->dns01		? KT_CHALLENGE_DNS01
+	       : solver->dns_persist01	? KT_CHALLENGE_DNS_PERSIST01
+					: 0;
+}
+
+unsigned kt_acme_challenges_for(const char *name)
+{
+	struct in6_addr address;
+
+	if (!strncmp(name, "*.", 2))
+		return KT_CHALLENGE_DNS01 | KT_CHALLENGE_DNS_PERSIST01;
+	if (inet_pton(AF_INET, name, &address) == 1 || inet_pton(AF_INET6, name, &address) == 1)
+		return KT_CHALLENGE_HTTP01 | KT_CHALLENGE_TLS_ALPN01;
+	return KT_CHALLENGE_ALL;
 }

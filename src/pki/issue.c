@@ -12,6 +12,7 @@ static const uint8_t oid_ski[] = {0x55, 0x1d, 0x0e};
 static const uint8_t oid_aki[] = {0x55, 0x1d, 0x23};
 static const uint8_t oid_crl[] = {0x55, 0x1d, 0x1f};
 static const uint8_t oid_aia[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x01};
+static const uint8_t oid_acme[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x1f}; /* id-pe-acmeIdentifier */
 static const uint8_t oid_ocsp[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01};
 static const uint8_t oid_ca_issuers[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02};
 
@@ -197,6 +198,11 @@ static enum kt_code put_issuer_extensions(const struct kt_issuer *issuer, const 
 	}
 	if (request->crl_urls.count > 0)
 		put_crl_points(out, &request->crl_urls);
+	if (request->acme_digest != NULL) {
+		mark = kt_pki_ext_open(out, oid_acme, sizeof(oid_acme), true);
+		kt_der_put(out, DER_OCTETS, request->acme_digest, KT_SHA256_LEN);
+		kt_pki_ext_close(out, mark);
+	}
 	return KT_OK;
 }
 

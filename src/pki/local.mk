@@ -1,7 +1,7 @@
 # src/pki: sources, headers and tests of this folder.
 noinst_LIBRARIES += libkt_pki.a
 libkt_pki_a_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(SODIUM_CFLAGS)
-libkt_pki_a_SOURCES = src/pki/cert.c src/pki/chain.c src/pki/check.c src/pki/der.c src/pki/dn.c src/pki/ext.c \
+libkt_pki_a_SOURCES = src/pki/acme.c src/pki/cert.c src/pki/chain.c src/pki/check.c src/pki/der.c src/pki/dn.c src/pki/ext.c \
 	src/pki/init.c src/pki/issue.c src/pki/key.c src/pki/keyread.c src/pki/pem.c src/pki/pkcs12.c src/pki/san.c \
 	src/pki/sign.c src/pki/jwk.c src/pki/jws.c src/pki/jwt.c
 noinst_HEADERS += include/kt/pki.h include/kt/jose.h src/pki/pki_openssl.h src/pki/pki_internal.h src/pki/jose_internal.h
@@ -9,9 +9,12 @@ noinst_HEADERS += include/kt/pki.h include/kt/jose.h src/pki/pki_openssl.h src/p
 kt_pki_test_libs = libkt_pki.a libkt_base.a $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) -lpthread -lm
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/pki_test tests/unit/chain_test tests/unit/jose_test tests/unit/pkcs12_test
-TESTS += tests/unit/pki_test tests/unit/chain_test tests/unit/jose_test tests/unit/pkcs12_test
+check_PROGRAMS += tests/unit/alpn_test tests/unit/pki_test tests/unit/chain_test tests/unit/jose_test tests/unit/pkcs12_test
+TESTS += tests/unit/alpn_test tests/unit/pki_test tests/unit/chain_test tests/unit/jose_test tests/unit/pkcs12_test
 noinst_HEADERS += tests/unit/pki_helper.h tests/unit/pki_ca.h
+tests_unit_alpn_test_SOURCES = tests/unit/alpn_test.c
+tests_unit_alpn_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS)
+tests_unit_alpn_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
 tests_unit_pki_test_SOURCES = tests/unit/pki_test.c
 tests_unit_pki_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS)
 tests_unit_pki_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)

@@ -665,6 +665,47 @@ static void test_solver(void **state)
 	drop(&kept);
 }
 
+/* Only a challenge that can prove the name, and that the CA offers, is chosen. */
+static void test_solver_among(void **state)
+{
+	enum { HTTP = KT_CHALLENGE_HTTP01, ALPN = KT_CHALLENGE_TLS_ALPN01, DNS = KT_CHALLENGE_DNS01, PERSIST = KT_CHALLENGE_DNS_PERSIST01 };
+	static const struct {
+		const char *name;
+		unsigned offered;
+		int solver;
+	} cases[] = {
+		{"www.example.org", HTTP | ALPN | DNS, 0},  {"www.example.org", ALPN | DNS, 1},
+		{"www.example.org", DNS | PERSIST, 2},	     {"www.example.org", PERSIST, 3},
+		{"www.example.org", 0, -1},		     {"*.example.org", HTTP | ALPN | DNS, 2},
+		{"*.example.org", PERSIST, 3},		     {"*.example.org", HTTP, -1},
+		{"192.0.2.1", HTTP | ALPN | DNS, 0},	     {"2001:db8::1", ALPN | DNS, 1},
+		{"192.0.2.1", DNS | PERSIST, -1},	     {"a.deep.example.net", HTTP | DNS, 4},
+		{"a.deep.example.net", HTTP, 0},
+	};
+	struct kept kept = {0};
+	struct kt_buf out;
+	struct kt_pairs none = {NULL, 0};
+
+	(void)state;
+	read_text(kt_view_str(ACME "    solvers:\n      - http01: {ingress: {}}\n      - tlsAlpn01: {}\n"
+				   "      - dns01: {rfc2136: {nameserver: '127.0.0.1:53'}}\n      - dnsPersist01: {}\n"
+				   "      - dns01: {rfc2136: {nameserver: '127.0.0.1:54'}}\n        selector: {dnsZones: [example.net]}\n"),
+		  &kept, &out);
+	assert_int_equal(kept.count, 1);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int solver = kt_acme_solver_among(kept.items[0]->issuer.acme, &none, cases[i].name,
+						  cases[i].offered & kt_acme_challenges_for(cases[i].name));
+
+		if (solver != cases[i].solver)
+			fail_msg("%s of %x: %d, not %d", cases[i].name, cases[i].offered, solver, cases[i].solver);
+	}
+	assert_int_equal(kt_challenge_from_name("dns-persist-01"), PERSIST);
+	assert_int_equal(kt_challenge_from_name("dns-account-01"), 0);
+	assert_string_equal(kt_challenge_name(ALPN), "tls-alpn-01");
+	kt_buf_finish(&out);
+	drop(&kept);
+}
+
 /* data/ and docs/reference/ are what the tables say. */
 static void test_docs(void **state)
 {
