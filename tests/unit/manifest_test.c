@@ -771,6 +771,7 @@ int main(void)
 		cmocka_unit_test(test_bad),    cmocka_unit_test(test_goes_on),     cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_many),   cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_tables),
 		cmocka_unit_test(test_values), cmocka_unit_test(test_request_key), cmocka_unit_test(test_solver),
+		cmocka_unit_test(test_solver_among),
 		cmocka_unit_test(test_docs),   cmocka_unit_test(test_nomem),
 	};
 
