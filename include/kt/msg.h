@@ -62,8 +62,11 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 #define KT_MSG_SHUTDOWN(F, S) F(S, u32, unused, 0)
 
 /* --- keeper -> warden ----------------------------------------------------------------------------------------- */
-/* Start (or confirm) a room that was left out so far. Reply DONE after its PEER was sent. */
-#define KT_MSG_NEED(F, S) F(S, u32, room, 0)
+/*
+ * Start (or confirm) a room that was left out so far. Reply DONE after its PEER was sent. broken: the wire to it ended and
+ * no fresh end came, so it broke the rules or holds still: it is ended and started again.
+ */
+#define KT_MSG_NEED(F, S) F(S, u32, room, 0) F(S, flag, broken, 0)
 /* uid and gid of names; "" gives (uint32)-1. */
 #define KT_MSG_OWNER(F, S) F(S, view, user, 256) F(S, view, group, 256)
 #define KT_MSG_OWNED(F, S) F(S, u32, uid, 0) F(S, u32, gid, 0)

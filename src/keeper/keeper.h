@@ -173,6 +173,7 @@ struct kt_keeper {
 
 	struct kt_wire *courier;
 	struct kt_wire *desk;
+	struct kt_timer *gone; /* a room's wire ended: time for a fresh end to come */
 	bool courier_asked, desk_asked;
 
 	/* rotate.c */

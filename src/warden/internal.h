@@ -91,6 +91,8 @@ void kt_rooms_close(struct kt_warden *warden);
 void kt_room_want(struct kt_warden_room *room);
 /* Asks it to end and starts it again at once when it has. */
 void kt_room_restart(struct kt_warden_room *room);
+/* The keeper's wire to it broke: unless it ends by itself it is killed; it is started again like any that died. */
+void kt_room_cut_off(struct kt_warden_room *room);
 /* Part of the end: SHUTDOWN, or SIGKILL when `hard`. */
 void kt_room_shutdown(struct kt_warden_room *room, bool hard);
 pid_t kt_warden_room_pid(const struct kt_warden_room *room); /* 0 when it does not run */

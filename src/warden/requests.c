@@ -40,7 +40,7 @@ static void on_need(struct kt_wire_in *in, void *arg)
 		return;
 	}
 	room = &warden->rooms[need->room];
-	if (room->setup_done) {
+	if (room->setup_done && !need->broken) {
 		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
 		return;
 	}
@@ -49,7 +49,11 @@ static void on_need(struct kt_wire_in *in, void *arg)
 		return;
 	}
 	room->needs[room->need_count++] = in->id;
-	kt_room_want(room);
+	if (need->broken) {
+		kt_room_cut_off(room);
+	} else {
+		kt_room_want(room);
+	}
 }
 
 /* --- OWNER ------------------------------------------------------------------------------------------------------ */

@@ -131,3 +131,34 @@ def on_mint(wire, ident, values):
         assert kt.run("audit", "--verify").status == 0
         left = datetime.fromisoformat(row["nextTry"].replace("Z", "+00:00")) - datetime.now(timezone.utc)
         assert left.total_seconds() < 90000, row
+
+
+BREAKS = {"half a frame": 'wire.send(b"x")', "an unknown type": 'wire.send(struct.pack("<IIII", 9999, 0, 1, 0))',
+          "unknown flags": 'wire.send(frame("DONE", flags=255))', "a request of others": 'wire.send(frame("HOOK", {}, ident=1))',
+          "an error that is none": 'wire.send(failure(1, 0, "x"))', "a length beyond": 'wire.send(frame("CLIENT_SECRET", raw=b"\\xff" * 100, ident=2))',
+          "an end of its wire": "wire.socket.shutdown(socket.SHUT_RDWR)"}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_room_that_breaks_the_rules(how):
+    """It is ended and a fresh one does the work: nobody waits for a room that nobody hears any more."""
+    orders = f"""
+mark = Path("MARK")
+
+def on_mint(wire, ident, values):
+    if not mark.exists():
+        mark.touch()
+        {BREAKS[how]}
+    else:
+        wire.send(frame("MINTED", {{"token": "good", "token_type": "Bearer", "expires_in": 3600}}, flags=REPLY, ident=ident))
+"""
+    kt = Keyturn()
+    kt.env["KEYTURN_LIBEXECDIR"] = str(dress_up(kt.root / "rooms", BUILD, "keyturn-courier",
+                                                orders.replace("MARK", str(kt.root / "mark"))))
+    with kt:
+        minting(kt)
+        agent = kt.start()
+        until(lambda: (kt.volume("api-token") / "token").exists(), 20, f"the token is there:\n{agent.err()}")
+        assert "keyturn-courier" in agent.err(), agent.err()
+        assert "keyturn-keeper ended" not in agent.err(), agent.err()
+        agent.stop()
