@@ -205,6 +205,7 @@ static enum kt_code open_store(struct kt_keeper *keeper, struct kt_err *err)
 		return code;
 	}
 	notes = kt_store_notes(keeper->store);
+	keeper->died = (notes & KT_STORE_WAS_UNCLEAN) != 0 && keeper->mode == KT_MODE_DAEMON;
 	if ((notes & KT_STORE_WAS_UNCLEAN) != 0) {
 		kt_log(KT_LOG_INFO, "the state was not closed in order the last time; it is sound");
 	}

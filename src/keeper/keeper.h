@@ -115,6 +115,7 @@ struct kt_flight {
 	bool fresh_row; /* material not inserted yet */
 	bool redelivery; /* material is the active one: no new revision */
 	bool rollback;   /* material is the previous one */
+	bool alone;      /* was in work when the keeper died, more than once: nothing flies beside it */
 	bool retrial;    /* material was rolled back before: failures go on counting */
 	bool validated;
 	bool recheck;
@@ -188,6 +189,7 @@ struct kt_keeper {
 	struct kt_wall_timer *due_timer;
 	bool rotating; /* the agent always; a one-shot only for renew */
 	bool round_planned;
+	bool died; /* the agent before this one was not ended in order */
 	bool draining; /* quit.c: nothing new is begun, what is in flight ends */
 	char *quit_token; /* path of the token that /quit needs over a listener; NULL: there is none */
 	struct kt_timer *quit_timer;

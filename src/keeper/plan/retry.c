@@ -49,6 +49,8 @@ _Static_assert(sizeof(by_code) / sizeof(by_code[0]) == KT_CODE_COUNT, "a row for
 
 /* Per problem: ACME (RFC 8555 section 6.7 and later ones), then OAuth (RFC 6749, 8693, 8707, 9449). */
 static const struct kt_plan_retry by_problem[] = {
+        /* The keeper died over it, again and again: not so often that nothing else gets done. */
+        {"sudden-ends", 0, KT_FAULT_OURS, 10 * S, 300, 1 * H, 10 * S, ALONE, ALARM},
         /* ACME: they or the way to them */
         {"badNonce", 0, KT_FAULT_PEER, 1 * S, 200, 5 * M, 1 * S, ASKED, NEAR},
         {"serverInternal", 0, KT_FAULT_PEER, 1 * S, 200, 1 * H, 1 * S, ASKED, NEAR},

@@ -183,7 +183,6 @@ enum kt_store_proof { KT_PROOF_NOBODY = 0, KT_PROOF_WAITING = 1, KT_PROOF_PROVED
 enum {
 	KT_CRED_FORCED = 1, /* renew --force, or a trigger: issue now */
 	KT_CRED_ORPHAN = 2, /* its manifest is gone */
-	KT_CRED_ALONE = 4,  /* was in flight at two deaths: runs alone */
 	KT_CRED_FAILED = 8, /* stopped for good: needs a change of manifest or a forced renewal */
 };
 
@@ -201,7 +200,7 @@ struct kt_store_cred {
 	int64_t candidate; /* material in flight */
 	int64_t revision;  /* highest revision ever used; the next material takes revision + 1 */
 	unsigned attempts; /* failures in a row */
-	unsigned deaths;   /* times it was in flight when a room died */
+	unsigned deaths;   /* begins that no end followed: in flight at so many deaths, and now if it is */
 	kt_ms next_try;    /* after a failure: not before */
 	enum kt_code error;
 	const char *error_text;
