@@ -399,9 +399,8 @@ static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *bo
 	box->path_count = paths.count;
 	box->calls = KT_SANDBOX_FILES | KT_SANDBOX_PASSED;
 	box->no_network = true;
-	if (geteuid() == 0) { /* volumes belong to other users */
-		box->keep_caps = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER;
-	}
+	/* Volumes belong to other users. What of this we have: all as root, what the warden left us as a user of our own. */
+	box->keep_caps = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER;
 	keeper->box_paths = paths.at;
 	keeper->box_path_count = paths.count;
 	return KT_OK;

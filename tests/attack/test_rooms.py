@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from lib.agent import BUILD, Keyturn
-from lib.manifests import certificate, consumer, token
+from lib.manifests import certificate, consumer, projected, token
 from lib.wait import free_port, until
 from puppet import dress_up
 
@@ -161,4 +161,29 @@ def on_mint(wire, ident, values):
         until(lambda: (kt.volume("api-token") / "token").exists(), 20, f"the token is there:\n{agent.err()}")
         assert "keyturn-courier" in agent.err(), agent.err()
         assert "keyturn-keeper ended" not in agent.err(), agent.err()
+        agent.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_rooms_with_users_of_their_own():
+    """Three uids; of root's rights only the keeper has any, and those are enough to give a consumer its files."""
+    with Keyturn() as kt:
+        kt.agent_settings(users={"keeper": "12001", "courier": "12002", "desk": "12003"}, listeners={"metrics": f"127.0.0.1:{free_port()}"})
+        kt.manifest("set", SELF, certificate("web", "ss", ["a.example"]), consumer(
+            "edge", secrets=["web-tls"], prove=TLS, within="1s", onFailure="Keep",
+            volumes=[projected(kt.root / "edge", ("web-tls", None), owner="12345", group="12346", allowPersistent=True)]))
+        agent = kt.start()
+        key = kt.root / "edge" / "tls.key"
+        until(key.exists, 15, f"the consumer has its volume:\n{agent.err()}")
+        assert (key.stat().st_uid, key.stat().st_gid, key.stat().st_mode & 0o777) == (12345, 12346, 0o600)
+        until(lambda: len(agent.rooms()) == 3, 10, "all rooms are up")
+        seen = {}
+        for pid, name in agent.rooms().items():
+            with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+                status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+            assert len(set(status["Uid"].split())) == 1 and status["Groups"].strip() == "" and status["NoNewPrivs"].strip() == "1", status
+            assert int(status["CapBnd"], 16) == int(status["CapAmb"], 16) == int(status["CapInh"], 16) == 0, status
+            seen[name] = (status["Uid"].split()[0], int(status["CapPrm"], 16), int(status["CapEff"], 16))
+        caps = 1 << 0 | 1 << 1 | 1 << 3  # chown, dac_override, fowner
+        assert seen == {"keyturn-keeper": ("12001", caps, caps), "keyturn-courier": ("12002", 0, 0), "keyturn-desk": ("12003", 0, 0)}
         agent.stop()
