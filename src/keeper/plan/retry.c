@@ -24,7 +24,7 @@
 static const struct kt_plan_retry by_code[] = {
         /* problem, code, fault, first, growth %, cap, floor */
         {NULL, KT_OK, KT_FAULT_OURS, 1 * S, 200, 1 * M, 1 * S, ALONE},
-        {NULL, KT_E_NOMEM, KT_FAULT_OURS, 1 * S, 200, 1 * M, 1 * S, ALONE},
+        {NULL, KT_E_NOMEM, KT_FAULT_OURS, 1 * S, 200, 1 * M, 1 * S, ALONE, NEAR},
         {NULL, KT_E_SYS, KT_FAULT_OURS, 1 * S, 200, 5 * M, 1 * S, ALARM},
         {NULL, KT_E_INVALID, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, CHANGE},
         {NULL, KT_E_LIMIT, KT_FAULT_PEER, 1 * M, 200, 1 * H, 1 * M, ALONE},

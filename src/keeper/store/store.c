@@ -177,6 +177,7 @@ static int check_time(void *arg)
 static enum kt_code quick_check(struct kt_store *store, struct kt_err *err)
 {
 	struct check_clock limit = {store, kt_clock_mono(store->clock) + CHECK_MS};
+	uint64_t failures = kt_mem_failures();
 	sqlite3_stmt *stmt = NULL;
 	enum kt_code code = KT_OK;
 
@@ -186,7 +187,9 @@ static enum kt_code quick_check(struct kt_store *store, struct kt_err *err)
 		rc = sqlite3_step(stmt);
 	if (rc == SQLITE_ROW) {
 		const char *found = (const char *)sqlite3_column_text(stmt, 0);
-		if (found == NULL || strcmp(found, "ok") != 0)
+		if ((found == NULL || strcmp(found, "ok") != 0) && kt_mem_failures() != failures) /* it calls that damage */
+			code = kt_err_set(err, KT_E_NOMEM, "check the store: out of memory");
+		else if (found == NULL || strcmp(found, "ok") != 0)
 			code = kt_err_set(err, KT_E_CORRUPT,
 			                  "%s/" KT_STORE_DB " is damaged (%s): restore a backup of the whole directory",
 			                  store->dir, found != NULL ? found : "unreadable");
