@@ -411,3 +411,23 @@ def test_one_by_one_after_two_deaths():
         acme.twist = {}
         held.set()
         assert running.stop() == 0
+
+
+LIMITED = refuse("rateLimited", status=429, headers=[("Retry-After", "7200")])
+
+
+@pytest.mark.parametrize("refusal, obeyed", [(refuse("caa"), False), (LIMITED, True), (refuse("rateLimited", status=429), True)])
+def test_renew_in_backoff(refusal, obeyed):
+    """Without a name it says when the next try is and what tries now; by name it tries now, but for what the CA asked."""
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        acme.twist = {"neworder": refusal}
+        victim.run("renew")
+        assert acme.counts["neworder"] == 1
+        result = victim.run("renew")
+        assert acme.counts["neworder"] == 1 and result.status in (1, 75), result
+        assert "the next try is in" in result.err, result
+        assert ("'keyturn renew --force web' tries now" if obeyed else "'keyturn renew web' tries now") in result.err, result
+        victim.run("renew", "web")
+        assert acme.counts["neworder"] == (1 if obeyed else 2)
+        victim.run("renew", "web", "--force")
+        assert acme.counts["neworder"] == (2 if obeyed else 3)
