@@ -322,16 +322,49 @@ class Expired(Scenario):
         time.sleep(5.5)
 
 
-class Migration(Issued):
-    """A later version of the keeper finds the database of today's: three steps bring it up to date."""
+class Upgrade(Issued):
+    """A database of the first version, by whose age today's keeper has to take all its own steps."""
 
     new = {"ca": (0, 0), "leaf": (0, 0)}
-
-    def prepare(self):
-        super().prepare()
-        self.old = self.rows()
+    grown = {2: [f"ALTER TABLE credential DROP COLUMN deliver_{what}" for what in ("failures", "at", "error", "text")]}
 
     def change(self):
+        with sqlite3.connect(self.house.state / "state.db") as db:
+            self.version = db.execute("PRAGMA user_version").fetchone()[0]
+            for step in range(self.version, 1, -1):
+                for undo in self.grown[step]:  # say above what a new step adds
+                    db.execute(undo)
+            db.execute("PRAGMA user_version=1")
+            self.old = self.rows(db)
+        db.close()
+
+    @staticmethod
+    def rows(db):
+        return {table: db.execute(f"SELECT {columns} FROM {table}").fetchall() for table, columns in (
+            ("link", "*"), ("secret", "*"), ("account", "*"), ("issuer_key", "*"),
+            ("credential", "id, kind, secret_name, active, revision"), ("material", "id, credential, revision, serial, sealed_key, chain"))}
+
+    def check(self):
+        with sqlite3.connect(self.house.state / "state.db") as db:
+            self.look(db)
+        db.close()
+
+    def look(self, db):
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != self.version:
+            raise Torn(f"the database has version {version}, not {self.version}")
+        if self.rows(db) != self.old:
+            raise Torn("rows were lost or changed on the way")
+
+
+class Migration(Upgrade):
+    """A later version of the keeper finds the database of today's: three more steps, of other kinds."""
+
+    def change(self):
+        with sqlite3.connect(self.house.state / "state.db") as db:
+            self.version = db.execute("PRAGMA user_version").fetchone()[0] + 3
+            self.old = self.rows(db)
+        db.close()
         rooms = self.house.root / "rooms"
         rooms.mkdir()
         for room in ("courier", "desk"):
@@ -339,27 +372,11 @@ class Migration(Issued):
         (rooms / "keyturn-keeper").symlink_to(BUILD / "tests" / "crash" / "newer" / "keyturn-keeper")
         self.house.env["KEYTURN_LIBEXECDIR"] = str(rooms)
 
-    def rows(self):
-        with sqlite3.connect(self.house.state / "state.db") as db:
-            rows = {table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4").fetchall()
-                    for table in ("link", "account", "secret", "issuer_key")}
-            rows["material"] = db.execute("SELECT id, credential, revision, serial, sealed_key, chain FROM material").fetchall()
-            rows["version"] = db.execute("PRAGMA user_version").fetchall()
-        db.close()
-        return rows
-
-    def check(self):
-        rows = self.rows()
-        if rows.pop("version") != [(4,)]:
-            raise Torn("the database is not up to date")
-        if rows != {table: found for table, found in self.old.items() if table != "version"}:
-            raise Torn("rows were lost or changed on the way")
-        with sqlite3.connect(self.house.state / "state.db") as db:
-            shades = db.execute("SELECT count(*) FROM shade").fetchone()[0]
-            colours = db.execute("SELECT count(*) FROM credential WHERE colour IS NULL").fetchone()[0]
-        db.close()
-        if shades != len(rows["material"]) or colours:
-            raise Torn(f"a step was done by half: {shades} {colours}")
+    def look(self, db):
+        super().look(db)
+        shades = db.execute("SELECT count(*) FROM shade").fetchone()[0]
+        if shades != len(self.old["material"]) or db.execute("SELECT 1 FROM credential WHERE colour IS NULL").fetchone():
+            raise Torn("a step was done by half")
 
 
 class Gate:
@@ -408,6 +425,7 @@ class Acme(Scenario):
     new = {"leaf": (1, 1)}
     served = ("leaf-tls",)
     programs = ("keyturn-keeper", "keyturn-courier", "keyturn-desk")
+    again = ("renew", "leaf")  # by name: at once, however long the delay after a validation that failed
 
     def __init__(self, house):
         super().__init__(house)
@@ -443,7 +461,6 @@ class Outage(Acme):
     """A renewal while the CA is down; then it is back."""
 
     programs = ("keyturn-keeper", "keyturn-courier")
-    again = ("renew", "leaf")  # by name: at once, whatever the delay is
     partial = 75
 
     def __init__(self, house):
@@ -471,4 +488,4 @@ class Outage(Acme):
 
 
 ALL = (FirstIssue, Renewal, Reload, Mint, Projected, Told, Notified, Refused, RolledBack, SecretSet, MasterKey, SlowKey, Redelivery,
-       Expired, Migration, Acme, Outage)
+       Expired, Upgrade, Migration, Acme, Outage)

@@ -8,7 +8,7 @@ import matrix
 import scenarios
 
 CHOSEN = (scenarios.FirstIssue, scenarios.Reload, scenarios.Mint, scenarios.Projected, scenarios.SecretSet, scenarios.MasterKey,
-          scenarios.Redelivery, scenarios.Migration, scenarios.Acme)
+          scenarios.Redelivery, scenarios.Upgrade, scenarios.Migration, scenarios.Acme)
 PACED = (scenarios.Acme,)  # a try takes seconds: one error a point, each in its turn; all with KEYTURN_CRASH_ALL
 
 
