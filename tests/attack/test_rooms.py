@@ -3,6 +3,7 @@
 import os
 import re
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -176,13 +177,14 @@ def test_rooms_with_users_of_their_own():
         key = kt.root / "edge" / "tls.key"
         until(key.exists, 15, f"the consumer has its volume:\n{agent.err()}")
         assert (key.stat().st_uid, key.stat().st_gid, key.stat().st_mode & 0o777) == (12345, 12346, 0o600)
-        until(lambda: len(agent.rooms()) == 3, 10, "all rooms are up")
+        until(lambda: len(agent.rooms()) == 3 and all("NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+                                                      for pid in agent.rooms()), 10, "all rooms are up and closed")
         seen = {}
         for pid, name in agent.rooms().items():
             with open(f"/proc/{pid}/status", encoding="utf-8") as file:
                 status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
             assert len(set(status["Uid"].split())) == 1 and status["Groups"].strip() == "" and status["NoNewPrivs"].strip() == "1", status
-            assert int(status["CapBnd"], 16) == int(status["CapAmb"], 16) == int(status["CapInh"], 16) == 0, status
+            assert int(status["CapBnd"], 16) & ~0x1b == int(status["CapAmb"], 16) == int(status["CapInh"], 16) == 0, status
             seen[name] = (status["Uid"].split()[0], int(status["CapPrm"], 16), int(status["CapEff"], 16))
         caps = 1 << 0 | 1 << 1 | 1 << 3  # chown, dac_override, fowner
         assert seen == {"keyturn-keeper": ("12001", caps, caps), "keyturn-courier": ("12002", 0, 0), "keyturn-desk": ("12003", 0, 0)}
