@@ -92,6 +92,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 #define KT_MSG_FINISHED(F, S) F(S, u32, status, 0)
 /* The keeper is ready (daemon: tell systemd; desk and socket may open). */
 #define KT_MSG_READY(F, S) F(S, u32, generation, 0)
+/* The newest record of the audit chain, to be written down outside (spec.audit.anchor). hash: 64 hex digits. */
+#define KT_MSG_ANCHOR(F, S) F(S, i64, seq, 0) F(S, view, hash, 64)
 /*
  * An administrator asked for it: read the manifests again and hand them over with MANIFESTS. exec: replace the warden
  * by its program on disk, listeners kept. Reply: DONE when the keeper has taken them, or the error with the complaints.
@@ -191,6 +193,7 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	M(HOOKED, hooked)                                                                                              \
 	M(FINISHED, finished)                                                                                          \
 	M(READY, ready)                                                                                                \
+	M(ANCHOR, anchor)												\
 	M(ACME, acme)                                                                                                  \
 	M(ACME_DONE, acme_done)                                                                                        \
 	M(MINT, mint)                                                                                                  \

@@ -465,6 +465,10 @@ static enum kt_code opened(struct kt_room_ctx *ctx, struct kt_err *err)
 	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
 		code = kt_sweep_start(keeper, err);
 	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		code = kt_head_start(keeper, err);
+		kt_head_flush(keeper);
+	}
 	if (code == KT_OK && keeper->mode == KT_MODE_DAEMON) {
 		kt_rotate_go(keeper);
 	}
@@ -522,6 +526,7 @@ static void end(struct kt_room_ctx *ctx)
 	struct kt_keeper *keeper = ctx->state;
 
 	if (keeper != NULL) {
+		kt_head_flush(keeper);
 		keeper->ending = true;
 	}
 	kt_loop_stop(ctx->loop);
@@ -540,6 +545,7 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_tasks_finish(keeper);
 	kt_rotate_finish(keeper);
 	kt_sweep_finish(keeper);
+	kt_head_finish(keeper);
 	kt_admin_finish(keeper);
 	kt_answers_finish(keeper);
 	kt_issuers_drop(keeper, true);

@@ -194,6 +194,9 @@ struct kt_keeper {
 	char *quit_token; /* path of the token that /quit needs over a listener; NULL: there is none */
 	struct kt_timer *quit_timer;
 	kt_ms quit_deadline; /* monotonic */
+	struct kt_timer *head_timer; /* head.c */
+	int64_t head_told;           /* newest record whose hash has gone out; 0: none */
+	kt_ms head_at;               /* monotonic */
 	bool was_ready; /* pages.c: ready at least once since the start */
 	bool ending;
 	unsigned commit_failures;
@@ -411,6 +414,12 @@ enum kt_code kt_admin_accept(struct kt_keeper *keeper, int fd, uint32_t uid, uin
 void kt_admin_event(struct kt_keeper *keeper, const struct kt_audit_event *event);
 void kt_admin_progress(struct kt_keeper *keeper);
 void kt_admin_finish(struct kt_keeper *keeper);
+
+/* --- head.c: the head of the audit chain, for outside (spec.audit.anchor) ----------------------------------------- */
+
+enum kt_code kt_head_start(struct kt_keeper *keeper, struct kt_err *err);
+void kt_head_flush(struct kt_keeper *keeper); /* what has waited for its turn goes out now */
+void kt_head_finish(struct kt_keeper *keeper);
 
 /* --- pages.c ------------------------------------------------------------------------------------------------------- */
 

@@ -73,6 +73,7 @@ struct kt_warden {
 	struct kt_timer *watchdog;
 	struct kt_wall_timer *clock_watch;
 	bool was_ready;
+	bool anchor_failing; /* the last head of the audit chain could not be written down */
 	bool stopping;
 	bool exec_at_end;
 	bool own_signals;
@@ -131,6 +132,13 @@ int kt_warden_inherit(struct kt_bound_list *ret, char **ret_path);
 uint32_t kt_warden_inherited_number(void);
 /* For the restart timer; arg is the warden. */
 void kt_reload_restarts(void *arg);
+
+/* --- anchor.c --------------------------------------------------------------------------------------------------- */
+
+/* Can spec.audit.file be appended to, and by nobody else? */
+enum kt_code kt_anchor_check(const struct kt_generation *generation, struct kt_err *err);
+/* Writes down the newest record of the audit chain, as the settings want it; failures are logged. */
+void kt_warden_anchor(struct kt_warden *warden, int64_t seq, const char *hash);
 
 /* --- warden.c --------------------------------------------------------------------------------------------------- */
 

@@ -307,6 +307,19 @@ static void on_reload(struct kt_wire_in *in, void *arg)
 	kt_warden_reload(warden_of(arg), in->id, reload->exec);
 }
 
+static void on_anchor(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_anchor *anchor = in->msg;
+	char hash[65];
+
+	/* Nothing but digits gets into the file or the log. */
+	if (anchor->seq > 0 && anchor->hash.len == 64 && strspn(anchor->hash.ptr, "0123456789abcdef") >= 64) {
+		memcpy(hash, anchor->hash.ptr, 64);
+		hash[64] = '\0';
+		kt_warden_anchor(warden_of(arg), anchor->seq, hash);
+	}
+}
+
 const struct kt_wire_handler kt_keeper_requests[] = {
         {KT_NEED, on_need},
         {KT_OWNER, on_owner},
@@ -314,5 +327,6 @@ const struct kt_wire_handler kt_keeper_requests[] = {
         {KT_FINISHED, on_finished},
         {KT_READY, on_ready},
         {KT_RELOAD, on_reload},
+        {KT_ANCHOR, on_anchor},
         {KT_MSG_TYPE_NONE, NULL},
 };

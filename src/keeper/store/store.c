@@ -301,6 +301,12 @@ void kt_store_close(struct kt_store *store)
 	kt_free(store);
 }
 
+void kt_store_on_audit(struct kt_store *store, void (*fn)(void *arg), void *arg)
+{
+	store->on_audit = fn;
+	store->on_audit_arg = arg;
+}
+
 unsigned kt_store_notes(const struct kt_store *store)
 {
 	return store->notes;
@@ -418,7 +424,10 @@ enum kt_code kt_store_commit(struct kt_store *store, struct kt_err *err)
 		return code;
 	}
 	store->in_transaction = false;
-	if (store->now.audit_dirty)
+	if (store->now.audit_dirty) {
 		kt_anchor_write(store);
+		if (store->on_audit != NULL)
+			store->on_audit(store->on_audit_arg);
+	}
 	return KT_OK;
 }

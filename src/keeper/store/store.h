@@ -92,6 +92,9 @@ bool kt_store_in_transaction(const struct kt_store *store);
 
 /* ---- meta: small named texts --------------------------------------------------------------------------------- */
 
+/* fn is called after each commit that holds audit records; NULL: nobody. */
+void kt_store_on_audit(struct kt_store *store, void (*fn)(void *arg), void *arg);
+
 /* Names are the caller's own, except those that begin with "kt." KT_E_NOTFOUND when absent; adds to out. */
 enum kt_code kt_store_meta_get(struct kt_store *store, const char *name, struct kt_buf *out, struct kt_err *err);
 enum kt_code kt_store_meta_set(struct kt_store *store, const char *name, struct kt_view value, struct kt_err *err);
