@@ -189,3 +189,28 @@ def test_rooms_with_users_of_their_own():
         caps = 1 << 0 | 1 << 1 | 1 << 3  # chown, dac_override, fowner
         assert seen == {"keyturn-keeper": ("12001", caps, caps), "keyturn-courier": ("12002", 0, 0), "keyturn-desk": ("12003", 0, 0)}
         agent.stop()
+
+
+def test_requests_without_end():
+    """Asked for signatures again and again by one that reads none of them: bounded memory, and commands are answered."""
+    orders = """
+def on_acme(wire, ident, values):
+    ask = frame("ACME_SIGN", {"job": values["job"], "url": "https://acme.example/x", "nonce": "n", "payload": "x" * 60000}, ident=1)
+    while True:
+        wire.send(ask)
+"""
+    def peak(pid):
+        return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))[1])
+
+    with victim("keyturn-courier", orders) as kt:
+        kt.manifest("set", ACME)
+        agent = kt.start()
+        kt.ok("status")
+        keeper = next(pid for pid, name in agent.rooms().items() if name == "keyturn-keeper")
+        before = peak(keeper)
+        kt.manifest("more", certificate("web", "acme", ["a.example"]))
+        kt.ok("reload")
+        until(lambda: "courier is gone" in agent.err(), 20, f"the courier is cut off:\n{agent.err()}")
+        assert kt.run("status", timeout=10).status in (0, 1, 5, 75)
+        assert peak(keeper) - before < 32 * 1024, f"the keeper took {peak(keeper) - before} KiB more"
+        agent.stop()
