@@ -355,7 +355,14 @@ enum kt_code kt_jwks_ensure(struct kt_keeper *keeper, struct kt_issuer_entry *en
 		changed = true;
 	}
 	entry->signing_until = *ret_next = next_turn(entry->spec->token_issuer.local, &list, signs);
-	return code == KT_OK && changed ? kt_jwks_publish(keeper, entry, err) : code;
+	if (code == KT_OK && changed) {
+		code = kt_jwks_publish(keeper, entry, err);
+	}
+	if (code != KT_OK) { /* nothing is signed before its key is out: the next one begins here again */
+		kt_pki_key_destroy(entry->signing_key);
+		entry->signing_key = NULL;
+	}
+	return code;
 }
 
 /* --- publishing ----------------------------------------------------------------------------------------------------- */
@@ -386,6 +393,7 @@ static void metadata(const struct kt_local_issuer *local, struct kt_buf *out)
 	kt_buf_add_json(out, kt_view_str(local->issuer_url));
 	kt_buf_adds(out, ",\"jwks_uri\":");
 	kt_buf_add_json(out, kt_buf_view(&uri));
+	out->failed = out->failed != KT_OK ? out->failed : uri.failed;
 	kt_buf_addf(out,
 	            ",\"response_types_supported\":[\"token\"],\"grant_types_supported\":[],"
 	            "\"subject_types_supported\":[\"public\"],\"id_token_signing_alg_values_supported\":[\"%s\"]}",
@@ -458,7 +466,13 @@ enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *e
 	kt_buf_adds(&jwks, "]}");
 	metadata(local, &meta);
 	url_path(local->issuer_url, base, sizeof(base));
-	code = kt_buf_check(&jwks, "key set", err);
+	code = kt_buf_check(&keys, "key set", err);
+	if (code == KT_OK) {
+		code = kt_buf_check(&jwks, "key set", err);
+	}
+	if (code == KT_OK) {
+		code = kt_buf_check(&meta, "discovery document", err);
+	}
 	if (code == KT_OK && publish->volume != NULL) {
 		code = to_volume(publish->volume->path, kt_buf_view(&jwks), kt_buf_view(&meta), err);
 	}
