@@ -114,6 +114,9 @@ static void on_courier_gone(struct kt_wire *wire, const struct kt_err *why, void
 	struct kt_keeper *keeper = arg;
 
 	(void)wire;
+	if (keeper->mode != KT_MODE_DAEMON && keeper->sessions == NULL) {
+		return; /* the command has its answer, and every room ends */
+	}
 	kt_log_err(KT_LOG_WARN, why, "the courier is gone");
 	kt_timer_start(keeper->gone, GONE_GRACE);
 }
@@ -123,6 +126,9 @@ static void on_desk_gone(struct kt_wire *wire, const struct kt_err *why, void *a
 	struct kt_keeper *keeper = arg;
 
 	(void)wire;
+	if (keeper->mode != KT_MODE_DAEMON && keeper->sessions == NULL) {
+		return;
+	}
 	kt_log_err(KT_LOG_WARN, why, "the desk is gone");
 	kt_timer_start(keeper->gone, GONE_GRACE);
 }
