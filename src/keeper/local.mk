@@ -19,3 +19,11 @@ keyturn_keeper_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS)
 keyturn_keeper_LDADD = libkt_keeper.a libkt_deliver.a libkt_plan.a libkt_store.a libkt_manifest.a libkt_pki.a \
 	libkt_wire.a libkt_loop.a libkt_base.a $(CRYPTO_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(YAML_LIBS) $(UV_LIBS) \
 	$(SODIUM_LIBS) $(SECCOMP_LIBS) -lm
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/draft_test
+TESTS += tests/unit/draft_test
+tests_unit_draft_test_SOURCES = tests/unit/draft_test.c
+tests_unit_draft_test_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_draft_test_LDADD = $(keyturn_keeper_LDADD) $(CMOCKA_LIBS)
+endif

@@ -312,10 +312,12 @@ static void on_anchor(struct kt_wire_in *in, void *arg)
 	const struct kt_msg_anchor *anchor = in->msg;
 	char hash[65];
 
-	/* Nothing but digits gets into the file or the log. */
-	if (anchor->seq > 0 && anchor->hash.len == 64 && strspn(anchor->hash.ptr, "0123456789abcdef") >= 64) {
-		memcpy(hash, anchor->hash.ptr, 64);
-		hash[64] = '\0';
+	if (anchor->seq <= 0 || anchor->hash.len != 64) {
+		return;
+	}
+	memcpy(hash, anchor->hash.ptr, 64);
+	hash[64] = '\0';
+	if (strspn(hash, "0123456789abcdef") == 64) { /* nothing but digits gets into the file or the log */
 		kt_warden_anchor(warden_of(arg), anchor->seq, hash);
 	}
 }
