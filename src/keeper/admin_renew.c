@@ -318,7 +318,7 @@ static bool any_near(struct kt_keeper *keeper, kt_ms now)
 	size_t i;
 
 	if (kt_store_cred_due(keeper->store, now + QUICK_WAIT, ids, &count, NULL) != KT_OK) {
-		return false;
+		return true; /* not known: asked again */
 	}
 	for (i = 0; i < count && !near; i++) {
 		struct kt_store_cred cred;
@@ -366,7 +366,8 @@ static bool busy(struct kt_session *session)
 	if (!keeper->swept || keeper->flight_count > 0) {
 		return true;
 	}
-	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) == KT_OK && one > 0 && keeper->commit_delay == 0) {
+	/* What can't be read may be due: the next round meets the same obstacle, and gives up after three. */
+	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) != KT_OK || (one > 0 && keeper->commit_delay == 0)) {
 		return true;
 	}
 	return (!session->delivered_only && kt_tasks_hopeful(keeper, 0, now + QUICK_WAIT)) || any_near(keeper, now);

@@ -499,7 +499,7 @@ bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before
 		}
 	}
 	if (kt_store_task_due(keeper->store, before, ids, &count, NULL) != KT_OK) {
-		return false;
+		return true; /* not known: asked again */
 	}
 	for (i = 0; i < count && !found; i++) {
 		struct kt_store_task task;
