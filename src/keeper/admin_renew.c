@@ -57,6 +57,7 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 		} else if (force) {
 			force_flight(kt_rotate_find(keeper, cred.id));
 		}
+		code = code == KT_OK ? kt_tasks_renew(keeper, cred.id, err) : code;
 		kt_store_cred_finish(&cred);
 	}
 	kt_store_resource_finish(&resource);

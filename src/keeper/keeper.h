@@ -396,6 +396,8 @@ void kt_tasks_run(struct kt_keeper *keeper); /* starts what is due */
  * over yet. One that is late is tried on, but nobody waits for it.
  */
 bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before);
+/* Somebody asks for this credential by name: consumers that are late begin anew, and are waited for as at first. */
+enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, struct kt_err *err);
 /* Inserts a task per consumer of a switched material, supersedes older ones; in the caller's transaction. */
 enum kt_code kt_tasks_add(struct kt_flight *flight, size_t *ret_count, struct kt_err *err);
 void kt_tasks_finish(struct kt_keeper *keeper);

@@ -486,6 +486,11 @@ static bool is_hopeful(struct kt_keeper *keeper, const struct kt_store_task *tas
 	return !late;
 }
 
+enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, struct kt_err *err)
+{
+	return kt_store_task_renew(keeper->store, credential, LATE, kt_keeper_now(keeper), err);
+}
+
 bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before)
 {
 	int64_t ids[512];
