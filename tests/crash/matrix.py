@@ -130,6 +130,7 @@ class Walk:
         return bool(done.points)
 
     def fault(self, mode, number, number_of_error, classes, program):
+        self.scenario.faulty = True
         self.begin()
         done = self.house.under([mode, number, number_of_error], *self.scenario.command, classes=classes, program=program, timeout=60)
         if done.died:

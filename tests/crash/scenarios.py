@@ -33,6 +33,7 @@ class Scenario:
     timeout = 30
     served = ()           # volumes that must serve something in the end
     programs = ("keyturn-keeper",)
+    failing = ("keyturn-keeper",)  # whose calls fail
     partial = None        # the exit status of the first run where it can't be a complete one
     sweeps = True         # two minutes later only what is served is left
 
@@ -149,6 +150,8 @@ class Told(Issued):
     """A hook that takes its time, and a proof that looks at what the hook loaded."""
 
     new = {"leaf": (1, 1)}
+    failing = ("keyturn-keeper", "keyturn")
+    again = ("renew", "leaf")  # by name: at once, however long the delay after hooks that could not run
     prove = True
 
     def write(self, *names):
@@ -431,13 +434,22 @@ class Acme(Scenario):
         super().__init__(house)
         self.tmp = Path(f"{house.root}.peers")
         self.tmp.mkdir()
-        self.pebble = Pebble(self.tmp, sleep=False, reject=0)
-        self.pebble.start()
+        for left in (2, 1, 0):
+            self.pebble = Pebble(self.tmp, sleep=False, reject=0)
+            try:
+                self.pebble.start()
+                break
+            except AssertionError:  # another walk was given the same port
+                self.pebble.stop()
+                if not left:
+                    raise
         self.house.roots = certificates(self.pebble.roots())
 
     def prepare(self):
         self.house.agent_settings(listeners={"http01": f"127.0.0.1:{self.pebble.http_port}"})
         self.house.manifest("set", self.pebble.issuer(), certificate("leaf", "pebble"))
+
+    faulty = False
 
     def begin(self):
         self.had = len(self.pebble.issued()), self.pebble.orders(), self.pebble.accounts()
@@ -449,7 +461,9 @@ class Acme(Scenario):
         if self.house.served()["leaf-tls"] != issued[0].lstrip("0"):
             raise Torn(f"the CA issued {issued[0]}, served is {self.house.served()['leaf-tls']}")
         orders, accounts = self.pebble.orders() - self.had[1], self.pebble.accounts() - self.had[2]
-        if orders > 2 or accounts > 1:
+        # One more after a kill. On a disk that stays full the command asks three times in vain, for it can't write the answer
+        # down: known, and the orders are never finalized.
+        if orders > (5 if self.faulty else 2) or accounts > 1:
             raise Torn(f"{orders} orders and {accounts} accounts in one renewal")
 
     def close(self):
