@@ -22,7 +22,7 @@ def rule(name, faults):
 
 # --- who includes whom -------------------------------------------------------------------------------------------
 SHARED = {
-    "base": {"err", "mem", "buf", "secret", "clock", "log", "text", "json", "io", "sandbox"},
+    "base": {"err", "mem", "buf", "secret", "clock", "log", "text", "json", "io", "sandbox", "cron"},
     "loop": {"loop"},
     "pki": {"pki", "jose"},
     "manifest": {"manifest", "manifest_types"},

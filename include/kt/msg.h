@@ -62,8 +62,11 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 #define KT_MSG_SHUTDOWN(F, S) F(S, u32, unused, 0)
 
 /* --- keeper -> warden ----------------------------------------------------------------------------------------- */
-/* Start (or confirm) a room that was left out so far. Reply DONE after its PEER was sent. */
-#define KT_MSG_NEED(F, S) F(S, u32, room, 0)
+/*
+ * Start (or confirm) a room that was left out so far. Reply DONE after its PEER was sent. broken: the wire to it ended and
+ * no fresh end came, so it broke the rules or holds still: it is ended and started again.
+ */
+#define KT_MSG_NEED(F, S) F(S, u32, room, 0) F(S, flag, broken, 0)
 /* uid and gid of names; "" gives (uint32)-1. */
 #define KT_MSG_OWNER(F, S) F(S, view, user, 256) F(S, view, group, 256)
 #define KT_MSG_OWNED(F, S) F(S, u32, uid, 0) F(S, u32, gid, 0)
@@ -102,6 +105,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 #define KT_MSG_FINISHED(F, S) F(S, u32, status, 0)
 /* The keeper is ready (daemon: tell systemd; desk and socket may open). */
 #define KT_MSG_READY(F, S) F(S, u32, generation, 0)
+/* The newest record of the audit chain, to be written down outside (spec.audit.anchor). hash: 64 hex digits. */
+#define KT_MSG_ANCHOR(F, S) F(S, i64, seq, 0) F(S, view, hash, 64)
 /*
  * An administrator asked for it: read the manifests again and hand them over with MANIFESTS. exec: replace the warden
  * by its program on disk, listeners kept. Reply: DONE when the keeper has taken them, or the error with the complaints.
@@ -277,6 +282,7 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	M(HOOKED, hooked)                                                                                              \
 	M(FINISHED, finished)                                                                                          \
 	M(READY, ready)                                                                                                \
+	M(ANCHOR, anchor)												\
 	M(ACME, acme)                                                                                                  \
 	M(ACME_DONE, acme_done)                                                                                        \
 	M(MINT, mint)                                                                                                  \

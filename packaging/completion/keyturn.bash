@@ -70,7 +70,7 @@ _keyturn()
 		words='set list rm'
 		options+=' -n --namespace --raw'
 		;;
-	audit) options+=' --verify --since -n --number --resource --trace --follow' ;;
+	audit) options+=' --verify --anchor --since -n --number --resource --trace --follow' ;;
 	trace) options+=' --logs' ;;
 	reload) options+=' --exec' ;;
 	master-key) words='rotate' ;;

@@ -1,14 +1,20 @@
 /* keyturn audit: what was done, by whom, and how it ended; also while it happens. */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kt/mem.h"
+#include "kt/text.h"
+
 #define LIMIT_MAX     1000000u
 #define LIMIT_DEFAULT 50u
+#define ANCHORS_MAX   4096u
 
 const struct kt_cli_option kt_cli_audit_options[] = {
         {"verify", 0, NULL, "walk the whole chain: exit status 1 when a record was changed, is missing or reordered"},
+        {"anchor", 'a', "FILE", "with --verify: compare with what was written down outside (spec.audit), a file or a system log"},
         {"since", 0, "WHEN", "records from then on: a time (2026-11-23T09:00:00Z) or a duration back (24h)"},
         {"number", 'n', "N", "so many: the last 50 without --since, all with it"},
         {"resource", 'r', "NAME", "only of this resource: NAME, namespace/NAME or Kind/namespace/NAME"},
@@ -19,18 +25,161 @@ const struct kt_cli_option kt_cli_audit_options[] = {
 
 /* --- verify --------------------------------------------------------------------------------------------------------- */
 
+/* Lines of an anchor file or of a system log, thinned: the newest one stands for all before it, the others say where. */
+struct anchors {
+	json_t *list; /* [seq, hash] */
+	char *state;  /* of the lines that are taken; NULL: of the first one */
+	uint64_t step, count, others, broken;
+	json_t *last; /* the newest one, if it is not in the list */
+};
+
+/* Every second one goes when there are too many. */
+static void thin(struct anchors *anchors)
+{
+	size_t to = 0;
+
+	for (size_t i = 0; i < json_array_size(anchors->list); i += 2) {
+		(void)json_array_set(anchors->list, to++, json_array_get(anchors->list, i));
+	}
+	while (json_array_size(anchors->list) > to) {
+		(void)json_array_remove(anchors->list, json_array_size(anchors->list) - 1);
+	}
+	anchors->step *= 2;
+}
+
+static void take_anchor(struct anchors *anchors, char *line)
+{
+	char *at = strstr(line, "audit anchor seq=");
+	char *hash = at != NULL ? strstr(at, " hash=") : NULL;
+	char *state = hash != NULL ? strstr(hash, " state=") : NULL;
+	uint64_t seq;
+
+	if (at == NULL) {
+		return; /* another line of the system's log */
+	}
+	if (hash == NULL || state == NULL || strspn(hash + 6, "0123456789abcdef") != 64 ||
+	    kt_parse_u64((struct kt_view){at + 17, (size_t)(hash - at) - 17}, INT64_MAX, &seq, NULL) != KT_OK || seq == 0) {
+		anchors->broken++;
+		return;
+	}
+	hash[6 + 64] = '\0';
+	if (anchors->state == NULL) {
+		anchors->state = kt_strdup(state + 7);
+	}
+	if (anchors->state == NULL || strcmp(anchors->state, state + 7) != 0) {
+		anchors->others++;
+		return;
+	}
+	json_decref(anchors->last);
+	anchors->last = json_pack("[I,s]", (json_int_t)seq, hash + 6);
+	if (anchors->count++ % anchors->step == 0) {
+		(void)json_array_append(anchors->list, anchors->last);
+		json_decref(anchors->last);
+		anchors->last = NULL;
+		if (json_array_size(anchors->list) >= ANCHORS_MAX) {
+			thin(anchors);
+		}
+	}
+}
+
+/* state: the state directory, if a line names it; else all lines have to be of one state. */
+static enum kt_code read_file(struct anchors *anchors, const char *path, struct kt_err *err)
+{
+	FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+	char line[8192];
+
+	if (file == NULL) {
+		return kt_err_set(err, KT_E_INVALID, "--anchor: %s can't be read: %s", path, strerrordesc_np(errno));
+	}
+	while (fgets(line, sizeof(line), file) != NULL) {
+		size_t len = strlen(line);
+
+		if (len > 0 && line[len - 1] == '\n') {
+			line[len - 1] = '\0';
+			take_anchor(anchors, line);
+		} else if (strstr(line, "audit anchor seq=") != NULL) {
+			anchors->broken++; /* cut short: the power went while it was written */
+		}
+	}
+	if (ferror(file) != 0) {
+		(void)kt_err_set(err, KT_E_INVALID, "--anchor: %s can't be read: %s", path, strerrordesc_np(errno));
+	}
+	if (file != stdin) {
+		(void)fclose(file);
+	}
+	return err->code;
+}
+
+static enum kt_code read_anchors(struct kt_cli *cli, json_t *body, struct kt_err *err)
+{
+	const char *path = kt_cli_value(cli, "anchor");
+	struct anchors anchors = {.list = json_array(), .step = 1};
+	struct kt_warden_places places = {0};
+	struct kt_warden_options options;
+	enum kt_code code;
+
+	/* A log may be of several agents on this machine: ours is the one of this state. */
+	kt_cli_warden_options(cli, KT_MODE_READONLY, &options);
+	if (kt_warden_places(&options, &places, NULL) == KT_OK && strcmp(path, "-") != 0) {
+		anchors.state = kt_strdup(places.state_dir);
+	}
+	kt_warden_places_finish(&places);
+	code = read_file(&anchors, path, err);
+	if (code == KT_OK && anchors.count == 0 && anchors.state != NULL && strcmp(path, "-") != 0) { /* a copy of a state elsewhere */
+		kt_free(anchors.state);
+		anchors.state = NULL;
+		anchors.others = anchors.broken = 0;
+		code = read_file(&anchors, path, err);
+	}
+	if (code == KT_OK && anchors.count == 0) {
+		code = kt_err_set(err, KT_E_INVALID, "--anchor: %s has no line 'audit anchor seq=...'", path);
+	}
+	if (anchors.others > 0) {
+		kt_cli_complain("%s: %llu anchors of other states are left out; compared are those of %s", path,
+		                (unsigned long long)anchors.others, anchors.state);
+	}
+	if (anchors.broken > 0) {
+		kt_cli_complain("%s: %llu broken line%s skipped", path, (unsigned long long)anchors.broken, anchors.broken == 1 ? "" : "s");
+	}
+	if (anchors.last != NULL) {
+		(void)json_array_append(anchors.list, anchors.last);
+	}
+	(void)json_object_set(body, "anchors", anchors.list);
+	json_decref(anchors.last);
+	json_decref(anchors.list);
+	kt_free(anchors.state);
+	return code;
+}
+
+static void say_whole(const json_t *result, bool anchored)
+{
+	(void)printf("the chain is whole: %lld records, %lld to %lld\nhead %s\n", (long long)kt_json_int(result, "count", 0),
+	             (long long)kt_json_int(result, "first", 0), (long long)kt_json_int(result, "last", 0),
+	             kt_json_str(result, "head"));
+	if (anchored) {
+		(void)printf("it agrees with the anchor up to record %lld (%lld compared, %lld older than the chain)\n",
+		             (long long)kt_json_int(result, "anchoredUpTo", 0), (long long)kt_json_int(result, "anchors", 0),
+		             (long long)kt_json_int(result, "anchorsPruned", 0));
+	}
+}
+
 static int verify(struct kt_cli *cli)
 {
 	json_t *body KT_AUTOJSON = json_pack("{s:s}", "command", "audit-verify");
+	bool anchored = kt_cli_flag(cli, "anchor");
 	struct kt_answer answer;
-	int status = kt_client_simple(cli, body, KT_MODE_READONLY, &answer);
+	struct kt_err err;
+	int status;
 
+	kt_err_clear(&err);
+	if (anchored && read_anchors(cli, body, &err) != KT_OK) {
+		return kt_cli_fail(&err);
+	}
+	status = kt_client_simple(cli, body, KT_MODE_READONLY, &answer);
 	if (answer.result != NULL && cli->format >= KT_FORMAT_JSON) {
 		kt_cli_print_value(cli, stdout, answer.result);
 	} else if (answer.result != NULL && kt_json_bool(answer.result, "good", false)) {
-		(void)printf("the chain is whole: %lld records, %lld to %lld\nhead %s\n",
-		             (long long)kt_json_int(answer.result, "count", 0), (long long)kt_json_int(answer.result, "first", 0),
-		             (long long)kt_json_int(answer.result, "last", 0), kt_json_str(answer.result, "head"));
+		say_whole(answer.result, anchored);
 	} else if (answer.result != NULL) {
 		kt_cli_complain("the audit trail is not as it was written: %s (record %lld)",
 		                kt_json_str(answer.result, "what"), (long long)kt_json_int(answer.result, "badSeq", 0));
@@ -245,6 +394,10 @@ int kt_cli_audit(struct kt_cli *cli)
 	kt_err_clear(&err);
 	if (kt_cli_flag(cli, "verify")) {
 		return verify(cli);
+	}
+	if (kt_cli_flag(cli, "anchor")) {
+		kt_cli_complain("--anchor belongs with --verify");
+		return KT_EXIT_USAGE;
 	}
 	if (kt_cli_number(cli, "number", LIMIT_MAX, &limit, &err) != KT_OK || filters(cli, body, &err) != KT_OK) {
 		return kt_cli_fail(&err);

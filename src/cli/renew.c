@@ -21,6 +21,7 @@ struct renewal {
 	json_t *seen; /* "Kind/ns/name" -> last step: what is under way and what is over */
 	uint64_t begun, over;
 	char last[256]; /* what happened last */
+	char waits[512]; /* what a consumer's last try came to */
 	kt_ms started, said;
 	bool bar; /* a bar stands in the last line of the terminal */
 	json_t *failed;
@@ -38,6 +39,21 @@ static void clear_bar(struct renewal *renewal)
 	}
 }
 
+/* Everything is switched and the command goes on: consumers have to take it, and to prove it. */
+static void say_waiting(const struct renewal *renewal, const char *after)
+{
+	char text[1024];
+
+	(void)snprintf(text, sizeof(text), "keyturn: %llu of %llu switched after %s; waiting for the consumers to take it and prove it",
+	               (unsigned long long)renewal->over, (unsigned long long)renewal->begun, after);
+	(void)fputs(text, stderr);
+	if (renewal->waits[0] != '\0') {
+		(void)fputs("; last: ", stderr);
+		kt_cli_print(stderr, renewal->waits);
+	}
+	(void)fputc('\n', stderr);
+}
+
 static void draw(struct renewal *renewal)
 {
 	char bar[BAR_WIDTH + 1];
@@ -47,7 +63,8 @@ static void draw(struct renewal *renewal)
 	memset(bar, '#', (size_t)(full > BAR_WIDTH ? BAR_WIDTH : full));
 	bar[BAR_WIDTH] = '\0';
 	(void)fprintf(stderr, "\r\033[K[%s] %llu of %llu  %.40s", bar, (unsigned long long)renewal->over,
-	              (unsigned long long)renewal->begun, renewal->last);
+	              (unsigned long long)renewal->begun,
+	              renewal->begun > 0 && renewal->over == renewal->begun ? "waiting for consumers" : renewal->last);
 	(void)fflush(stderr);
 	renewal->bar = true;
 }
@@ -65,8 +82,13 @@ static void on_tick(void *arg)
 		draw(renewal);
 	} else if (now - renewal->said >= LINE_SECONDS * KT_SECOND) {
 		renewal->said = now;
+		(void)kt_duration_format((now - renewal->started) / 1000 * 1000, text);
+		if (renewal->begun > 0 && renewal->over == renewal->begun) {
+			say_waiting(renewal, text);
+			return;
+		}
 		(void)fprintf(stderr, "keyturn: %llu of %llu done after %s%s%s\n", (unsigned long long)renewal->over,
-		              (unsigned long long)renewal->begun, kt_duration_format((now - renewal->started) / 1000 * 1000, text),
+		              (unsigned long long)renewal->begun, text,
 		              renewal->last[0] != '\0' ? "; last: " : "", renewal->last);
 	}
 }
@@ -145,6 +167,10 @@ static void on_event(const json_t *event, void *arg)
 	(void)snprintf(id, sizeof(id), "%s/%s/%s", kind, ns != NULL ? ns : "", name);
 	count(renewal, id, step, kt_json_str(event, "outcome"));
 	(void)snprintf(renewal->last, sizeof(renewal->last), "%.180s %.60s", name, step);
+	if (kt_json_str(event, "consumer") != NULL && kt_json_str(event, "reason") != NULL) {
+		(void)snprintf(renewal->waits, sizeof(renewal->waits), "%.120s: %.300s", kt_json_str(event, "consumer"),
+		               kt_json_str(event, "reason"));
+	}
 	if (renewal->cli->verbose > 0) {
 		say_event(id, event);
 	}
@@ -197,11 +223,15 @@ static void on_row(const json_t *row, void *arg)
 	} else {
 		unproved(row, &cause);
 	}
-	kt_cli_complain("%s/%s/%s: %s: %s; %s", kt_json_str(row, "kind"), kt_json_str(row, "namespace"),
+	mend = mend != NULL ? mend : "'keyturn why' says more";
+	if (cause.len > 0 && strstr(cause.ptr, ": set it with 'keyturn ") != NULL) {
+		mend = NULL; /* the cause says how */
+	}
+	kt_cli_complain("%s/%s/%s: %s: %s%s%s", kt_json_str(row, "kind"), kt_json_str(row, "namespace"),
 	                kt_json_str(row, "name"),
 	                error == NULL && kt_json_int(row, "exitStatus", 0) == KT_EXIT_UNPROVED ? "prove"
 	                                                                                      : kt_json_str(row, "step"),
-	                cause.len > 0 ? cause.ptr : "not finished", mend != NULL ? mend : "'keyturn why' says more");
+	                cause.len > 0 ? cause.ptr : "not finished", mend != NULL ? "; " : "", mend != NULL ? mend : "");
 }
 
 static void close_line(const struct renewal *renewal, const struct kt_answer *answer)

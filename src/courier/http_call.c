@@ -75,7 +75,13 @@ static const char *take_header(struct kt_http_call *call, struct kt_view name, s
 			return "the answer is larger than allowed";
 		}
 	}
-	call->chunked = call->chunked || kt_ascii_ieq(name, KT_VIEW_LIT("Transfer-Encoding"));
+	if (kt_ascii_ieq(name, KT_VIEW_LIT("Transfer-Encoding"))) {
+		/* libcurl unpacks what it was never told to ask for, and takes "identity" as an answer without an end. */
+		if (!kt_ascii_ieq(value, KT_VIEW_LIT("chunked"))) {
+			return "the server sent a Transfer-Encoding other than chunked";
+		}
+		call->chunked = true;
+	}
 	for (unsigned i = 0; i < KT_HTTP_HEADER_COUNT; i++) {
 		if (!kt_ascii_ieq(name, kt_view_str(wanted[i]))) {
 			continue;

@@ -187,6 +187,7 @@ static void session_close(struct kt_session *session)
 	if (keeper->mode == KT_MODE_DAEMON) {
 		return;
 	}
+	kt_head_flush(keeper);
 	/* A one-shot keeper lives for its command: another one gets it where this one can't take it or answer. */
 	if (lost || (done && kt_wire_notice(keeper->ctx->warden, KT_FINISHED, &finished, NULL, 0, NULL) != KT_OK)) {
 		kt_room_end(keeper->ctx, 1);

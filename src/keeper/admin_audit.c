@@ -1,4 +1,5 @@
 /* The commands about the audit trail: its records, filtered, and following along; and its verification. */
+#include <stdio.h>
 #include <string.h>
 
 #include "kt/mem.h"
@@ -131,18 +132,110 @@ void kt_command_audit(struct kt_session *session)
 	more_audit(session);
 }
 
+/* --- verifying ------------------------------------------------------------------------------------------------------ */
+
+#define ANCHORS_MAX 8192u
+
+/* What was written down outside, compared with the chain. */
+struct compared {
+	uint64_t checked, pruned;
+	int64_t newest; /* the last anchor that agrees */
+	int64_t known;  /* the highest record that an anchor names */
+};
+
+static bool take_hash(const struct kt_audit_record *record, void *arg)
+{
+	static const char key[] = "\"hash\":\"";
+	char *hash = arg;
+	size_t tail = sizeof(key) - 1 + 64 + 2;
+
+	if (record->json.len > tail) {
+		memcpy(hash, record->json.ptr + record->json.len - 66, 64);
+		hash[64] = '\0';
+	}
+	return false;
+}
+
+/* The chain is whole in itself; one anchor: [seq, hash]. */
+static enum kt_code compare_one(struct kt_store *store, const json_t *anchor, struct kt_audit_verdict *verdict,
+                                struct compared *compared, struct kt_err *err)
+{
+	int64_t seq = json_integer_value(json_array_get(anchor, 0));
+	const char *wanted = json_string_value(json_array_get(anchor, 1));
+	struct kt_audit_query query = {.after_seq = seq - 1, .limit = 1};
+	char hash[65] = "";
+	enum kt_code code;
+
+	if (seq <= 0 || wanted == NULL || strlen(wanted) != 64) {
+		return kt_err_set(err, KT_E_INVALID, "an anchor is a record number and 64 hex digits");
+	}
+	if (seq > verdict->last_seq) {
+		verdict->good = false;
+		verdict->bad_seq = verdict->last_seq + 1;
+		(void)snprintf(verdict->what, sizeof(verdict->what), "records %lld to %lld were cut off: the anchor knows them",
+		               (long long)verdict->last_seq + 1, (long long)compared->known);
+		return KT_OK;
+	}
+	if (seq < verdict->first_seq) {
+		compared->pruned++;
+		return KT_OK;
+	}
+	code = kt_audit_each(store, &query, take_hash, hash, err);
+	if (code == KT_OK && strcmp(hash, wanted) == 0) {
+		compared->checked++;
+		compared->newest = seq;
+	} else if (code == KT_OK) {
+		verdict->good = false;
+		verdict->bad_seq = seq;
+		(void)snprintf(verdict->what, sizeof(verdict->what),
+		               "record %lld is not the one that was anchored: the chain was rewritten after record %lld", (long long)seq,
+		               (long long)compared->newest);
+	}
+	return code;
+}
+
+/* In ascending order, as the file has them: the first one that does not fit says where. */
+static enum kt_code compare(struct kt_session *session, struct kt_audit_verdict *verdict, struct compared *compared,
+                            struct kt_err *err)
+{
+	json_t *anchors = json_object_get(session->request, "anchors");
+	enum kt_code code = KT_OK;
+	json_t *anchor;
+	size_t i;
+
+	if (json_array_size(anchors) > ANCHORS_MAX) {
+		return kt_err_set(err, KT_E_LIMIT, "at most %u anchors are compared at once", ANCHORS_MAX);
+	}
+	json_array_foreach(anchors, i, anchor)
+	{
+		int64_t seq = json_integer_value(json_array_get(anchor, 0));
+
+		compared->known = seq > compared->known ? seq : compared->known;
+	}
+	json_array_foreach(anchors, i, anchor)
+	{
+		if (code == KT_OK && verdict->good) {
+			code = compare_one(session->keeper->store, anchor, verdict, compared, err);
+		}
+	}
+	return code;
+}
+
 void kt_command_audit_verify(struct kt_session *session)
 {
 	struct kt_audit_verdict verdict;
+	struct compared compared = {0};
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (kt_audit_verify(session->keeper->store, &verdict, &err) != KT_OK) {
+	if (kt_audit_verify(session->keeper->store, &verdict, &err) != KT_OK ||
+	    compare(session, &verdict, &compared, &err) != KT_OK) {
 		kt_session_fail(session, &err);
 		return;
 	}
 	kt_session_end(session, verdict.good ? 0 : 1,
-	               json_pack("{s:b,s:I,s:I,s:I,s:I,s:s,s:s}", "good", verdict.good, "first",
+	               json_pack("{s:I,s:I,s:I,s:b,s:I,s:I,s:I,s:I,s:s,s:s}", "anchors", (json_int_t)compared.checked,
+	                         "anchorsPruned", (json_int_t)compared.pruned, "anchoredUpTo", (json_int_t)compared.newest, "good", verdict.good, "first",
 	                         (json_int_t)verdict.first_seq, "last", (json_int_t)verdict.last_seq, "count",
 	                         (json_int_t)verdict.count, "badSeq", (json_int_t)verdict.bad_seq, "head", verdict.head, "what",
 	                         verdict.what));

@@ -16,6 +16,21 @@ static void force_flight(struct kt_flight *flight)
 	flight->forced = flight->forced || flight->redelivery || flight->withdraw || flight->stage == KT_FLIGHT_RETIRE;
 }
 
+/* The peer asked to be left alone until then, or counts; who asks sooner only makes it longer. */
+static bool must_wait(const struct kt_store_cred *cred, kt_ms now)
+{
+	const char *problem;
+	int64_t asked = kt_flight_peer_said(cred, &problem);
+	const struct kt_plan_retry *row = kt_flight_retry_row(cred, cred->error, problem);
+
+	if (cred->attempts == 0 || cred->error == KT_OK || cred->next_try <= now) {
+		return false;
+	}
+	asked = asked > 86400 ? 86400 : asked;
+	return (row->obey_retry_after && asked > 0 && now < cred->error_at + asked * KT_SECOND) ||
+	       (row->problem != NULL && row->fault == KT_FAULT_LIMIT);
+}
+
 /* Makes one due now. */
 static enum kt_code make_due(struct kt_session *session, const char *name, bool force, struct kt_err *err)
 {
@@ -30,8 +45,10 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 	code = kt_store_cred_get(keeper->store, resource.id, &cred, err);
 	if (code == KT_OK) {
 		session->ids[session->id_count++] = cred.id;
-		cred.due_at = kt_keeper_now(keeper);
-		cred.next_try = 0;
+		if (force || !must_wait(&cred, kt_keeper_now(keeper))) {
+			cred.due_at = kt_keeper_now(keeper);
+			cred.next_try = 0;
+		}
 		kt_flight_forget_deliveries(&cred);
 		cred.flags |= force ? KT_CRED_FORCED : 0u;
 		cred.flags &= ~(unsigned)KT_CRED_FAILED;
@@ -40,6 +57,7 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 		} else if (force) {
 			force_flight(kt_rotate_find(keeper, cred.id));
 		}
+		code = code == KT_OK ? kt_tasks_renew(keeper, cred.id, err) : code;
 		kt_store_cred_finish(&cred);
 	}
 	kt_store_resource_finish(&resource);
@@ -104,21 +122,43 @@ static enum kt_code begin(struct kt_session *session, struct kt_err *err)
 
 /* --- what came of it ------------------------------------------------------------------------------------------------ */
 
-static const char *mend(const struct kt_store_cred *cred)
+static const char *remedy(enum kt_code error)
 {
-	switch (cred->error) {
+	switch (error) {
 	case KT_E_AUTH:
 		return "set the right secret with 'keyturn secret set', then run renew again";
 	case KT_E_NET:
 	case KT_E_TIMEOUT:
-		return "look whether the server can be reached; it is tried again by itself";
+		return "look whether the server can be reached";
 	case KT_E_LATER:
-		return "nothing to do: it is tried again by itself";
+		return "nothing to do";
 	case KT_E_SYS:
 		return "make room or mend permissions on this machine; it goes on where it stopped";
 	default:
 		return "'keyturn why' and 'keyturn trace' say more";
 	}
+}
+
+/* What to do about it, when it is tried again by itself, and what tries it now. */
+static void mend(const struct kt_store_resource *resource, const struct kt_store_cred *cred, kt_ms now,
+                 struct kt_buf *out)
+{
+	bool issuing = cred->attempts > 0 && cred->error != KT_OK;
+	kt_ms next = issuing ? cred->next_try : cred->deliver_failures > 0 ? cred->due_at : 0;
+	char span[32];
+
+	kt_buf_adds(out, remedy(issuing ? cred->error : cred->deliver_error));
+	if (next <= now || next == KT_TIME_MAX) {
+		return;
+	}
+	kt_buf_addf(out, "; the next try is in %s", kt_duration_format((next - now + 999) / 1000 * 1000, span));
+	if (must_wait(cred, now)) {
+		kt_buf_addf(out, " because the server asked for that, 'keyturn renew --force");
+	} else {
+		kt_buf_addf(out, ", 'keyturn renew");
+	}
+	kt_buf_addf(out, " %s%s%s' tries now", strcmp(resource->ns, "default") == 0 ? "" : resource->ns,
+	            strcmp(resource->ns, "default") == 0 ? "" : "/", resource->name);
 }
 
 /* Exit status for one credential; 0 when all is well with it. */
@@ -174,7 +214,11 @@ static void report(struct kt_session *session, const struct kt_store_resource *r
 	row = kt_admin_credential(session->keeper, resource, cred, true);
 	if (row != NULL) {
 		(void)json_object_set_new(row, "exitStatus", json_integer(status));
-		(void)json_object_set_new(row, "mend", json_string(mend(cred)));
+		struct kt_buf text KT_AUTOBUF = {0};
+
+		kt_buf_init(&text, 4096);
+		mend(resource, cred, kt_keeper_now(session->keeper), &text);
+		(void)json_object_set_new(row, "mend", json_stringn(text.ptr, text.len));
 	}
 	kt_session_row(session, row);
 }
@@ -275,7 +319,7 @@ static bool any_near(struct kt_keeper *keeper, kt_ms now)
 	size_t i;
 
 	if (kt_store_cred_due(keeper->store, now + QUICK_WAIT, ids, &count, NULL) != KT_OK) {
-		return false;
+		return true; /* not known: asked again */
 	}
 	for (i = 0; i < count && !near; i++) {
 		struct kt_store_cred cred;
@@ -323,7 +367,8 @@ static bool busy(struct kt_session *session)
 	if (!keeper->swept || keeper->flight_count > 0) {
 		return true;
 	}
-	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) == KT_OK && one > 0 && keeper->commit_delay == 0) {
+	/* What can't be read may be due: the next round meets the same obstacle, and gives up after three. */
+	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) != KT_OK || (one > 0 && keeper->commit_delay == 0)) {
 		return true;
 	}
 	return (!session->delivered_only && kt_tasks_hopeful(keeper, 0, now + QUICK_WAIT)) || any_near(keeper, now);

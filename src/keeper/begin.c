@@ -10,7 +10,6 @@
 #include "kt/mem.h"
 #include "keeper/flight.h"
 
-#define MAX_DEATHS 3u /* sudden ends of the keeper while one credential was in work */
 
 /* Opens what a stored material holds into the flight. */
 static enum kt_code open_material(struct kt_flight *flight, int64_t id, struct kt_err *err)
@@ -76,7 +75,6 @@ static enum kt_code begin_new(struct kt_flight *flight, struct kt_err *err)
 	if (dropped || flight->cred.step != KT_STEP_DUE || flight->cred.revision == 0) {
 		flight->cred.revision++; /* "due" without more: nothing was stored under the number yet */
 	}
-	flight->cred.deaths = 0;
 	flight->material = (struct kt_store_material){.credential = flight->id,
 	                                              .revision = flight->cred.revision,
 	                                              .state = KT_MATERIAL_PENDING,
@@ -99,13 +97,6 @@ static enum kt_code begin_resume(struct kt_flight *flight, struct kt_err *err)
 	enum kt_code code;
 
 	flight->retrial = step == KT_STEP_ROLLED_BACK;
-	/* A command that is called again was called by somebody who wants it now. */
-	if (keeper->mode == KT_MODE_DAEMON && flight->cred.attempts == 0 && ++flight->cred.deaths > MAX_DEATHS) {
-		flight->cred.deaths = 0;
-		(void)kt_err_set(&flight->err, KT_E_CANCELLED,
-		                 "this credential was in work at %u sudden ends in a row: its next try waits", MAX_DEATHS);
-		return kt_flight_fail(flight, err);
-	}
 	code = open_material(flight, flight->cred.candidate, &flight->err);
 	if (code == KT_OK) {
 		code = kt_issuers_get(keeper, flight->spec, &flight->issuer, &flight->err);
@@ -124,6 +115,24 @@ static enum kt_code begin_resume(struct kt_flight *flight, struct kt_err *err)
 	return kt_store_cred_put(keeper->store, &flight->cred, err);
 }
 
+/*
+ * Marks the credential as in work, which kt_flight_end takes back: what is marked at the next start was in work when the
+ * keeper died. After two such deaths collect() lets it fly alone, so that the third, if it comes, has one culprit.
+ */
+static bool is_poison(struct kt_flight *flight)
+{
+	unsigned deaths = kt_flight_deaths(flight);
+
+	flight->cred.deaths = deaths + 1;
+	if (deaths < KT_DEATHS_MAX) {
+		return false;
+	}
+	(void)kt_err_set(&flight->err, KT_E_CANCELLED,
+	                 "the keeper died %u times in a row while this credential was in work: its next try waits", deaths);
+	(void)snprintf(flight->err.problem_type, sizeof(flight->err.problem_type), "sudden-ends");
+	return true;
+}
+
 /* The material in force is written again, under a new directory name. */
 static enum kt_code begin_redelivery(struct kt_flight *flight, struct kt_err *err)
 {
@@ -136,6 +145,10 @@ static enum kt_code begin_redelivery(struct kt_flight *flight, struct kt_err *er
 	}
 	if (code != KT_OK) {
 		return kt_flight_fail(flight, err);
+	}
+	code = kt_store_cred_put(flight->keeper->store, &flight->cred, err); /* that it is in work */
+	if (code != KT_OK) {
+		return code;
 	}
 	if (flight->cred.candidate == 0) { /* else it belongs to the renewal that is under way */
 		(void)kt_audit_trace_id(kt_keeper_now(flight->keeper), flight->trace_id);
@@ -247,6 +260,10 @@ enum kt_code kt_flight_begin(struct kt_flight *flight, struct kt_err *err)
 		flight->withdraw = true;
 		flight->stage = KT_FLIGHT_RETIRE;
 		return KT_OK;
+	}
+	if (flight->plan.action >= KT_PLAN_ISSUE && is_poison(flight)) {
+		flight->redelivery = flight->plan.action == KT_PLAN_REDELIVER;
+		return kt_flight_fail(flight, err);
 	}
 	switch (flight->plan.action) {
 	case KT_PLAN_ISSUE:

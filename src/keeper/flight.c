@@ -126,9 +126,16 @@ enum kt_code kt_flight_step(struct kt_flight *flight, enum kt_step step, const c
 	return code == KT_OK ? kt_store_cred_put(flight->keeper->store, &flight->cred, err) : code;
 }
 
+unsigned kt_flight_deaths(const struct kt_flight *flight)
+{
+	/* Where nothing could be written the mark may be of this very life. */
+	return flight->keeper->died && flight->keeper->commit_failures == 0 ? flight->cred.deaths : 0;
+}
+
 enum kt_code kt_flight_end(struct kt_flight *flight, kt_ms due_at, struct kt_err *err)
 {
 	flight->stage = KT_FLIGHT_END;
+	flight->cred.deaths = 0;
 	if (flight->forced) {
 		flight->cred.flags |= KT_CRED_FORCED;
 		due_at = kt_keeper_now(flight->keeper);

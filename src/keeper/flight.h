@@ -8,6 +8,12 @@
 enum kt_code kt_flight_create(struct kt_keeper *keeper, int64_t id, struct kt_flight **ret, struct kt_err *err);
 void kt_flight_destroy(struct kt_flight *flight);
 
+/* In work at so many sudden ends of the keeper in a row: alone from then on; and: a failure. */
+#define KT_DEATHS_ALONE 2u
+#define KT_DEATHS_MAX   3u
+/* How many there were before this start. 0 for commands: one that is called again was called by somebody. */
+unsigned kt_flight_deaths(const struct kt_flight *flight);
+
 /* How long the set before is kept at least. */
 #define KT_KEEP_PREVIOUS KT_MINUTE
 

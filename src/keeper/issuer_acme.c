@@ -298,7 +298,9 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 	kt_rotate_end_job(flight, why->code == KT_E_TIMEOUT);
 	if (why->code != KT_OK) {
 		err = *why;
-		(void)kt_err_prefix(&err, "%s", acme_of(flight)->server);
+		if (strstr(err.what, acme_of(flight)->server) == NULL) { /* the courier may have named it */
+			(void)kt_err_prefix(&err, "%s", acme_of(flight)->server);
+		}
 	} else if (type != KT_ACME_DONE) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 	} else if (take_result(flight->keeper, flight, ((struct kt_msg_acme_done *)msg)->chain, &err) != KT_OK) {

@@ -202,7 +202,11 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 	} else if (take_minted(flight, msg, &err) != KT_OK) {
 		const struct kt_oauth2_issuer *oauth2 = flight->issuer->spec->token_issuer.oauth2;
 
-		(void)kt_err_prefix(&err, "token from %s", oauth2->token_url != NULL ? oauth2->token_url : oauth2->issuer);
+		const char *url = oauth2->token_url != NULL ? oauth2->token_url : oauth2->issuer;
+
+		if (strstr(err.what, url) == NULL) { /* the courier may have named it */
+			(void)kt_err_prefix(&err, "token from %s", url);
+		}
 	}
 	kt_rotate_wake(flight, &err);
 }

@@ -3,7 +3,7 @@
  *
  * A key is made, published, and only signs `publishAhead` later, when every JWKS cache has had time to see it. It stays
  * published until the last token that it signed has ended and the caches have forgotten: next key's first use + longest
- * token + publishAhead. Only the very first key of an issuer signs at once: nobody can have cached a set before.
+ * token + publishAhead; that moment is stored when the next key begins to sign, and does not move with what comes later. Only the very first key of an issuer signs at once: nobody can have cached a set before.
  */
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +24,7 @@ struct key_row {
 	char kid[64];
 	kt_ms publish_from;
 	kt_ms sign_from;
+	kt_ms retire_at; /* 0: it signs, or will */
 };
 
 struct key_list {
@@ -43,6 +44,7 @@ static bool collect(const struct kt_store_issuer_key *key, void *arg)
 		(void)snprintf(row->kid, sizeof(row->kid), "%s", key->kid);
 		row->publish_from = key->publish_from;
 		row->sign_from = key->sign_from;
+		row->retire_at = key->retire_at;
 	}
 	if (list->jwks != NULL && (key->retire_at == 0 || key->retire_at > list->now)) {
 		kt_buf_adds(list->jwks, list->jwks->len > 0 ? "," : "");
@@ -161,20 +163,108 @@ static bool open_key(const struct kt_store_issuer_key *row, void *arg)
 	return false;
 }
 
-/* Retires what is over and gives an end to what was superseded. */
-static enum kt_code tidy(struct kt_keeper *keeper, struct kt_issuer_entry *entry, const struct key_list *list,
-                         const struct key_row *now_signs, struct kt_err *err)
+struct find_row {
+	const char *kid;
+	struct kt_store_issuer_key row; /* its texts are in what follows */
+	char alg[16];
+	struct kt_buf sealed, jwk;
+};
+
+static bool copy_row(const struct kt_store_issuer_key *key, void *arg)
+{
+	struct find_row *find = arg;
+
+	if (strcmp(key->kid, find->kid) != 0) {
+		return true;
+	}
+	find->row = *key;
+	(void)snprintf(find->alg, sizeof(find->alg), "%s", key->alg);
+	kt_buf_addv(&find->sealed, key->sealed_key);
+	kt_buf_addv(&find->jwk, key->public_jwk);
+	return false;
+}
+
+static enum kt_code put_end(struct kt_keeper *keeper, const struct kt_issuer_entry *entry, const char *kid,
+                            kt_ms retire_at, struct kt_err *err)
+{
+	struct find_row find = {.kid = kid};
+	enum kt_code code;
+
+	kt_buf_init(&find.sealed, 16384);
+	kt_buf_init(&find.jwk, 8192);
+	code = kt_store_issuer_key_each(keeper->store, entry->ref, copy_row, &find, err);
+	if (code == KT_OK) {
+		code = kt_buf_check(&find.sealed, "a signing key", err);
+	}
+	if (code == KT_OK) {
+		code = kt_buf_check(&find.jwk, "a signing key", err);
+	}
+	if (code == KT_OK) {
+		find.row.issuer = entry->ref;
+		find.row.kid = kid;
+		find.row.alg = find.alg;
+		find.row.sealed_key = kt_buf_view(&find.sealed);
+		find.row.public_jwk = kt_buf_view(&find.jwk);
+		find.row.retire_at = retire_at;
+		find.row.mem = NULL;
+		code = kt_store_issuer_key_put(keeper->store, &find.row, err);
+	}
+	kt_buf_finish(&find.sealed);
+	kt_buf_finish(&find.jwk);
+	return code;
+}
+
+/* A key that another has taken over from: the last token that it signed ends, and who has that cached may verify it. */
+static enum kt_code give_end(struct kt_keeper *keeper, struct kt_issuer_entry *entry, const struct key_list *list,
+                             const struct key_row *row, struct kt_err *err)
 {
 	const struct kt_local_issuer *local = entry->spec->token_issuer.local;
+	kt_ms taken_over = KT_TIME_MAX;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		if (list->at[i].sign_from > row->sign_from && list->at[i].sign_from < taken_over) {
+			taken_over = list->at[i].sign_from;
+		}
+	}
+	return put_end(keeper, entry, row->kid, taken_over + local->max_token_lifetime + local->publish_ahead, err);
+}
+
+static enum kt_code remove_key(struct kt_keeper *keeper, struct kt_issuer_entry *entry, const char *kid,
+                               struct kt_err *err)
+{
+	char trace[33];
+	struct kt_audit_event event = {.trace_id = kt_audit_trace_id(kt_keeper_now(keeper), trace),
+	                               .actor = "agent",
+	                               .kind = "TokenIssuer",
+	                               .ns = entry->spec->meta.ns,
+	                               .name = entry->spec->meta.name,
+	                               .step = "issuer-key.retired",
+	                               .outcome = "ok",
+	                               .token_id = kid};
+	enum kt_code code = kt_store_issuer_key_delete(keeper->store, entry->ref, kid, err);
+
+	return code == KT_OK ? kt_keeper_audit(keeper, &event, err) : code;
+}
+
+/* Gives an end to what was superseded and removes what is over. */
+static enum kt_code tidy(struct kt_keeper *keeper, struct kt_issuer_entry *entry, const struct key_list *list,
+                         const struct key_row *now_signs, bool *ret_changed, struct kt_err *err)
+{
 	size_t i;
 	enum kt_code code = KT_OK;
 
 	for (i = 0; i < list->count && code == KT_OK; i++) {
 		const struct key_row *row = &list->at[i];
-		kt_ms end = now_signs->sign_from + local->max_token_lifetime + local->publish_ahead;
 
-		if (row->sign_from < now_signs->sign_from && end <= list->now) {
-			code = kt_store_issuer_key_delete(keeper->store, entry->ref, row->kid, err);
+		if (row->sign_from >= now_signs->sign_from) {
+			continue;
+		}
+		if (row->retire_at == 0) {
+			code = give_end(keeper, entry, list, row, err);
+		} else if (row->retire_at <= list->now) {
+			code = remove_key(keeper, entry, row->kid, err);
+			*ret_changed = true;
 		}
 	}
 	return code;
@@ -187,7 +277,7 @@ static kt_ms next_turn(const struct kt_local_issuer *local, const struct key_lis
 	size_t i;
 
 	for (i = 0; i < list->count; i++) {
-		kt_ms end = signs->sign_from + local->max_token_lifetime + local->publish_ahead;
+		kt_ms end = list->at[i].retire_at;
 
 		if (list->at[i].sign_from > list->now && (next <= list->now || list->at[i].sign_from < next)) {
 			next = list->at[i].sign_from;
@@ -203,23 +293,23 @@ static enum kt_code turn(struct kt_keeper *keeper, struct kt_issuer_entry *entry
 {
 	const struct kt_local_issuer *local = entry->spec->token_issuer.local;
 	const struct key_row *signs = signing(list);
-	size_t before = list->count;
 	enum kt_code code = KT_OK;
 
 	if (signs == NULL) {
 		code = add_key(keeper, entry, list->now, list->now, err);
-	} else if (!has_successor(list) &&
+		*ret_changed = true;
+	} else if (!has_successor(list) && list->count < KEYS_KEPT && /* else when the oldest has gone */
 	           list->now >= signs->sign_from + local->key_rotation - local->publish_ahead) {
 		code = add_key(keeper, entry, list->now, list->now + local->publish_ahead, err);
+		*ret_changed = true;
 	}
 	if (code == KT_OK && signs != NULL) {
-		code = tidy(keeper, entry, list, signs, err);
+		code = tidy(keeper, entry, list, signs, ret_changed, err);
 	}
 	if (code == KT_OK) {
 		list->count = 0;
 		code = kt_store_issuer_key_each(keeper->store, entry->ref, collect, list, err);
 	}
-	*ret_changed = list->count != before;
 	return code;
 }
 
@@ -265,7 +355,14 @@ enum kt_code kt_jwks_ensure(struct kt_keeper *keeper, struct kt_issuer_entry *en
 		changed = true;
 	}
 	entry->signing_until = *ret_next = next_turn(entry->spec->token_issuer.local, &list, signs);
-	return code == KT_OK && changed ? kt_jwks_publish(keeper, entry, err) : code;
+	if (code == KT_OK && changed) {
+		code = kt_jwks_publish(keeper, entry, err);
+	}
+	if (code != KT_OK) { /* nothing is signed before its key is out: the next one begins here again */
+		kt_pki_key_destroy(entry->signing_key);
+		entry->signing_key = NULL;
+	}
+	return code;
 }
 
 /* --- publishing ----------------------------------------------------------------------------------------------------- */
@@ -296,6 +393,7 @@ static void metadata(const struct kt_local_issuer *local, struct kt_buf *out)
 	kt_buf_add_json(out, kt_view_str(local->issuer_url));
 	kt_buf_adds(out, ",\"jwks_uri\":");
 	kt_buf_add_json(out, kt_buf_view(&uri));
+	out->failed = out->failed != KT_OK ? out->failed : uri.failed;
 	kt_buf_addf(out,
 	            ",\"response_types_supported\":[\"token\"],\"grant_types_supported\":[],"
 	            "\"subject_types_supported\":[\"public\"],\"id_token_signing_alg_values_supported\":[\"%s\"]}",
@@ -368,7 +466,13 @@ enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *e
 	kt_buf_adds(&jwks, "]}");
 	metadata(local, &meta);
 	url_path(local->issuer_url, base, sizeof(base));
-	code = kt_buf_check(&jwks, "key set", err);
+	code = kt_buf_check(&keys, "key set", err);
+	if (code == KT_OK) {
+		code = kt_buf_check(&jwks, "key set", err);
+	}
+	if (code == KT_OK) {
+		code = kt_buf_check(&meta, "discovery document", err);
+	}
 	if (code == KT_OK && publish->volume != NULL) {
 		code = to_volume(publish->volume->path, kt_buf_view(&jwks), kt_buf_view(&meta), err);
 	}

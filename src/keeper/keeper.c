@@ -13,6 +13,7 @@
 #include "kt/text.h"
 #include "keeper/keeper.h"
 
+#define GONE_GRACE KT_SECOND /* for a fresh end of a wire */
 #define PATHS_MAX 512u
 
 kt_ms kt_keeper_now(const struct kt_keeper *keeper)
@@ -64,9 +65,9 @@ static void on_needed(const struct kt_err *why, enum kt_msg_type type, void *msg
 	}
 }
 
-static void need(struct kt_keeper *keeper, enum kt_room room, const char *name)
+static void need(struct kt_keeper *keeper, enum kt_room room, const char *name, bool broken)
 {
-	struct kt_msg_need msg = {(uint32_t)room};
+	struct kt_msg_need msg = {(uint32_t)room, broken};
 	struct kt_err err;
 
 	kt_err_clear(&err);
@@ -80,7 +81,7 @@ struct kt_wire *kt_keeper_courier(struct kt_keeper *keeper)
 {
 	if (!keeper->courier_asked && !kt_wire_attached(keeper->courier)) {
 		keeper->courier_asked = true;
-		need(keeper, KT_ROOM_COURIER, "courier");
+		need(keeper, KT_ROOM_COURIER, "courier", false);
 	}
 	return keeper->courier;
 }
@@ -89,24 +90,47 @@ struct kt_wire *kt_keeper_desk(struct kt_keeper *keeper)
 {
 	if (!keeper->desk_asked && !kt_wire_attached(keeper->desk)) {
 		keeper->desk_asked = true;
-		need(keeper, KT_ROOM_DESK, "desk");
+		need(keeper, KT_ROOM_DESK, "desk", false);
 	}
 	return keeper->desk;
+}
+
+/* A room that ended gets a successor in less; one that lives on was cut off for what it sent, or cut itself off. */
+static void on_still_gone(void *arg)
+{
+	struct kt_keeper *keeper = arg;
+
+	if (keeper->courier_asked && !kt_wire_attached(keeper->courier)) {
+		need(keeper, KT_ROOM_COURIER, "courier", true);
+	}
+	if (keeper->desk_asked && !kt_wire_attached(keeper->desk)) {
+		need(keeper, KT_ROOM_DESK, "desk", true);
+	}
 }
 
 /* The warden brings a dead room back and passes a fresh end: requests wait until then. */
 static void on_courier_gone(struct kt_wire *wire, const struct kt_err *why, void *arg)
 {
+	struct kt_keeper *keeper = arg;
+
 	(void)wire;
-	(void)arg;
+	if (keeper->mode != KT_MODE_DAEMON && keeper->sessions == NULL) {
+		return; /* the command has its answer, and every room ends */
+	}
 	kt_log_err(KT_LOG_WARN, why, "the courier is gone");
+	kt_timer_start(keeper->gone, GONE_GRACE);
 }
 
 static void on_desk_gone(struct kt_wire *wire, const struct kt_err *why, void *arg)
 {
+	struct kt_keeper *keeper = arg;
+
 	(void)wire;
-	(void)arg;
+	if (keeper->mode != KT_MODE_DAEMON && keeper->sessions == NULL) {
+		return;
+	}
 	kt_log_err(KT_LOG_WARN, why, "the desk is gone");
+	kt_timer_start(keeper->gone, GONE_GRACE);
 }
 
 static enum kt_code make_wires(struct kt_keeper *keeper, struct kt_err *err)
@@ -116,8 +140,11 @@ static enum kt_code make_wires(struct kt_keeper *keeper, struct kt_err *err)
 	                                .handlers = courier_handlers,
 	                                .closed = on_courier_gone,
 	                                .arg = keeper};
-	enum kt_code code = kt_wire_create(keeper->loop, &config, &keeper->courier, err);
+	enum kt_code code = kt_timer_create(keeper->loop, on_still_gone, keeper, &keeper->gone, err);
 
+	if (code == KT_OK) {
+		code = kt_wire_create(keeper->loop, &config, &keeper->courier, err);
+	}
 	config.peer = KT_ROOM_DESK;
 	config.handlers = desk_handlers;
 	config.closed = on_desk_gone;
@@ -184,6 +211,7 @@ static enum kt_code open_store(struct kt_keeper *keeper, struct kt_err *err)
 		return code;
 	}
 	notes = kt_store_notes(keeper->store);
+	keeper->died = (notes & KT_STORE_WAS_UNCLEAN) != 0 && keeper->mode == KT_MODE_DAEMON;
 	if ((notes & KT_STORE_WAS_UNCLEAN) != 0) {
 		kt_log(KT_LOG_INFO, "the state was not closed in order the last time; it is sound");
 	}
@@ -377,9 +405,8 @@ static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *bo
 	box->path_count = paths.count;
 	box->calls = KT_SANDBOX_FILES | KT_SANDBOX_PASSED;
 	box->no_network = true;
-	if (geteuid() == 0) { /* volumes belong to other users */
-		box->keep_caps = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER;
-	}
+	/* Volumes belong to other users. What of this we have: all as root, what the warden left us as a user of our own. */
+	box->keep_caps = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER;
 	keeper->box_paths = paths.at;
 	keeper->box_path_count = paths.count;
 	return KT_OK;
@@ -444,6 +471,10 @@ static enum kt_code opened(struct kt_room_ctx *ctx, struct kt_err *err)
 	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
 		code = kt_sweep_start(keeper, err);
 	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		code = kt_head_start(keeper, err);
+		kt_head_flush(keeper);
+	}
 	if (code == KT_OK && keeper->mode == KT_MODE_DAEMON) {
 		kt_rotate_go(keeper);
 	}
@@ -501,6 +532,7 @@ static void end(struct kt_room_ctx *ctx)
 	struct kt_keeper *keeper = ctx->state;
 
 	if (keeper != NULL) {
+		kt_head_flush(keeper);
 		keeper->ending = true;
 	}
 	kt_loop_stop(ctx->loop);
@@ -519,10 +551,12 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_tasks_finish(keeper);
 	kt_rotate_finish(keeper);
 	kt_sweep_finish(keeper);
+	kt_head_finish(keeper);
 	kt_admin_finish(keeper);
 	kt_answers_finish(keeper);
 	kt_issuers_drop(keeper, true);
 	kt_publish_finish(keeper);
+	kt_timer_destroy(keeper->gone);
 	kt_wire_destroy(keeper->courier);
 	kt_wire_destroy(keeper->desk);
 	kt_keys_destroy(keeper->keys);

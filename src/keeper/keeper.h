@@ -115,6 +115,7 @@ struct kt_flight {
 	bool fresh_row; /* material not inserted yet */
 	bool redelivery; /* material is the active one: no new revision */
 	bool rollback;   /* material is the previous one */
+	bool alone;      /* was in work when the keeper died, more than once: nothing flies beside it */
 	bool retrial;    /* material was rolled back before: failures go on counting */
 	bool validated;
 	bool recheck;
@@ -173,6 +174,7 @@ struct kt_keeper {
 
 	struct kt_wire *courier;
 	struct kt_wire *desk;
+	struct kt_timer *gone; /* a room's wire ended: time for a fresh end to come */
 	bool courier_asked, desk_asked;
 
 	/* rotate.c */
@@ -187,10 +189,14 @@ struct kt_keeper {
 	struct kt_wall_timer *due_timer;
 	bool rotating; /* the agent always; a one-shot only for renew */
 	bool round_planned;
+	bool died; /* the agent before this one was not ended in order */
 	bool draining; /* quit.c: nothing new is begun, what is in flight ends */
 	char *quit_token; /* path of the token that /quit needs over a listener; NULL: there is none */
 	struct kt_timer *quit_timer;
 	kt_ms quit_deadline; /* monotonic */
+	struct kt_timer *head_timer; /* head.c */
+	int64_t head_told;           /* newest record whose hash has gone out; 0: none */
+	kt_ms head_at;               /* monotonic */
 	bool was_ready; /* pages.c: ready at least once since the start */
 	bool ending;
 	unsigned commit_failures;
@@ -392,6 +398,8 @@ void kt_tasks_run(struct kt_keeper *keeper); /* starts what is due */
  * over yet. One that is late is tried on, but nobody waits for it.
  */
 bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before);
+/* Somebody asks for this credential by name: consumers that are late begin anew, and are waited for as at first. */
+enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, struct kt_err *err);
 /* Inserts a task per consumer of a switched material, supersedes older ones; in the caller's transaction. */
 enum kt_code kt_tasks_add(struct kt_flight *flight, size_t *ret_count, struct kt_err *err);
 void kt_tasks_finish(struct kt_keeper *keeper);
@@ -410,6 +418,12 @@ enum kt_code kt_admin_accept(struct kt_keeper *keeper, int fd, uint32_t uid, uin
 void kt_admin_event(struct kt_keeper *keeper, const struct kt_audit_event *event);
 void kt_admin_progress(struct kt_keeper *keeper);
 void kt_admin_finish(struct kt_keeper *keeper);
+
+/* --- head.c: the head of the audit chain, for outside (spec.audit.anchor) ----------------------------------------- */
+
+enum kt_code kt_head_start(struct kt_keeper *keeper, struct kt_err *err);
+void kt_head_flush(struct kt_keeper *keeper); /* what has waited for its turn goes out now */
+void kt_head_finish(struct kt_keeper *keeper);
 
 /* --- pages.c ------------------------------------------------------------------------------------------------------- */
 

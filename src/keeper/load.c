@@ -174,6 +174,7 @@ static enum kt_code touch_credential(struct load *load, const struct kt_resource
 	cred.due_at = load->now;
 	cred.next_try = 0;
 	cred.attempts = 0;
+	cred.deaths = 0;
 	kt_flight_forget_deliveries(&cred);
 	cred.flags &= ~(unsigned)(KT_CRED_FAILED | KT_CRED_ORPHAN);
 	cred.flags |= KT_CRED_REDELIVER;

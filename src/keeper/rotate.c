@@ -142,7 +142,8 @@ static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (keeper->draining || keeper->flight_count >= KT_FLIGHTS_MAX) {
+	if (keeper->draining || keeper->flight_count >= KT_FLIGHTS_MAX ||
+	    (keeper->flights != NULL && keeper->flights->alone)) {
 		return KT_OK;
 	}
 	if (keeper->due_at == keeper->due_count && !refill(keeper, ret_err)) {
@@ -163,9 +164,18 @@ static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 			look_again(keeper, &err);
 			continue;
 		}
+		flight->alone = kt_flight_deaths(flight) >= KT_DEATHS_ALONE;
+		if (flight->alone && keeper->flight_count > 0) { /* when those have ended */
+			keeper->due_at--;
+			kt_flight_destroy(flight);
+			break;
+		}
 		*tail = flight;
 		tail = &flight->next;
 		keeper->flight_count++;
+		if (flight->alone) {
+			break;
+		}
 	}
 	return KT_OK;
 }

@@ -140,7 +140,7 @@ static void apply_tally(struct kt_store_cred *cred, const struct tally *tally, k
 	cred->proof = tally->proved > 0 ? KT_PROOF_PROVED : KT_PROOF_NOBODY;
 	if (cred->proof == KT_PROOF_PROVED) {
 		cred->proved_at = now;
-		if (cred->step != KT_STEP_ROLLED_BACK) {
+		if (resting) { /* else the failure is that of a renewal which is tried again */
 			cred->attempts = 0;
 			cred->error = KT_OK;
 			cred->error_text = NULL;
@@ -486,6 +486,11 @@ static bool is_hopeful(struct kt_keeper *keeper, const struct kt_store_task *tas
 	return !late;
 }
 
+enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, struct kt_err *err)
+{
+	return kt_store_task_renew(keeper->store, credential, LATE, kt_keeper_now(keeper), err);
+}
+
 bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before)
 {
 	int64_t ids[512];
@@ -499,7 +504,7 @@ bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before
 		}
 	}
 	if (kt_store_task_due(keeper->store, before, ids, &count, NULL) != KT_OK) {
-		return false;
+		return true; /* not known: asked again */
 	}
 	for (i = 0; i < count && !found; i++) {
 		struct kt_store_task task;

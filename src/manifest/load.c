@@ -119,6 +119,15 @@ static void complain(struct loading *l, const char *path, const char *what)
 	kt_report_add(l->report, KT_COMPLAINT_ERROR, path, 0, "%s", what);
 }
 
+/* The complaint begins with the path: what repeats it there is left out. */
+static void complain_why(struct loading *l, const char *path, const char *what)
+{
+	size_t len = strlen(path);
+	bool again = strncmp(what, path, len) == 0 && (what[len] == ' ' || what[len] == ':');
+
+	complain(l, path, again ? what + len + (what[len] == ':' ? 2 : 1) : what);
+}
+
 static enum kt_code load_file(struct loading *l, const char *path, struct kt_err *err)
 {
 	KT_AUTOBUF struct kt_buf content = {0};
@@ -128,14 +137,14 @@ static enum kt_code load_file(struct loading *l, const char *path, struct kt_err
 	kt_buf_init(&content, KT_MANIFEST_FILE_MAX);
 	if (l->options->check_trust && kt_io_check_trusted_in_pod(path, l->options->uid, l->options->in_pod ? KT_TRUST_READ_ONLY : 0,
 							      &why) != KT_OK) {
-		complain(l, path, why.what);
+		complain_why(l, path, why.what);
 		return KT_OK;
 	}
 	code = kt_io_read_file(AT_FDCWD, path, &content, &why);
 	if (code == KT_E_NOMEM)
 		return kt_err_set(err, code, "%s: out of memory", path);
 	if (code != KT_OK) {
-		complain(l, path, code == KT_E_LIMIT ? "the file is larger than 64 MiB; split it" : why.what);
+		complain_why(l, path, code == KT_E_LIMIT ? "the file is larger than 64 MiB; split it" : why.what);
 		return KT_OK;
 	}
 	l->total += content.len;

@@ -301,7 +301,7 @@ enum kt_code kt_pki_chain_verify(const struct kt_chain *chain, const struct kt_t
 	return code;
 }
 
-enum kt_code kt_pki_check_issued(struct kt_chain *chain, const struct kt_issue_expect *expect, struct kt_err *err)
+static enum kt_code check_issued(struct kt_chain *chain, const struct kt_issue_expect *expect, struct kt_err *err)
 {
 	const struct kt_cert *leaf;
 	enum kt_code code = put_in_order(chain, expect->key, err);
@@ -324,4 +324,11 @@ enum kt_code kt_pki_check_issued(struct kt_chain *chain, const struct kt_issue_e
 	else if (code == KT_OK && expect->need_chain && chain->count == 1 && !kt_pki_cert_self_issued(leaf))
 		code = kt_err_set(err, KT_E_PROTO, "the CA sent the certificate without the chain to it");
 	return code;
+}
+
+enum kt_code kt_pki_check_issued(struct kt_chain *chain, const struct kt_issue_expect *expect, struct kt_err *err)
+{
+	uint64_t failures = kt_mem_failures();
+
+	return kt_pki_settle(check_issued(chain, expect, err), failures, err);
 }

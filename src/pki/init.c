@@ -122,6 +122,17 @@ enum kt_code kt_pki_openssl_err(struct kt_err *err, enum kt_code code, const cha
 	return kt_err_set(err, code, "%s: %s", text, reason);
 }
 
+enum kt_code kt_pki_settle(enum kt_code code, uint64_t failures, struct kt_err *err)
+{
+	if (code == KT_OK || code == KT_E_NOMEM || kt_mem_failures() == failures)
+		return code;
+	if (err != NULL) {
+		(void)kt_err_prefix(err, "out of memory");
+		err->code = KT_E_NOMEM;
+	}
+	return KT_E_NOMEM;
+}
+
 /* A context per thread: making one for each digest costs more than the digest. */
 static EVP_MD_CTX *thread_md_ctx(void)
 {

@@ -271,6 +271,7 @@ static enum kt_code make_certificate(const struct kt_issuer *issuer, struct kt_s
                                      const struct kt_cert_request *request, const struct kt_key *subject,
                                      struct kt_buf *out, struct kt_issued *info, struct kt_err *err)
 {
+	uint64_t failures = kt_mem_failures();
 	uint8_t serial[SERIAL_LEN];
 	size_t start = out->len, outer, tbs_at, tbs_len;
 	enum kt_code code;
@@ -283,7 +284,7 @@ static enum kt_code make_certificate(const struct kt_issuer *issuer, struct kt_s
 	tbs_at = out->len;
 	code = put_tbs(issuer, request, subject, signer->sig, serial, out, err);
 	if (code != KT_OK)
-		return code;
+		return kt_pki_settle(code, failures, err);
 	tbs_len = out->len - tbs_at;
 	kt_pki_signature_alg(out, signer->sig);
 	code = kt_buf_check(out, "certificate", err);
@@ -294,7 +295,7 @@ static enum kt_code make_certificate(const struct kt_issuer *issuer, struct kt_s
 		code = kt_buf_check(out, "certificate", err);
 	if (code == KT_OK)
 		fill_info(request, serial, out->ptr + start, out->len - start, info);
-	return code;
+	return kt_pki_settle(code, failures, err);
 }
 
 /* --- issuers ---------------------------------------------------------------------------------------------------------- */
@@ -322,7 +323,7 @@ static enum kt_code issuer_fill(struct kt_issuer *issuer, const struct kt_cert *
 	return KT_OK;
 }
 
-enum kt_code kt_pki_issuer_create(const struct kt_cert *cert, const struct kt_key *key, struct kt_issuer **ret,
+static enum kt_code issuer_create(const struct kt_cert *cert, const struct kt_key *key, struct kt_issuer **ret,
                                   struct kt_err *err)
 {
 	struct kt_issuer *issuer;
@@ -353,6 +354,14 @@ enum kt_code kt_pki_issuer_create(const struct kt_cert *cert, const struct kt_ke
 	}
 	*ret = issuer;
 	return KT_OK;
+}
+
+enum kt_code kt_pki_issuer_create(const struct kt_cert *cert, const struct kt_key *key, struct kt_issuer **ret,
+                                  struct kt_err *err)
+{
+	uint64_t failures = kt_mem_failures();
+
+	return kt_pki_settle(issuer_create(cert, key, ret, err), failures, err);
 }
 
 void kt_pki_issuer_destroy(struct kt_issuer *issuer)

@@ -174,6 +174,7 @@ static enum kt_code classify(struct kt_key *key, struct kt_err *err)
 
 enum kt_code kt_pki_key_wrap(EVP_PKEY *pkey, bool private, struct kt_key **ret, struct kt_err *err)
 {
+	uint64_t failures = kt_mem_failures();
 	struct kt_key *key = kt_calloc(1, sizeof(*key));
 	enum kt_code code;
 
@@ -188,7 +189,7 @@ enum kt_code kt_pki_key_wrap(EVP_PKEY *pkey, bool private, struct kt_key **ret, 
 		code = build_spki(key, err);
 	if (code != KT_OK) {
 		kt_pki_key_destroy(key);
-		return code;
+		return kt_pki_settle(code, failures, err);
 	}
 	*ret = key;
 	return KT_OK;
@@ -196,6 +197,7 @@ enum kt_code kt_pki_key_wrap(EVP_PKEY *pkey, bool private, struct kt_key **ret, 
 
 enum kt_code kt_pki_key_generate(enum kt_key_type type, unsigned bits, struct kt_key **ret, struct kt_err *err)
 {
+	uint64_t failures = kt_mem_failures();
 	EVP_PKEY *pkey = NULL;
 
 	switch (type) {
@@ -217,7 +219,7 @@ enum kt_code kt_pki_key_generate(enum kt_key_type type, unsigned bits, struct kt
 	}
 	if (pkey == NULL)
 		return kt_pki_openssl_err(err, KT_E_CRYPTO, "generating a key");
-	return kt_pki_key_wrap(pkey, true, ret, err);
+	return kt_pki_settle(kt_pki_key_wrap(pkey, true, ret, err), failures, err);
 }
 
 void kt_pki_key_destroy(struct kt_key *key)

@@ -43,13 +43,12 @@ static bool halves_match(EVP_PKEY *pkey)
 	return same;
 }
 
-enum kt_code kt_pki_key_from_pem(struct kt_view pem, struct kt_key **ret, struct kt_err *err)
+static enum kt_code key_from_pem(struct kt_view pem, struct kt_key **ret, struct kt_err *err)
 {
 	static const char *const labels[] = {"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"};
 	struct kt_buf KT_AUTOBUF der;
 	struct kt_key *key = NULL;
 	struct kt_pem block;
-	uint64_t failures;
 	enum kt_code code;
 
 	if (pem.len > KT_PKI_CHAIN_BYTES_MAX)
@@ -73,16 +72,20 @@ enum kt_code kt_pki_key_from_pem(struct kt_view pem, struct kt_key **ret, struct
 	code = kt_pem_decode(&block, &der, err);
 	if (code == KT_OK)
 		code = kt_pki_key_from_der(kt_buf_view(&der), &key, err);
-	failures = kt_mem_failures();
 	if (code == KT_OK && !halves_match(key->pkey)) {
 		kt_pki_key_destroy(key);
-		code = kt_mem_failures() != failures
-		               ? kt_err_set(err, KT_E_NOMEM, "the private key can't be checked: out of memory")
-		               : kt_err_set(err, KT_E_CRYPTO, "the private key is inconsistent: its halves don't belong together");
+		code = kt_err_set(err, KT_E_CRYPTO, "the private key is inconsistent: its halves don't belong together");
 	}
 	if (code == KT_OK)
 		*ret = key;
 	return code;
+}
+
+enum kt_code kt_pki_key_from_pem(struct kt_view pem, struct kt_key **ret, struct kt_err *err)
+{
+	uint64_t failures = kt_mem_failures();
+
+	return kt_pki_settle(key_from_pem(pem, ret, err), failures, err);
 }
 
 /* RFC 8017 asks for an odd e; below 3 nothing is encrypted, and huge ones only cost time. */

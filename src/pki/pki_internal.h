@@ -42,6 +42,8 @@ extern struct kt_pki_algs kt_pki_algs;
  * becomes KT_E_NOMEM. */
 enum kt_code kt_pki_openssl_err(struct kt_err *err, enum kt_code code, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
+/* A refusal that came while allocations failed (`failures` is kt_mem_failures() from before) is for want of memory. */
+enum kt_code kt_pki_settle(enum kt_code code, uint64_t failures, struct kt_err *err);
 
 /* --- keys --- */
 

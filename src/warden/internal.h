@@ -73,6 +73,7 @@ struct kt_warden {
 	struct kt_timer *watchdog;
 	struct kt_wall_timer *clock_watch;
 	bool was_ready;
+	bool anchor_failing; /* the last head of the audit chain could not be written down */
 	bool stopping;
 	bool exec_at_end;
 	bool own_signals;
@@ -91,6 +92,8 @@ void kt_rooms_close(struct kt_warden *warden);
 void kt_room_want(struct kt_warden_room *room);
 /* Asks it to end and starts it again at once when it has. */
 void kt_room_restart(struct kt_warden_room *room);
+/* The keeper's wire to it broke: unless it ends by itself it is killed; it is started again like any that died. */
+void kt_room_cut_off(struct kt_warden_room *room);
 /* Part of the end: SHUTDOWN, or SIGKILL when `hard`. */
 void kt_room_shutdown(struct kt_warden_room *room, bool hard);
 pid_t kt_warden_room_pid(const struct kt_warden_room *room); /* 0 when it does not run */
@@ -129,6 +132,13 @@ int kt_warden_inherit(struct kt_bound_list *ret, char **ret_path);
 uint32_t kt_warden_inherited_number(void);
 /* For the restart timer; arg is the warden. */
 void kt_reload_restarts(void *arg);
+
+/* --- anchor.c --------------------------------------------------------------------------------------------------- */
+
+/* Can spec.audit.file be appended to, and by nobody else? */
+enum kt_code kt_anchor_check(const struct kt_generation *generation, struct kt_err *err);
+/* Writes down the newest record of the audit chain, as the settings want it; failures are logged. */
+void kt_warden_anchor(struct kt_warden *warden, int64_t seq, const char *hash);
 
 /* --- warden.c --------------------------------------------------------------------------------------------------- */
 

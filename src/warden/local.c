@@ -111,7 +111,7 @@ static enum kt_code clear_spot(const struct spot *spot, const char *path, struct
 		return errno == ENOENT ? KT_OK : kt_err_sys(err, "socket %s", path);
 	}
 	if (!S_ISSOCK(st.st_mode)) {
-		return kt_err_set(err, KT_E_POLICY, "%s is in the way: it is %s, not a socket", path,
+		return kt_err_set(err, KT_E_POLICY, "%s is in the way: it is %s, not a socket; remove it, or name another place with --socket", path,
 		                  S_ISLNK(st.st_mode) ? "a symbolic link" : "a file");
 	}
 	if (st.st_uid != geteuid() && st.st_uid != 0) {

@@ -184,6 +184,9 @@ static enum kt_code hand_over(struct kt_warden *warden, struct kt_err *err)
 	code = kt_generation_load(&warden->options, kt_warden_next_number(warden), &report, &warden->pending, err);
 	kt_warden_log_report(&report);
 	kt_report_finish(&report);
+	if (code == KT_OK) {
+		code = kt_anchor_check(warden->pending, err);
+	}
 	if (code == KT_OK && warden->options.mode == KT_MODE_DAEMON) {
 		code = kt_bound_open(&warden->pending->agent->agent.listeners, &warden->bound, &warden->pending_bound, err);
 	}

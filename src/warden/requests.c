@@ -40,7 +40,7 @@ static void on_need(struct kt_wire_in *in, void *arg)
 		return;
 	}
 	room = &warden->rooms[need->room];
-	if (room->setup_done) {
+	if (room->setup_done && !need->broken) {
 		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
 		return;
 	}
@@ -49,7 +49,11 @@ static void on_need(struct kt_wire_in *in, void *arg)
 		return;
 	}
 	room->needs[room->need_count++] = in->id;
-	kt_room_want(room);
+	if (need->broken) {
+		kt_room_cut_off(room);
+	} else {
+		kt_room_want(room);
+	}
 }
 
 /* --- OWNER ------------------------------------------------------------------------------------------------------ */
@@ -303,6 +307,21 @@ static void on_reload(struct kt_wire_in *in, void *arg)
 	kt_warden_reload(warden_of(arg), in->id, reload->exec);
 }
 
+static void on_anchor(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_anchor *anchor = in->msg;
+	char hash[65];
+
+	if (anchor->seq <= 0 || anchor->hash.len != 64) {
+		return;
+	}
+	memcpy(hash, anchor->hash.ptr, 64);
+	hash[64] = '\0';
+	if (strspn(hash, "0123456789abcdef") == 64) { /* nothing but digits gets into the file or the log */
+		kt_warden_anchor(warden_of(arg), anchor->seq, hash);
+	}
+}
+
 const struct kt_wire_handler kt_keeper_requests[] = {
         {KT_NEED, on_need},
         {KT_OWNER, on_owner},
@@ -310,5 +329,6 @@ const struct kt_wire_handler kt_keeper_requests[] = {
         {KT_FINISHED, on_finished},
         {KT_READY, on_ready},
         {KT_RELOAD, on_reload},
+        {KT_ANCHOR, on_anchor},
         {KT_MSG_TYPE_NONE, NULL},
 };

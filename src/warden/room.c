@@ -416,6 +416,15 @@ static void on_timer(void *arg)
 	kt_child_kill(room->child, SIGKILL, true);
 }
 
+void kt_room_cut_off(struct kt_warden_room *room)
+{
+	if (room->child == NULL || !room->setup_done || room->restarting || room->warden->stopping) {
+		return; /* its end was seen, and it is on its way back */
+	}
+	room->setup_done = false;
+	kt_timer_start(room->timer, BROKEN_GRACE);
+}
+
 /* --- end -------------------------------------------------------------------------------------------------------- */
 
 static void ask_to_end(struct kt_warden_room *room)

@@ -132,6 +132,12 @@ static int become_user(void *arg)
 	struct __user_cap_data_struct data[2] = {{0}, {0}};
 	uint32_t caps = (uint32_t)become->caps;
 
+	/* Only while we are root; the first number that the kernel doesn't know ends the list. */
+	for (unsigned long cap = 0; cap < 64; cap++) {
+		if ((become->caps >> cap & 1) == 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+			break;
+		}
+	}
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 ||
 	    syscall(SYS_setgroups, (size_t)become->ids->group_count, become->ids->groups) < 0 ||
 	    syscall(SYS_setresgid, become->ids->gid, become->ids->gid, become->ids->gid) < 0 ||

@@ -434,6 +434,9 @@ static enum kt_code open_all(struct kt_warden *warden, struct kt_report *report,
 	if (code == KT_OK && warden->current->agent->agent.allow_shared && warden->options.mode != KT_MODE_READONLY) {
 		kt_io_narrow(warden->current->state_dir, geteuid());
 	}
+	if (code == KT_OK && warden->options.mode != KT_MODE_READONLY) {
+		code = kt_anchor_check(warden->current, err);
+	}
 	if (code == KT_OK) {
 		code = kt_rooms_open(warden, err);
 	}

@@ -18,6 +18,9 @@
 #include "kt/mem.h"
 #include "kt/wire.h"
 
+/* Replies that a peer asks for and never reads: a thousand small ones, or as many large ones as fit in this. */
+#define PLAIN_BYTES_MAX (8u * 1024u * 1024u)
+
 /* A frame on its way out. */
 struct out {
 	struct out *next;
@@ -32,6 +35,7 @@ struct queue {
 	struct out *head;
 	struct out **tail;
 	unsigned count;
+	size_t bytes;
 };
 
 /* A request of ours that has no reply yet. */
@@ -66,6 +70,7 @@ static void queue_init(struct queue *queue)
 	queue->head = NULL;
 	queue->tail = &queue->head;
 	queue->count = 0;
+	queue->bytes = 0;
 }
 
 static void out_destroy(struct out *out)
@@ -87,6 +92,7 @@ static struct out *queue_pop(struct queue *queue)
 		queue->tail = &queue->head;
 	}
 	queue->count--;
+	queue->bytes -= out->len;
 	return out;
 }
 
@@ -96,6 +102,7 @@ static void queue_push(struct queue *queue, struct out *out)
 	*queue->tail = out;
 	queue->tail = &out->next;
 	queue->count++;
+	queue->bytes += out->len;
 }
 
 static void queue_clear(struct queue *queue)
@@ -485,7 +492,7 @@ static enum kt_code send_plain(struct kt_wire *wire, const struct kt_frame *fram
 	struct out *out;
 	enum kt_code code;
 
-	if (wire->plain.count >= KT_WIRE_QUEUE_MAX) {
+	if (wire->plain.count >= KT_WIRE_QUEUE_MAX || wire->plain.bytes >= PLAIN_BYTES_MAX) {
 		return kt_err_set(err, KT_E_LATER, "too many messages wait for another room");
 	}
 	code = out_create(frame, msg, fds, fd_count, &out, err);

@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
 import re
+import signal
+import threading
 import time
 
 import pytest
@@ -14,6 +17,7 @@ import acme_server
 from acme_server import Acme, build, issue, problem
 from hostile import Answer, head
 from lib.certs import Authority, key_pem, pem
+from lib.manifests import certificate
 from lib.wait import until
 from victim import CertificateVictim
 
@@ -378,3 +382,52 @@ def test_resumed_order_that_is_of_no_use(always):
         else:
             assert victim.status == 0, victim.err
             assert victim.snapshot() != victim.before
+
+
+def test_one_by_one_after_two_deaths():
+    """In work at two deaths of the keeper: alone from then on, so that the third singles out one, which then waits."""
+    def hang(answer, request, acme):
+        placing.append(1)
+        return lambda c: held.wait(60)
+
+    placing, held = [], threading.Event()
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        names = ["b", "c", "d"]
+        acme.twist = {"neworder": hang}
+        victim.manifest("more", *(certificate(n, "evil", [f"{n}.example"]) for n in names))
+        running = victim.start()
+        for most in (4, 4, 1):
+            until(lambda: len(placing) == most, 20, f"{most} orders are placed")
+            time.sleep(1)
+            assert len(placing) == most, f"{len(placing)} of {most} at once"
+            (keeper,) = [pid for pid, name in running.rooms().items() if name == "keyturn-keeper"]
+            placing.clear()
+            os.kill(keeper, signal.SIGKILL)
+        until(lambda: len(placing) == 1, 20, "the next is on its turn")
+        rows = {row["name"]: row for row in victim.json("status")["credentials"]}
+        failed = [name for name, row in rows.items() if row["lastError"]]
+        assert len(failed) == 1 and "died 3 times" in rows[failed[0]]["lastError"], rows
+        assert rows[failed[0]]["nextTry"] and rows[failed[0]]["attempts"] == 1
+        acme.twist = {}
+        held.set()
+        assert running.stop() == 0
+
+
+LIMITED = refuse("rateLimited", status=429, headers=[("Retry-After", "7200")])
+
+
+@pytest.mark.parametrize("refusal, obeyed", [(refuse("caa"), False), (LIMITED, True), (refuse("rateLimited", status=429), True)])
+def test_renew_in_backoff(refusal, obeyed):
+    """Without a name it says when the next try is and what tries now; by name it tries now, but for what the CA asked."""
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        acme.twist = {"neworder": refusal}
+        victim.run("renew")
+        assert acme.counts["neworder"] == 1
+        result = victim.run("renew")
+        assert acme.counts["neworder"] == 1 and result.status in (1, 75), result
+        assert "the next try is in" in result.err, result
+        assert ("'keyturn renew --force web' tries now" if obeyed else "'keyturn renew web' tries now") in result.err, result
+        victim.run("renew", "web")
+        assert acme.counts["neworder"] == (1 if obeyed else 2)
+        victim.run("renew", "web", "--force")
+        assert acme.counts["neworder"] == (2 if obeyed else 3)

@@ -3,11 +3,12 @@
 import os
 import re
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
 from lib.agent import BUILD, Keyturn
-from lib.manifests import certificate, consumer, token
+from lib.manifests import certificate, consumer, projected, token
 from lib.wait import free_port, until
 from puppet import dress_up
 
@@ -131,3 +132,85 @@ def on_mint(wire, ident, values):
         assert kt.run("audit", "--verify").status == 0
         left = datetime.fromisoformat(row["nextTry"].replace("Z", "+00:00")) - datetime.now(timezone.utc)
         assert left.total_seconds() < 90000, row
+
+
+BREAKS = {"half a frame": 'wire.send(b"x")', "an unknown type": 'wire.send(struct.pack("<IIII", 9999, 0, 1, 0))',
+          "unknown flags": 'wire.send(frame("DONE", flags=255))', "a request of others": 'wire.send(frame("HOOK", {}, ident=1))',
+          "an error that is none": 'wire.send(failure(1, 0, "x"))', "a length beyond": 'wire.send(frame("CLIENT_SECRET", raw=b"\\xff" * 100, ident=2))',
+          "an end of its wire": "wire.socket.shutdown(socket.SHUT_RDWR)"}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_room_that_breaks_the_rules(how):
+    """It is ended and a fresh one does the work: nobody waits for a room that nobody hears any more."""
+    orders = f"""
+mark = Path("MARK")
+
+def on_mint(wire, ident, values):
+    if not mark.exists():
+        mark.touch()
+        {BREAKS[how]}
+    else:
+        wire.send(frame("MINTED", {{"token": "good", "token_type": "Bearer", "expires_in": 3600}}, flags=REPLY, ident=ident))
+"""
+    kt = Keyturn()
+    kt.env["KEYTURN_LIBEXECDIR"] = str(dress_up(kt.root / "rooms", BUILD, "keyturn-courier",
+                                                orders.replace("MARK", str(kt.root / "mark"))))
+    with kt:
+        minting(kt)
+        agent = kt.start()
+        until(lambda: (kt.volume("api-token") / "token").exists(), 20, f"the token is there:\n{agent.err()}")
+        assert "keyturn-courier" in agent.err(), agent.err()
+        assert "keyturn-keeper ended" not in agent.err(), agent.err()
+        agent.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_rooms_with_users_of_their_own():
+    """Three uids; of root's rights only the keeper has any, and those are enough to give a consumer its files."""
+    with Keyturn() as kt:
+        kt.agent_settings(users={"keeper": "12001", "courier": "12002", "desk": "12003"}, listeners={"metrics": f"127.0.0.1:{free_port()}"})
+        kt.manifest("set", SELF, certificate("web", "ss", ["a.example"]), consumer(
+            "edge", secrets=["web-tls"], prove=TLS, within="1s", onFailure="Keep",
+            volumes=[projected(kt.root / "edge", ("web-tls", None), owner="12345", group="12346", allowPersistent=True)]))
+        agent = kt.start()
+        key = kt.root / "edge" / "tls.key"
+        until(key.exists, 15, f"the consumer has its volume:\n{agent.err()}")
+        assert (key.stat().st_uid, key.stat().st_gid, key.stat().st_mode & 0o777) == (12345, 12346, 0o600)
+        until(lambda: len(agent.rooms()) == 3 and all("NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+                                                      for pid in agent.rooms()), 10, "all rooms are up and closed")
+        seen = {}
+        for pid, name in agent.rooms().items():
+            with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+                status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+            assert len(set(status["Uid"].split())) == 1 and status["Groups"].strip() == "" and status["NoNewPrivs"].strip() == "1", status
+            assert int(status["CapBnd"], 16) & ~0x1b == int(status["CapAmb"], 16) == int(status["CapInh"], 16) == 0, status
+            seen[name] = (status["Uid"].split()[0], int(status["CapPrm"], 16), int(status["CapEff"], 16))
+        caps = 1 << 0 | 1 << 1 | 1 << 3  # chown, dac_override, fowner
+        assert seen == {"keyturn-keeper": ("12001", caps, caps), "keyturn-courier": ("12002", 0, 0), "keyturn-desk": ("12003", 0, 0)}
+        agent.stop()
+
+
+def test_requests_without_end():
+    """Asked for signatures again and again by one that reads none of them: bounded memory, and commands are answered."""
+    orders = """
+def on_acme(wire, ident, values):
+    ask = frame("ACME_SIGN", {"job": values["job"], "url": "https://acme.example/x", "nonce": "n", "payload": "x" * 60000}, ident=1)
+    while True:
+        wire.send(ask)
+"""
+    def peak(pid):
+        return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))[1])
+
+    with victim("keyturn-courier", orders) as kt:
+        kt.manifest("set", ACME)
+        agent = kt.start()
+        kt.ok("status")
+        keeper = next(pid for pid, name in agent.rooms().items() if name == "keyturn-keeper")
+        before = peak(keeper)
+        kt.manifest("more", certificate("web", "acme", ["a.example"]))
+        kt.ok("reload")
+        until(lambda: "courier is gone" in agent.err(), 20, f"the courier is cut off:\n{agent.err()}")
+        assert kt.run("status", timeout=10).status in (0, 1, 5, 75)
+        assert peak(keeper) - before < 32 * 1024, f"the keeper took {peak(keeper) - before} KiB more"
+        agent.stop()

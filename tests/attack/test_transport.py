@@ -95,6 +95,20 @@ def bomb(kind):
     return lambda c: c.send(head(JSON, f"Content-Encoding: {kind}", f"Content-Length: {len(data)}") + data)
 
 
+def packed(c):
+    """What no client asked for with TE: the same bomb by another header."""
+    import gzip
+
+    data = gzip.compress(b" " * 60000 + b'{"a":1}')
+    c.send(head(JSON, "Transfer-Encoding: gzip, chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
+
+
+def until_the_end(c):
+    """Only the end of the connection says that this is all, and it comes without close_notify."""
+    c.send(head(JSON, "Transfer-Encoding: identity") + b'{"a":1}')
+    c.abrupt()
+
+
 def length(*values):
     def act(c):
         c.send(head(JSON, *(f"Content-Length: {v}" for v in values)) + b'{"a":1}')
@@ -247,6 +261,8 @@ TABLE = [
     Row("T9", "chunk of 2^60", r"(?i)larger|chunk", huge_chunk),
     Row("T10", "gzip bomb", r"(?i)compress", bomb("gzip")),
     Row("T10", "br", r"(?i)compress", bomb("br")),
+    Row("T10", "gzip as Transfer-Encoding", r"Transfer-Encoding", packed),
+    Row("T11", "identity", r"Transfer-Encoding", until_the_end),
     Row("T11", "short", r"(?i)transfer closed|length|JSON", length(100)),
     Row("T11", "long", r"(?i)JSON|length|parse", length(3)),
     Row("T11", "negative", r"(?i)length", length(-1)),

@@ -69,6 +69,8 @@ class House(Keyturn):
         self.bin.mkdir(mode=0o755)
         self.volumes = []  # folders of Consumers
         self.canaries = []
+        self.seen_sets = {}  # what was found in sets that were looked at before
+        self.roots = []  # of CAs whose root is not delivered
 
     def __exit__(self, *args):
         super().__exit__(*args)
@@ -139,6 +141,14 @@ class House(Keyturn):
 
     def one_set(self, volume, folder, names):
         data = {n: (folder / n).read_bytes() for n in names}
+        whole = tuple(data.items())
+        if whole not in self.seen_sets:
+            if len(self.seen_sets) >= 64:
+                self.seen_sets.clear()
+            self.seen_sets[whole] = self.look_at(volume, folder, names, data)
+        return self.seen_sets[whole]
+
+    def look_at(self, volume, folder, names, data):
         for name, content in data.items():
             if not content:
                 raise Torn(f"{folder / name} is empty")
@@ -149,7 +159,7 @@ class House(Keyturn):
             key = serialization.load_pem_private_key(data[f"{stem}.key"], None)
             if key.public_key().public_bytes(*SPKI) != chain[0].public_key().public_bytes(*SPKI):
                 raise Torn(f"{volume}: key and certificate are of different generations")
-            roots = certificates(data["ca.crt"]) if "ca.crt" in data else []
+            roots = [*self.roots, *(certificates(data["ca.crt"]) if "ca.crt" in data else [])]
             for cert, issuer in zip(chain, [*chain[1:], None]):
                 if not any(signed_by(cert, i) for i in ([issuer] if issuer else [*roots, cert])):
                     raise Torn(f"{volume}: the chain of {crt} is broken")

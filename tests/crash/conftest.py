@@ -21,7 +21,7 @@ LINES = []
 def tools():
     need_build()
     done = subprocess.run(["make", "-s", "-C", BUILD, "tests/crash/killer", "tests/crash/newer/keyturn-keeper",
-                           "tests/crash/failmalloc.so", "tests/crash/nosync.so"], capture_output=True, text=True, timeout=120)
+                           "tests/crash/failmalloc.so", "tests/crash/nosync.so"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     if subprocess.run([BUILD / "tests" / "crash" / "killer", "watch", "/bin/true"], capture_output=True).returncode == 77:
         pytest.skip("this machine lets nobody trace")

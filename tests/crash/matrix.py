@@ -1,37 +1,16 @@
-"""Walks through the points of a scenario, in as many processes as there are processors."""
+"""Walks through the points of a scenario, in more processes than there are processors: much of a try is waiting."""
 
 import errno
 import multiprocessing
 import os
-import random
-import re
 import traceback
-from collections import defaultdict
 
 import lib.wait
 from common import House, Torn, wait_a_moment
 
 ALL_POINTS = bool(os.environ.get("KEYTURN_CRASH_ALL"))
-WORKERS = max(1, min(os.cpu_count() or 1, 8))
+WORKERS = min(6 * (os.cpu_count() or 1), 24)
 SLOWEST = 10  # seconds in which a command that met a fault must have ended
-
-
-def sample(points, limit, seed):
-    """At most limit points: of each kind (call and file) some, spread over its occurrences."""
-    if ALL_POINTS or len(points) <= limit:
-        return list(points)
-    kinds = defaultdict(list)
-    for point in points:
-        kinds[point[2], re.sub(r"[0-9]+", "N", point[3])].append(point)
-    dice = random.Random(seed)
-    for some in kinds.values():
-        dice.shuffle(some)
-    chosen = []
-    while len(chosen) < limit:
-        for some in kinds.values():
-            if some and len(chosen) < limit:
-                chosen.append(some.pop())
-    return sorted(chosen)
 
 
 class Walk:
@@ -41,10 +20,10 @@ class Walk:
         self.house = House()
         self.scenario = scenario(self.house)
         self.scenario.prepare()
+        self.known = self.house.obtained() if (self.house.state / "state.db").exists() else {}
         self.scenario.change()
         self.house.keep()
         self.before = self.house.served()
-        self.known = self.house.obtained() if (self.house.state / "state.db").exists() else {}
         self.house.back()
 
     def close(self):
@@ -58,8 +37,10 @@ class Walk:
     def trace(self, classes, program="keyturn-keeper"):
         self.begin()
         seen = self.house.under(["trace"], *self.scenario.command, classes=classes, program=program, timeout=60)
-        if seen.result.status not in self.scenario.ends or seen.died:
+        if seen.result.status not in (self.scenario.ends if self.scenario.partial is None else (self.scenario.partial,)) or seen.died:
             raise Torn(f"the scenario itself fails: {seen.died} {seen.result!r}")
+        if self.scenario.partial is not None:
+            self.finish()
         self.complete()
         return seen.points
 
@@ -74,6 +55,7 @@ class Walk:
     def finish(self):
         """The same command until it is through."""
         last = None
+        self.scenario.between()
         for turn in range(3):
             last = self.house.under(["watch"], *(self.scenario.again or self.scenario.command), timeout=60)
             if last.died:
@@ -137,17 +119,18 @@ class Walk:
         if done.died:
             raise Torn(f"died of {done.died}")
         self.live()
-        if mode == "room":
+        if done.result.status == 137 or (done.points and mode != "room") or self.scenario.partial is not None:
+            self.finish()
+        elif mode == "room":
             if done.result.status not in self.scenario.ends:
                 self.finish()
-        elif done.result.status == 137 or done.points:
-            self.finish()
         elif done.result.status not in self.scenario.ends:
             raise Torn(f"not reached, and: {done.result!r}")
         self.complete()
         return bool(done.points)
 
     def fault(self, mode, number, number_of_error, classes, program):
+        self.scenario.faulty = True
         self.begin()
         done = self.house.under([mode, number, number_of_error], *self.scenario.command, classes=classes, program=program, timeout=60)
         if done.died:
@@ -166,12 +149,17 @@ class Walk:
         return bool(done.points)
 
 
-def _worker(scenario, jobs, pipe):
+def _worker(scenario, jobs, taken, pipe):
     lib.wait.ctypes.CDLL(None).prctl(lib.wait._PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     walk = None
     try:
         walk = Walk(scenario)
-        for method, args, point in jobs:
+        while True:
+            with taken.get_lock():
+                mine, taken.value = taken.value, taken.value + 1
+            if mine >= len(jobs):
+                break
+            method, args, point = jobs[mine]
             try:
                 pipe.send((point, args, getattr(walk, method)(*args), None))
             except AssertionError as error:
@@ -188,10 +176,10 @@ def _worker(scenario, jobs, pipe):
 def run(scenario, jobs):
     """Tries every job (method of Walk, arguments, point). Returns how many points were reached, and what was bad."""
     context = multiprocessing.get_context("fork")
-    workers = []
-    for i in range(min(WORKERS, len(jobs))):
+    workers, taken = [], context.Value("l", 0)
+    for _ in range(min(WORKERS, 1 + len(jobs) // 4)):
         here, there = context.Pipe(False)
-        process = context.Process(target=_worker, args=(scenario, jobs[i::WORKERS], there))
+        process = context.Process(target=_worker, args=(scenario, jobs, taken, there))
         process.start()
         there.close()
         workers.append((process, here))

@@ -6,6 +6,7 @@ those behind which a library allocates thousands of times, more are tried here a
 """
 
 import bisect
+import multiprocessing
 import os
 import random
 import re
@@ -21,7 +22,7 @@ from common import BUILD, Torn
 
 SHIM = BUILD / "tests" / "crash" / "failmalloc.so"
 SPREAD = 60    # further points of each scenario, wherever they are
-FOREVER = 24   # points of each scenario from which on no allocation succeeds
+FOREVER = 16   # points of each scenario from which on no allocation succeeds
 CHOSEN = (scenarios.FirstIssue, scenarios.Reload, scenarios.Mint, scenarios.Projected, scenarios.Told)
 
 # What libraries do not survive: (library, how it died, function of ours that called it or None for any) -> why. The warden
@@ -38,6 +39,7 @@ def known(blame, died):
     return all((library, n, None) in KNOWN or (library, n, ours) in KNOWN for n in numbers)
 
 
+deaths = multiprocessing.get_context("fork").SimpleQueue()  # (library, function of ours) of those, from the workers
 tried = set()  # ways that an earlier scenario has been through
 
 
@@ -110,7 +112,9 @@ def alloc(walk, number, forever):
         walk.complete()
     except Torn as torn:
         raise Torn(f"{torn}\nafter {done.result!r}") from None
-    return blame if done.died else count >= number
+    if done.died:
+        deaths.put(blame)
+    return count >= number
 
 
 def no_longer(walk, number, forever):
@@ -168,6 +172,11 @@ def test_alloc(scenario, say):
         hit, missed, wrong = matrix.run(scenario, jobs)
         bad += wrong
         seen[forever], seen["missed"] = hit, seen["missed"] + missed
+    known = Counter()
+    while not deaths.empty():
+        known[deaths.get()] += 1
     say(f"alloc {scenario.__name__}: {len(ways)} allocations on {count} ways through our code, {new} of them new; failed once: {seen[False]}, "
         f"for good: {seen[True]}; {seen['missed']} not reached, {len(bad)} bad")
+    for (library, ours), times in sorted(known.items(), key=str):
+        say(f"alloc {scenario.__name__}: {times} times the keeper was started again: {library} in {ours} does not survive it")
     assert not bad, matrix.show(bad)

@@ -1,28 +1,41 @@
-"""kill -9 of everything right before and right after each call with which the keeper writes; then the same command again."""
+"""
+kill -9 of everything right before each call with which a room writes, and right after each message, which the other side
+may have taken; then the same command again. And of one room alone, right before each: the others go on.
+"""
 
 import pytest
 
 import matrix
 import scenarios
 
+ALONE = {scenarios.FirstIssue: ("keyturn-keeper",), scenarios.Acme: ("keyturn-courier", "keyturn-desk")}
+
+
+def room(program):
+    return {"keyturn": "warden"}.get(program, program.removeprefix("keyturn-"))
+
 
 @pytest.mark.parametrize("scenario", scenarios.ALL, ids=lambda s: s.__name__)
 def test_kill(scenario, say):
-    jobs, total = [], 0
+    jobs, totals = [], []
     for program in scenario.programs:
         points = matrix.trace(scenario, "wm", program)
-        total += len(points)
-        for i, point in enumerate(matrix.sample(points, scenario.limit if program == "keyturn-keeper" else 20, scenario.__name__)):
-            jobs.append(("kill", ("after" if i % 5 == 4 else "before", point[0], "wm", program), point))
+        totals.append(f"{len(points)} points of the {room(program)}")
+        jobs += [("kill", ("before", p[0], "wm", program), p) for p in points]
+        jobs += [("kill", ("after", p[0], "wm", program), p) for p in points if p[1] == "m" or p is points[-1]]
     hit, missed, bad = matrix.run(scenario, jobs)
-    say(f"kill {scenario.__name__}: {total} points, {hit} tried, {missed} not reached, {len(bad)} bad")
+    say(f"kill {scenario.__name__}: {', '.join(totals)}; {hit} kills before each and after each message, {missed} not reached, "
+        f"{len(bad)} bad")
     assert not bad, matrix.show(bad)
-    assert hit >= len(jobs) * 0.8, "most points must be reached"
+    assert hit >= len(jobs) * 0.9, "most points must be reached"
 
 
-def test_room(say):
-    """The keeper alone dies: the warden starts it again, and the command goes on."""
-    points = matrix.sample(matrix.trace(scenarios.FirstIssue, "wm"), 24, "room")
-    hit, missed, bad = matrix.run(scenarios.FirstIssue, [("kill", ("room", p[0], "wm", "keyturn-keeper"), p) for p in points])
-    say(f"keeper killed alone: {hit} tried, {len(bad)} bad")
-    assert not bad, matrix.show(bad)
+@pytest.mark.parametrize("scenario", ALONE, ids=lambda s: s.__name__)
+def test_room(scenario, say):
+    """One room alone dies: the warden starts it again, and the command goes on."""
+    for program in ALONE[scenario]:
+        points = matrix.trace(scenario, "wm", program)
+        hit, missed, bad = matrix.run(scenario, [("kill", ("room", p[0], "wm", program), p) for p in points])
+        say(f"{room(program)} killed alone, {scenario.__name__}: {len(points)} points, {hit} kills, {missed} not reached, {len(bad)} bad")
+        assert not bad, matrix.show(bad)
+        assert hit >= len(points) * 0.9, "most points must be reached"

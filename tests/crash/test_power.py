@@ -56,15 +56,18 @@ class Disk:
         self.folder.chmod(0o755)
         self.at.mkdir()
         try:
-            image = self.folder / "image"
-            with open(image, "wb") as file:
+            self.image = self.folder / "image"
+            with open(self.image, "wb") as file:
                 file.truncate(48 << 20)
-            tool("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
-            self.device = tool("/sbin/losetup", "--find", "--show", image)
+            tool("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.image)
+            self.attach()
             self.mount()
         except BaseException:
             self.close()
             raise
+
+    def attach(self):
+        self.device = tool("/sbin/losetup", "--find", "--show", self.image)
 
     def mount(self):
         tool("/bin/mount", "-t", "ext4", "-o", OPTIONS, self.device, self.at)
@@ -83,6 +86,17 @@ class Disk:
             time.sleep(0.05)
         else:
             tool("/bin/umount", self.at)
+        held = Path("/sys/fs/ext4") / Path(self.device).name
+        for turn in range(40):
+            if not held.exists():
+                break
+            time.sleep(0.05)
+        else:  # in a mount namespace that somebody made meanwhile it goes on: what is on the disk moves to another one
+            old, self.image = self.image, self.image.with_name(self.image.name + "+")
+            shutil.copyfile(old, self.image)
+            subprocess.run(["/sbin/losetup", "--detach", self.device], check=False, capture_output=True)
+            old.unlink()
+            self.attach()
         self.mount()
 
     def close(self):
@@ -159,12 +173,9 @@ class Victim:
         house = self.house
         self.sound()
         served = house.served()  # raises where anything is torn or empty
-        known = (house.state / "state.db").exists() and self.acknowledged or (house.state / "anchor").exists()
-        if known:
-            verified = house.run("audit", "--verify")
-            if verified.status != 0:
-                raise Torn(f"{verified!r}")
-        obtained = self.obtained() if known else {}
+        if self.acknowledged:  # else there may be no store yet, or one without all of its tables
+            self.verify()
+        obtained = self.obtained() if self.acknowledged else {}
         for number, seen in enumerate(self.acknowledged):
             for name, volume in NAMES.items():
                 if seen[volume] not in obtained.get(name, ()):
@@ -176,6 +187,11 @@ class Victim:
             if volume not in served or obtained[name].index(served[volume]) < least:
                 raise Torn(f"{name} was acknowledged with {self.acknowledged[-1][volume]}, served is {served.get(volume)}")
         self.goes_on()
+
+    def verify(self):
+        verified = self.house.run("audit", "--verify")
+        if verified.status != 0:
+            raise Torn(f"{verified!r}")
 
     def obtained(self):
         found = {}
@@ -211,6 +227,7 @@ class Victim:
         kid = json.loads(_unpack(house.read("job-token", "token").split(b".")[0]))["kid"]
         if kid not in [k["kid"] for k in json.loads((self.disk.at / "jwks" / "jwks.json").read_bytes())["keys"]]:
             raise Torn("the key of the token is not published")
+        self.verify()
         self.acknowledged = [served]
 
 

@@ -269,3 +269,26 @@ def test_accepted_by_an_api(kt, provider):
     result = kt.run("renew", timeout=60)
     assert result.status == 5, result
     assert "caller" in result.err, result
+
+
+def test_signing_keys_go_when_their_last_token_has_ended(kt):
+    """Rotated twice within a token's life: each key stays for the longest token and the caches, not for what comes later."""
+    keys = kt.root / "keys"
+    kt.manifest("set", {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "own"}, "spec": {"local": {
+        "issuerURL": "https://tokens.example", "keyRotation": "5s", "publishAhead": "1s", "maxTokenLifetime": "8s",
+        "publishJWKS": {"volume": {"path": str(keys)}}}}},
+        token("t", "own", audiences=[API], duration="8s"))
+    running = kt.start()
+
+    def kids():
+        return [key["kid"] for key in json.loads((keys / "jwks.json").read_text())["keys"]]
+
+    until(lambda: (keys / "jwks.json").exists(), 10, "the first key is shown")
+    began = time.monotonic()
+    (first,) = kids()
+    until(lambda: first not in kids(), 24, "the first key is gone", pause=0.1)
+    assert 13 < time.monotonic() - began < 19, "5 s of its own, 8 s of its last token, 1 s of caches"
+    assert 2 <= len(kids()) <= 4
+    assert "issuer-key.retired" in kt.run("audit", "-o", "json").out
+    assert running.stop() == 0
+    kt.ok("audit", "--verify")

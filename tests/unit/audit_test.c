@@ -291,10 +291,78 @@ static void test_prune(void **state)
 	kt_store_close(store);
 }
 
+/* Three records, a page of them, their trace, the oldest pruned, and all verified. */
+static enum kt_code flow(const char *dir, struct kt_err *err)
+{
+	struct kt_store_open options = {.dir = dir};
+	struct kt_audit_query all = {.limit = 10}, one = {.trace_id = TRACE};
+	struct kt_audit_event event = event_of("due", "ok");
+	struct kt_audit_verdict verdict = {0};
+	struct kt_store *store = NULL;
+	struct seen seen = {0};
+	uint64_t removed;
+	enum kt_code code;
+
+	kt_err_clear(err);
+	code = kt_store_open(&options, &store, err);
+	if (code == KT_OK)
+		code = kt_store_begin(store, err);
+	for (int i = 0; i < 3 && code == KT_OK; i++)
+		code = kt_audit_append(store, &event, err);
+	if (code == KT_OK)
+		code = kt_audit_prune(store, INT64_MAX, 5, 2, TRACE, &removed, err);
+	if (code == KT_OK)
+		code = kt_store_commit(store, err);
+	else if (store != NULL)
+		kt_store_rollback(store);
+	if (code == KT_OK)
+		code = kt_audit_each(store, &all, see, &seen, err);
+	if (code == KT_OK)
+		code = kt_audit_each(store, &one, see, &seen, err);
+	if (code == KT_OK)
+		code = kt_audit_verify(store, &verdict, err);
+	kt_store_close(store);
+	/* Never a word about tampering where only memory was missing. */
+	assert_true(code != KT_OK || verdict.good);
+	return code;
+}
+
+static void test_no_memory(void **state)
+{
+	struct place *place = *state;
+	struct kt_store *store = open_store(place->state);
+	struct kt_err err;
+	unsigned failed = 0;
+
+	append(store, event_of("due", "ok"), 10);
+	kt_store_close(store);
+	uint64_t before = kt_mem_count();
+	ok(flow(place->state, &err));
+	int64_t total = (int64_t)(kt_mem_count() - before);
+	for (int64_t n = 0; n < 2 * total; n++) {
+		kt_mem_fail_after(n / 2, n & 1);
+		enum kt_code code = flow(place->state, &err);
+		kt_mem_fail_after(-1, 0);
+		if (code != KT_OK && code != KT_E_NOMEM)
+			fail_msg("allocation %lld: %s: %s", (long long)(n / 2), kt_code_name(code), err.what);
+		failed += code != KT_OK;
+		if (n % 16 == 0) {
+			store = open_store(place->state);
+			struct kt_audit_verdict verdict = verify(store);
+			if (!verdict.good)
+				fail_msg("after allocation %lld: %s", (long long)(n / 2), verdict.what);
+			kt_store_close(store);
+		}
+	}
+	assert_true(failed > 50);
+	print_message("%lld allocations, each failed once and for good: %u errors\n", (long long)total, failed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        CASE(test_record), CASE(test_chain), CASE(test_tampering), CASE(test_queries), CASE(test_prune),
+	        CASE(test_no_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

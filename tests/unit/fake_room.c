@@ -109,7 +109,7 @@ static void show_id(void)
 
 static void obey(char *line)
 {
-	struct kt_msg_need need = {KT_ROOM_COURIER};
+	struct kt_msg_need need = {KT_ROOM_COURIER, false};
 	struct kt_msg_owner owner = {KT_VIEW_LIT("root"), KT_VIEW_LIT("daemon")};
 	struct kt_msg_owner stranger = {KT_VIEW_LIT("no-such-user"), KT_VIEW_LIT("")};
 	struct kt_msg_probe_tls probe = {.timeout_ms = 1};

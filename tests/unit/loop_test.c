@@ -399,6 +399,57 @@ static void test_torture(void **state)
 	trail[0] = '\0';
 }
 
+static void on_starved(void *arg)
+{
+	*(bool *)arg = true;
+	kt_loop_stop(the_loop);
+}
+
+static void on_enough(void *arg)
+{
+	(void)arg;
+	kt_mem_fail_after(-1, 0);
+}
+
+static void on_nothing(void *arg)
+{
+	(void)arg;
+}
+
+/* Memory that is away for good is told after a second; a failure or a short famine is not. */
+static void test_starved(void **state)
+{
+	const struct kt_clock *clock = kt_loop_clock(the_loop);
+	struct kt_timer *relief, *longer;
+	bool starved = false;
+	kt_ms start;
+
+	(void)state;
+	assert_int_equal(kt_loop_starved(the_loop, on_starved, &starved, NULL), KT_OK);
+	assert_int_equal(kt_timer_create(the_loop, on_enough, NULL, &relief, NULL), KT_OK);
+	assert_int_equal(kt_timer_create(the_loop, on_nothing, NULL, &longer, NULL), KT_OK);
+	kt_mem_fail_after(0, 0);
+	assert_null(kt_malloc(1));
+	kt_timer_start(longer, 300);
+	kt_loop_run(the_loop); /* one failure: looks once more, and nothing is left to wait for */
+	assert_false(starved);
+	kt_mem_fail_after(0, 1);
+	assert_null(kt_malloc(1));
+	kt_timer_start(relief, 400);
+	kt_loop_run(the_loop);
+	assert_false(starved);
+	kt_mem_fail_after(0, 1);
+	assert_null(kt_malloc(1));
+	start = kt_clock_mono(clock);
+	kt_timer_start(longer, 10 * KT_SECOND);
+	kt_loop_run(the_loop);
+	kt_mem_fail_after(-1, 0);
+	assert_true(starved);
+	assert_in_range(kt_clock_mono(clock) - start, 900, 9000);
+	kt_timer_destroy(relief);
+	kt_timer_destroy(longer);
+}
+
 static int clear_trail(void **state)
 {
 	(void)state;
@@ -419,6 +470,7 @@ int main(void)
 		REAL(test_signal),
 		REAL(test_child_fds),
 		REAL(test_child_ends),
+		REAL(test_starved),
 		cmocka_unit_test(test_torture),
 	};
 

@@ -380,7 +380,7 @@ static void test_credentials(void **state)
 	                             .error_text = "late",
 	                             .error_at = 14,
 	                             .trace_id = TRACE,
-	                             .flags = KT_CRED_FORCED | KT_CRED_ALONE,
+	                             .flags = KT_CRED_FORCED | 4,
 	                             .proof = KT_PROOF_PROVED,
 	                             .delivered_at = 15,
 	                             .proved_at = 16,

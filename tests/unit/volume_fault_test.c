@@ -189,12 +189,58 @@ static void test_fail_everywhere(void **state)
 	print_message("%d failing calls\n", count);
 }
 
+/* One volume's life with no memory for the n-th allocation, or for it and all after it. */
+static enum kt_code rotate_anew(int count, struct kt_err *err)
+{
+	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+	char name[32];
+	enum kt_code code;
+
+	snprintf(name, sizeof(name), "v%d", count);
+	code = kt_volume_open(root, NULL, name, NULL, &vol, err);
+	return code == KT_OK ? rotate(&vol, err) : code;
+}
+
+static void test_no_memory(void **state)
+{
+	int count = 10000, failed = 0;
+	int64_t total = 0;
+
+	(void)state;
+	for (int64_t n = -1; n < 2 * total; n++) {
+		struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
+		uint64_t before;
+		struct kt_err err;
+		enum kt_code code;
+
+		fresh_volume(&vol, count, true);
+		kt_err_clear(&err);
+		before = kt_mem_count();
+		kt_mem_fail_after(n < 0 ? -1 : n / 2, n & 1);
+		code = rotate_anew(count, &err);
+		kt_mem_fail_after(-1, 0);
+		if (n < 0)
+			total = (int64_t)(kt_mem_count() - before);
+		if (code != KT_OK && (code != KT_E_NOMEM || n < 0))
+			fail_msg("allocation %d: %s: %s", (int)n, kt_code_name(code), err.what);
+		failed += code != KT_OK;
+		assert_whole(&vol);
+		if (rotate_anew(count++, &err) != KT_OK)
+			fail_msg("after allocation %d failed: %s", (int)n, err.what);
+		assert_serves(&vol, "two");
+		assert_false(exists(&vol, "..data_tmp"));
+	}
+	assert_true(total > 0 && failed > 0);
+	print_message("%d allocations, each failed once and for good: %d errors\n", (int)total, failed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        CASE(test_kill_memory),
 	        CASE(test_kill_disk),
 	        CASE(test_fail_everywhere),
+	        CASE(test_no_memory),
 	};
 
 	umask(022);

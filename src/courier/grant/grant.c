@@ -62,7 +62,9 @@ static void fail(struct grant_job *job, const struct kt_err *err)
 {
 	struct kt_err why = *err;
 
-	(void)kt_err_prefix(&why, "token from %.200s", job->named != NULL ? job->named : "an issuer");
+	if (job->named == NULL || strstr(why.what, job->named) == NULL) { /* the request may have named it */
+		(void)kt_err_prefix(&why, "token from %.200s", job->named != NULL ? job->named : "an issuer");
+	}
 	kt_wire_reply_err(job->grant->courier->keeper, job->reply_to, &why);
 	job_destroy(job);
 }

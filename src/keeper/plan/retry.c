@@ -24,7 +24,7 @@
 static const struct kt_plan_retry by_code[] = {
         /* problem, code, fault, first, growth %, cap, floor */
         {NULL, KT_OK, KT_FAULT_OURS, 1 * S, 200, 1 * M, 1 * S, ALONE},
-        {NULL, KT_E_NOMEM, KT_FAULT_OURS, 1 * S, 200, 1 * M, 1 * S, ALONE},
+        {NULL, KT_E_NOMEM, KT_FAULT_OURS, 1 * S, 200, 1 * M, 1 * S, ALONE, NEAR},
         {NULL, KT_E_SYS, KT_FAULT_OURS, 1 * S, 200, 5 * M, 1 * S, ALARM},
         {NULL, KT_E_INVALID, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, CHANGE},
         {NULL, KT_E_LIMIT, KT_FAULT_PEER, 1 * M, 200, 1 * H, 1 * M, ALONE},
@@ -49,6 +49,8 @@ _Static_assert(sizeof(by_code) / sizeof(by_code[0]) == KT_CODE_COUNT, "a row for
 
 /* Per problem: ACME (RFC 8555 section 6.7 and later ones), then OAuth (RFC 6749, 8693, 8707, 9449). */
 static const struct kt_plan_retry by_problem[] = {
+        /* The keeper died over it, again and again: not so often that nothing else gets done. */
+        {"sudden-ends", 0, KT_FAULT_OURS, 10 * S, 300, 1 * H, 10 * S, ALONE, ALARM},
         /* ACME: they or the way to them */
         {"badNonce", 0, KT_FAULT_PEER, 1 * S, 200, 5 * M, 1 * S, ASKED, NEAR},
         {"serverInternal", 0, KT_FAULT_PEER, 1 * S, 200, 1 * H, 1 * S, ASKED, NEAR},

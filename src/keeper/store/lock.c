@@ -102,7 +102,9 @@ static enum kt_code write_holder(struct kt_store *store, const struct kt_store_o
 	                                                                                      : "");
 
 	if (ftruncate(store->lock_fd, 0) != 0 || pwrite(store->lock_fd, text, (size_t)len, 0) != len)
-		return kt_err_sys(err, "write %s/" LOCK_NAME, store->dir);
+		return errno == ENOSPC || errno == EDQUOT
+		               ? kt_err_set(err, KT_E_SYS, "%s: there is no space left for the state: make room there", store->dir)
+		               : kt_err_sys(err, "write %s/" LOCK_NAME, store->dir);
 	return KT_OK;
 }
 

@@ -177,6 +177,7 @@ static int check_time(void *arg)
 static enum kt_code quick_check(struct kt_store *store, struct kt_err *err)
 {
 	struct check_clock limit = {store, kt_clock_mono(store->clock) + CHECK_MS};
+	uint64_t failures = kt_mem_failures();
 	sqlite3_stmt *stmt = NULL;
 	enum kt_code code = KT_OK;
 
@@ -186,7 +187,9 @@ static enum kt_code quick_check(struct kt_store *store, struct kt_err *err)
 		rc = sqlite3_step(stmt);
 	if (rc == SQLITE_ROW) {
 		const char *found = (const char *)sqlite3_column_text(stmt, 0);
-		if (found == NULL || strcmp(found, "ok") != 0)
+		if ((found == NULL || strcmp(found, "ok") != 0) && kt_mem_failures() != failures) /* it calls that damage */
+			code = kt_err_set(err, KT_E_NOMEM, "check the store: out of memory");
+		else if (found == NULL || strcmp(found, "ok") != 0)
 			code = kt_err_set(err, KT_E_CORRUPT,
 			                  "%s/" KT_STORE_DB " is damaged (%s): restore a backup of the whole directory",
 			                  store->dir, found != NULL ? found : "unreadable");
@@ -296,6 +299,12 @@ void kt_store_close(struct kt_store *store)
 	kt_free(store->set.seen);
 	kt_free(store->dir);
 	kt_free(store);
+}
+
+void kt_store_on_audit(struct kt_store *store, void (*fn)(void *arg), void *arg)
+{
+	store->on_audit = fn;
+	store->on_audit_arg = arg;
 }
 
 unsigned kt_store_notes(const struct kt_store *store)
@@ -415,7 +424,10 @@ enum kt_code kt_store_commit(struct kt_store *store, struct kt_err *err)
 		return code;
 	}
 	store->in_transaction = false;
-	if (store->now.audit_dirty)
+	if (store->now.audit_dirty) {
 		kt_anchor_write(store);
+		if (store->on_audit != NULL)
+			store->on_audit(store->on_audit_arg);
+	}
 	return KT_OK;
 }

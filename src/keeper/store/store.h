@@ -92,6 +92,9 @@ bool kt_store_in_transaction(const struct kt_store *store);
 
 /* ---- meta: small named texts --------------------------------------------------------------------------------- */
 
+/* fn is called after each commit that holds audit records; NULL: nobody. */
+void kt_store_on_audit(struct kt_store *store, void (*fn)(void *arg), void *arg);
+
 /* Names are the caller's own, except those that begin with "kt." KT_E_NOTFOUND when absent; adds to out. */
 enum kt_code kt_store_meta_get(struct kt_store *store, const char *name, struct kt_buf *out, struct kt_err *err);
 enum kt_code kt_store_meta_set(struct kt_store *store, const char *name, struct kt_view value, struct kt_err *err);
@@ -183,7 +186,6 @@ enum kt_store_proof { KT_PROOF_NOBODY = 0, KT_PROOF_WAITING = 1, KT_PROOF_PROVED
 enum {
 	KT_CRED_FORCED = 1, /* renew --force, or a trigger: issue now */
 	KT_CRED_ORPHAN = 2, /* its manifest is gone */
-	KT_CRED_ALONE = 4,  /* was in flight at two deaths: runs alone */
 	KT_CRED_FAILED = 8, /* stopped for good: needs a change of manifest or a forced renewal */
 };
 
@@ -201,7 +203,7 @@ struct kt_store_cred {
 	int64_t candidate; /* material in flight */
 	int64_t revision;  /* highest revision ever used; the next material takes revision + 1 */
 	unsigned attempts; /* failures in a row */
-	unsigned deaths;   /* times it was in flight when a room died */
+	unsigned deaths;   /* begins that no end followed: in flight at so many deaths, and now if it is */
 	kt_ms next_try;    /* after a failure: not before */
 	enum kt_code error;
 	const char *error_text;
@@ -374,6 +376,9 @@ enum kt_code kt_store_task_of_consumer(struct kt_store *store, int64_t consumer,
 /* Ids with 0 < next_try <= now, longest waiting first. *count: room in, number out. */
 enum kt_code kt_store_task_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count, struct kt_err *err);
 enum kt_code kt_store_task_next_due(struct kt_store *store, kt_ms after, kt_ms *ret, struct kt_err *err);
+/* Open tasks of the credential with this cookie begin anew at this time, without one. */
+enum kt_code kt_store_task_renew(struct kt_store *store, int64_t credential, const char *cookie, kt_ms at,
+                                 struct kt_err *err);
 /* Open tasks of older materials of the credential become superseded; ret_count may be NULL. */
 enum kt_code kt_store_task_supersede(struct kt_store *store, int64_t credential, int64_t newest_material,
                                      unsigned *ret_count, struct kt_err *err);

@@ -51,6 +51,8 @@ struct kt_store {
 	struct kt_mirror saved;
 	struct kt_set_walk set;
 	struct kt_buf scratch; /* for audit records */
+	void (*on_audit)(void *arg);
+	void *on_audit_arg;
 	sqlite3_stmt *stmts[KT_STMT_COUNT];
 };
 

@@ -375,7 +375,8 @@ static bool signal_one(struct call *call, const struct kt_process *process)
 	return true;
 }
 
-static void signal_pid(struct call *call, pid_t pid, const char *from)
+/* owner: of the pid file; 0 for anybody's process. */
+static void signal_pid(struct call *call, pid_t pid, const char *from, uid_t owner)
 {
 	struct kt_process process;
 	struct kt_err err;
@@ -383,6 +384,15 @@ static void signal_pid(struct call *call, pid_t pid, const char *from)
 	kt_err_clear(&err);
 	if (kt_process_read(pid, &process, &err) != KT_OK) {
 		say(call, KT_HAND_FAILED, "%s: %s", from, err.what);
+		return;
+	}
+	/*
+	 * A daemon that writes its own pid file must not make root signal for it what it may not signal itself. Asked of the
+	 * very process that is compared once more before the signal, not of one that had the number a moment before.
+	 */
+	if (owner != 0 && process.uid != owner) {
+		say(call, KT_HAND_CANNOT, "pid file %s belongs to uid %u but names process %d of uid %u", from, owner, (int)pid,
+		    process.uid);
 		return;
 	}
 	if (call->hand.exe != NULL && strcmp(process.exe, call->hand.exe) != 0) {
@@ -396,7 +406,6 @@ static void signal_pid(struct call *call, pid_t pid, const char *from)
 static void signal_pid_file(struct call *call)
 {
 	const char *path = call->hand.pid_file;
-	struct kt_process process;
 	struct kt_err err;
 	uid_t owner = 0;
 	pid_t pid = 0;
@@ -406,13 +415,7 @@ static void signal_pid_file(struct call *call)
 		say_err(call, &err);
 		return;
 	}
-	/* A daemon that writes its own pid file must not make root signal for it what it may not signal itself. */
-	if (owner != 0 && kt_process_read(pid, &process, NULL) == KT_OK && process.uid != owner) {
-		say(call, KT_HAND_CANNOT, "pid file %s belongs to uid %u but names process %d of uid %u", path, owner,
-		    (int)pid, process.uid);
-		return;
-	}
-	signal_pid(call, pid, path);
+	signal_pid(call, pid, path, owner);
 }
 
 static void signal_found(struct call *call)
@@ -486,7 +489,7 @@ static void on_main_pid(const struct kt_run_result *result, void *arg)
 		say(call, KT_HAND_FAILED, "unit %s has no main process: it does not run", call->hand.unit);
 	} else {
 		(void)snprintf(cgroup, sizeof(cgroup), "main process of %s", call->hand.unit);
-		signal_pid(call, (pid_t)pid, cgroup);
+		signal_pid(call, (pid_t)pid, cgroup, 0);
 	}
 	finish(call);
 }
