@@ -61,6 +61,15 @@ struct kt_jws_header {
 enum kt_code kt_jose_jws_acme(const struct kt_key *key, const struct kt_jws_header *header, struct kt_view payload,
                               struct kt_buf *out, struct kt_err *err);
 
+/* MACs by which a CA knows whom an account belongs to. */
+enum kt_jose_mac { KT_JOSE_HS256 = 0, KT_JOSE_HS384, KT_JOSE_HS512 };
+/*
+ * The same object with a MAC: the external account binding of RFC 8555 section 7.3.4, over the account's public key
+ * (kt_jose_jwk). mac_key: raw bytes, 16 at least; kid: the CA's name for it. KT_E_INVALID, KT_E_CRYPTO.
+ */
+enum kt_code kt_jose_jws_mac(enum kt_jose_mac mac, struct kt_view mac_key, const char *kid, const char *url,
+                             struct kt_view payload, struct kt_buf *out, struct kt_err *err);
+
 /* "<token>.<thumbprint>" of RFC 8555 section 8.1; token must be base64url of at most 256 characters. */
 enum kt_code kt_jose_key_authorization(const struct kt_key *account, const char *token, struct kt_buf *out,
                                        struct kt_err *err);

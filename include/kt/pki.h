@@ -183,6 +183,7 @@ struct kt_cert_request {
 	unsigned path_len;
 	struct kt_cert_subtrees permitted, excluded;
 	bool constraints_critical;
+	bool must_staple; /* TLS feature status_request (RFC 7633) */
 	enum kt_signature signature; /* must fit the signer's key, else the signer's default (error when self-signed) */
 
 	/* For issuing only. */

@@ -70,6 +70,7 @@ enum kt_code kt_spec_request_init(const struct kt_certificate_spec *spec, struct
 	request->emails = kt_spec_strs(&spec->email_addresses);
 	request->usages = spec->usages;
 	request->is_ca = spec->is_ca;
+	request->must_staple = spec->must_staple;
 	request->signature = signatures[spec->signature_algorithm];
 	if (spec->name_constraints != NULL) {
 		request->permitted = subtrees(&spec->name_constraints->permitted);

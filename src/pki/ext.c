@@ -10,6 +10,7 @@ static const uint8_t oid_basic[] = {0x55, 0x1d, 0x13};
 static const uint8_t oid_usage[] = {0x55, 0x1d, 0x0f};
 static const uint8_t oid_extended[] = {0x55, 0x1d, 0x25};
 static const uint8_t oid_san[] = {0x55, 0x1d, 0x11};
+static const uint8_t oid_tls_feature[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x18};
 static const uint8_t oid_constraints[] = {0x55, 0x1d, 0x1e};
 
 static const struct usage {
@@ -148,6 +149,17 @@ static void put_basic(const struct kt_cert_request *request, struct kt_buf *out)
 	kt_pki_ext_close(out, mark);
 }
 
+/* RFC 7633: a SEQUENCE of the TLS extensions that the server promises; 5 is status_request (OCSP stapling). */
+static void put_tls_feature(struct kt_buf *out)
+{
+	struct kt_ext_mark mark = kt_pki_ext_open(out, oid_tls_feature, sizeof(oid_tls_feature), false);
+	size_t seq = kt_der_open(out, DER_SEQUENCE);
+
+	kt_der_small(out, 5);
+	kt_der_close(out, seq);
+	kt_pki_ext_close(out, mark);
+}
+
 enum kt_code kt_pki_extensions_encode(const struct kt_cert_request *request, bool empty_subject, bool for_csr,
                                       struct kt_buf *out, struct kt_err *err)
 {
@@ -169,6 +181,8 @@ enum kt_code kt_pki_extensions_encode(const struct kt_cert_request *request, boo
 			return code;
 		kt_pki_ext_close(out, mark);
 	}
+	if (request->must_staple)
+		put_tls_feature(out);
 	before = out->len;
 	mark = kt_pki_ext_open(out, oid_constraints, sizeof(oid_constraints), request->constraints_critical);
 	code = kt_pki_constraints_encode(request, out, err);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define SIG_MAX (1024 + 64)
+#define MAC_KEY_MIN 16u
 
 static const struct alg {
 	const char *name;
@@ -166,6 +167,31 @@ static void put_member(struct kt_buf *out, const char *name, const char *value)
 	kt_buf_add_json(out, kt_view_str(value));
 }
 
+/* "protected.payload" into input; returns the length of the first part. */
+static size_t put_input(const struct kt_buf *protected, struct kt_view payload, struct kt_buf *input)
+{
+	size_t head;
+
+	kt_base64url_encode(input, protected->ptr, protected->len);
+	head = input->len;
+	kt_buf_addc(input, '.');
+	kt_base64url_encode(input, payload.ptr, payload.len);
+	return head;
+}
+
+static enum kt_code put_flattened(const struct kt_buf *input, size_t head, const struct kt_buf *signature,
+                                  struct kt_buf *out, struct kt_err *err)
+{
+	kt_buf_adds(out, "{\"protected\":\"");
+	kt_buf_add(out, input->ptr, head);
+	kt_buf_adds(out, "\",\"payload\":\"");
+	kt_buf_add(out, input->ptr + head + 1, input->len - head - 1);
+	kt_buf_adds(out, "\",\"signature\":\"");
+	kt_buf_addv(out, kt_buf_view(signature));
+	kt_buf_adds(out, "\"}");
+	return kt_buf_check(out, "JWS", err);
+}
+
 enum kt_code kt_jose_jws_acme(const struct kt_key *key, const struct kt_jws_header *header, struct kt_view payload,
                               struct kt_buf *out, struct kt_err *err)
 {
@@ -194,23 +220,47 @@ enum kt_code kt_jose_jws_acme(const struct kt_key *key, const struct kt_jws_head
 		code = kt_buf_check(&protected, "JWS header", err);
 	if (code != KT_OK)
 		return code;
-	kt_base64url_encode(&input, protected.ptr, protected.len);
-	head = input.len;
-	kt_buf_addc(&input, '.');
-	kt_base64url_encode(&input, payload.ptr, payload.len);
+	head = put_input(&protected, payload, &input);
 	code = kt_buf_check(&input, "JWS", err);
 	if (code == KT_OK)
 		code = kt_jose_sign(key, alg, kt_buf_view(&input), &signature, err);
+	return code == KT_OK ? put_flattened(&input, head, &signature, out, err) : code;
+}
+
+enum kt_code kt_jose_jws_mac(enum kt_jose_mac mac, struct kt_view mac_key, const char *kid, const char *url,
+                             struct kt_view payload, struct kt_buf *out, struct kt_err *err)
+{
+	static const struct {
+		const char *name, *digest;
+	} macs[] = {{"HS256", "SHA2-256"}, {"HS384", "SHA2-384"}, {"HS512", "SHA2-512"}};
+	struct kt_buf KT_AUTOBUF protected;
+	struct kt_buf KT_AUTOBUF input;
+	struct kt_buf KT_AUTOBUF signature;
+	unsigned char tag[EVP_MAX_MD_SIZE];
+	size_t len = 0, head;
+	enum kt_code code;
+
+	kt_buf_init(&protected, 16384);
+	kt_buf_init(&input, 2 * KT_JOSE_PAYLOAD_MAX);
+	kt_buf_init(&signature, 2 * EVP_MAX_MD_SIZE);
+	if ((size_t)mac >= sizeof(macs) / sizeof(macs[0]) || mac_key.len < MAC_KEY_MIN)
+		return kt_err_set(err, KT_E_INVALID, "a MAC key needs %u bytes at least", MAC_KEY_MIN);
+	kt_buf_addf(&protected, "{\"alg\":\"%s\"", macs[mac].name);
+	put_member(&protected, "kid", kid);
+	put_member(&protected, "url", url);
+	kt_buf_addc(&protected, '}');
+	code = kt_buf_check(&protected, "JWS header", err);
 	if (code != KT_OK)
 		return code;
-	kt_buf_adds(out, "{\"protected\":\"");
-	kt_buf_add(out, input.ptr, head);
-	kt_buf_adds(out, "\",\"payload\":\"");
-	kt_buf_add(out, input.ptr + head + 1, input.len - head - 1);
-	kt_buf_adds(out, "\",\"signature\":\"");
-	kt_buf_addv(out, kt_buf_view(&signature));
-	kt_buf_adds(out, "\"}");
-	return kt_buf_check(out, "JWS", err);
+	head = put_input(&protected, payload, &input);
+	code = kt_buf_check(&input, "JWS", err);
+	if (code != KT_OK)
+		return code;
+	if (EVP_Q_mac(NULL, "HMAC", NULL, macs[mac].digest, NULL, mac_key.ptr, mac_key.len,
+	              (const unsigned char *)input.ptr, input.len, tag, sizeof(tag), &len) == NULL)
+		return kt_pki_openssl_err(err, KT_E_CRYPTO, "a MAC with %s", macs[mac].name);
+	kt_base64url_encode(&signature, tag, len);
+	return put_flattened(&input, head, &signature, out, err);
 }
 
 enum kt_code kt_jose_key_authorization(const struct kt_key *account, const char *token, struct kt_buf *out,

@@ -287,6 +287,50 @@ static void test_acme(void **state)
 #define Y256 "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
 #define GOOD "{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" X256 "\",\"y\":\"" Y256 "\"}"
 
+/* External account binding (RFC 8555 section 7.3.4); the tags were computed by Python's hmac. */
+static void test_mac(void **state)
+{
+	static const char jwk[] = "{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"" X256 "\",\"y\":\"" Y256 "\"}";
+	static const char *const tags[] = {
+	        "lFz0JJzKmeG50iWhkBhHH-pzvscOnXoTVVJ1jSgXEMM",
+	        "cIGvtlJ7-sZnn_QqQ04_9OvK_BNXuUEgq1UOWTH-k8Uuau4F9-Wi78cVTOOKUrjq",
+	        "PwyxatXvHRNqzXFzlO3GPcQIc35093djmUgeS6WGeAjKFI6VHgGbBmo_4i7sd1g91CDGrvTMBrcvSDdxuBfbRw",
+	};
+	struct kt_view url = KT_VIEW_LIT("https://ca.example/acme/new-account");
+	struct kt_buf KT_AUTOBUF out;
+	struct kt_buf KT_AUTOBUF head;
+	char key[32];
+
+	(void)state;
+	kt_buf_init(&out, 65536);
+	kt_buf_init(&head, 65536);
+	for (int i = 0; i < 32; i++)
+		key[i] = (char)i;
+	for (int mac = 0; mac < 3; mac++) {
+		KT_AUTOJSON json_t *jws = NULL;
+		KT_AUTOJSON json_t *protected = NULL;
+
+		kt_buf_reset(&out);
+		kt_buf_reset(&head);
+		ok(kt_jose_jws_mac((enum kt_jose_mac)mac, (struct kt_view){key, 32}, "kid-1", url.ptr, kt_view_str(jwk), &out,
+		                   &err));
+		ok(kt_json_parse(kt_buf_view(&out), 65536, &jws, &err));
+		assert_string_equal(kt_json_str(jws, "signature"), tags[mac]);
+		ok(kt_base64url_decode(kt_view_str(kt_json_str(jws, "protected")), &head, &err));
+		ok(kt_json_parse(kt_buf_view(&head), 65536, &protected, &err));
+		assert_int_equal(json_object_size(protected), 3);
+		assert_string_equal(kt_json_str(protected, "kid"), "kid-1");
+		assert_string_equal(kt_json_str(protected, "url"), url.ptr);
+		kt_buf_reset(&head);
+		ok(kt_base64url_decode(kt_view_str(kt_json_str(jws, "payload")), &head, &err));
+		assert_string_equal(head.ptr, jwk);
+	}
+	assert_int_equal(kt_jose_jws_mac(KT_JOSE_HS256, (struct kt_view){key, 15}, "k", "u", kt_view_str(jwk), &out, &err),
+	                 KT_E_INVALID);
+	assert_int_equal(kt_jose_jws_mac((enum kt_jose_mac)3, (struct kt_view){key, 32}, "k", "u", kt_view_str(jwk), &out, &err),
+	                 KT_E_INVALID);
+}
+
 static void test_jwks(void **state)
 {
 	static const struct {
@@ -380,7 +424,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_thumbprint), cmocka_unit_test(test_vectors),       cmocka_unit_test(test_jwt_each_alg),
 	        cmocka_unit_test(test_jwt_rules),  cmocka_unit_test(test_jwt_malformed), cmocka_unit_test(test_claims_extra),
-	        cmocka_unit_test(test_acme),       cmocka_unit_test(test_jwks),
+	        cmocka_unit_test(test_acme),       cmocka_unit_test(test_jwks),       cmocka_unit_test(test_mac),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

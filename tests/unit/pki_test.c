@@ -349,6 +349,46 @@ static void test_csr_extensions(void **state)
 	BIO_free(bio);
 }
 
+/* RFC 7633; addresses alone make a request without a subject (RFC 8738). */
+static void test_csr_must_staple_and_address(void **state)
+{
+	struct kt_cert_request request = {.ip_addresses = STRS("192.0.2.1", "2001:db8::1"), .must_staple = true};
+	KT_AUTOKEY struct kt_key *key = new_key(KT_KEY_ECDSA, 256);
+	struct kt_buf KT_AUTOBUF der;
+	STACK_OF(X509_EXTENSION) *exts;
+	const unsigned char *at;
+	ASN1_OCTET_STRING *value;
+	GENERAL_NAMES *names;
+	X509_REQ *req;
+	int index;
+
+	(void)state;
+	kt_buf_init(&der, KT_PKI_DER_MAX);
+	for (int with = 0; with < 2; with++) {
+		request.must_staple = with != 0;
+		kt_buf_reset(&der);
+		ok(kt_pki_csr_der(&request, key, &der, &err));
+		at = (const unsigned char *)der.ptr;
+		req = d2i_X509_REQ(NULL, &at, (long)der.len);
+		assert_non_null(req);
+		assert_int_equal(X509_NAME_entry_count(X509_REQ_get_subject_name(req)), 0);
+		exts = X509_REQ_get_extensions(req);
+		index = X509v3_get_ext_by_NID(exts, NID_tlsfeature, -1);
+		assert_int_equal(index >= 0, with);
+		if (with) {
+			value = X509_EXTENSION_get_data(sk_X509_EXTENSION_value(exts, index));
+			assert_int_equal(ASN1_STRING_length(value), 5);
+			assert_memory_equal(ASN1_STRING_get0_data(value), "\x30\x03\x02\x01\x05", 5);
+		}
+		names = X509V3_get_d2i(exts, NID_subject_alt_name, NULL, NULL);
+		assert_int_equal(sk_GENERAL_NAME_num(names), 2);
+		assert_int_equal(sk_GENERAL_NAME_value(names, 0)->type, GEN_IPADD);
+		GENERAL_NAMES_free(names);
+		sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
+		X509_REQ_free(req);
+	}
+}
+
 static void test_request_errors(void **state)
 {
 	const struct {
@@ -461,6 +501,7 @@ int main(void)
 	        cmocka_unit_test(test_empty_subject),
 	        cmocka_unit_test(test_signatures),
 	        cmocka_unit_test(test_csr_extensions),
+	        cmocka_unit_test(test_csr_must_staple_and_address),
 	        cmocka_unit_test(test_request_errors),
 	        cmocka_unit_test(test_literal_subject),
 	};

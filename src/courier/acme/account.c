@@ -18,10 +18,16 @@ static struct acme_job *next_waiting(struct acme_server *server, const struct ac
 	return job;
 }
 
+static void register_account(struct acme_job *job);
+
 static void go_on(struct acme_job *job)
 {
 	job->account_known = true;
 	job->account_epoch = job->account->epoch;
+	if (job->kind == ACME_MANAGE && job->account_url[0] == '\0') { /* it waited for another job's: only that one was told */
+		register_account(job);
+		return;
+	}
 	switch (job->kind) {
 	case ACME_MANAGE:
 		acme_manage_step(job);
@@ -132,7 +138,8 @@ void acme_account_step(struct acme_job *job)
 	if (job->account->state == ACME_ACCOUNT_CREATING) {
 		return; /* woken by the job that registers it */
 	}
-	if (job->account_known || job->account->state == ACME_ACCOUNT_READY) {
+	/* Work on an account needs its URL, which an order does without. */
+	if (job->account_known || (job->account->state == ACME_ACCOUNT_READY && job->kind == ACME_ORDER)) {
 		go_on(job);
 		return;
 	}
@@ -143,7 +150,8 @@ void acme_account_lost(struct acme_job *job, const struct kt_err *err)
 {
 	struct acme_account *account = job->account;
 
-	if (job->reregistered) {
+	/* Who asks for an account, or works with what belongs to one, is not helped by another one. */
+	if (job->reregistered || job->kind == ACME_REVOKE || (job->kind == ACME_MANAGE && strcmp(job->op, "register") != 0)) {
 		acme_job_fail(job, err);
 		return;
 	}

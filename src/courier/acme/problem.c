@@ -6,6 +6,7 @@
 
 #define URN        "urn:ietf:params:acme:error:"
 #define DETAIL_MAX 400u
+#define INSTANCE_MAX 200u
 #define SUB_MAX    5u /* subproblems shown */
 #define SUB_DETAIL 120u
 
@@ -114,6 +115,10 @@ enum kt_code acme_problem(json_t *problem, long status, int64_t retry_after, str
 	kt_buf_init(&text, 4096);
 	if (detail != NULL) {
 		add_text(&text, detail, DETAIL_MAX);
+	}
+	if (name != NULL && strcmp(name, "userActionRequired") == 0 && kt_json_str(problem, "instance") != NULL) {
+		kt_buf_adds(&text, " - see "); /* RFC 8555 section 7.3.3: the page to visit */
+		add_text(&text, kt_json_str(problem, "instance"), INSTANCE_MAX);
 	}
 	add_subproblems(&text, json_object_get(problem, "subproblems"));
 	if (name == NULL && type == NULL) {
