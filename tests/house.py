@@ -68,10 +68,10 @@ rule("every shared header belongs to a folder", unknown)
 
 # --- what each program needs -------------------------------------------------------------------------------------
 FORBIDDEN = {
-    "keyturn": ["libcurl", "libsqlite3", "libmicrohttpd", "libssl", "libcrypto"],
-    "keyturn-keeper": ["libcurl", "libssl", "libmicrohttpd", "libnghttp2"],
+    "keyturn": ["libcurl", "libsqlite3", "libmicrohttpd", "libssl", "libcrypto", "libldns"],
+    "keyturn-keeper": ["libcurl", "libssl", "libmicrohttpd", "libnghttp2", "libldns"],
     "keyturn-courier": ["libsqlite3", "libmicrohttpd", "libyaml"],
-    "keyturn-desk": ["libsqlite3", "libcurl", "libyaml", "libssl"],
+    "keyturn-desk": ["libsqlite3", "libcurl", "libyaml", "libssl", "libldns"],
 }
 
 

@@ -14,6 +14,7 @@
 struct kt_acme;
 struct kt_grant;
 struct kt_probe;
+struct kt_dns;
 
 struct kt_courier {
 	struct kt_loop *loop;
@@ -22,6 +23,7 @@ struct kt_courier {
 	struct kt_acme *acme;
 	struct kt_grant *grant;
 	struct kt_probe *probe;
+	struct kt_dns *dns; /* NULL in a build without dns-01 */
 };
 
 /* Reads src into a fresh kt_strdup'd string; KT_E_INVALID when it holds a NUL, KT_E_NOMEM. */

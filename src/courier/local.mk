@@ -1,8 +1,8 @@
 # src/courier: sources, headers and tests of this folder.
 COURIER_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(SSL_CFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(UV_CFLAGS) \
-	$(SODIUM_CFLAGS)
+	$(SODIUM_CFLAGS) $(LDNS_CFLAGS)
 COURIER_LIBS = libkt_courier.a libkt_wire.a libkt_loop.a libkt_pki.a libkt_base.a $(CURL_LIBS) $(SSL_LIBS) \
-	$(CRYPTO_LIBS) $(JANSSON_LIBS) $(UV_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
+	$(LDNS_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(UV_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
 
 noinst_LIBRARIES += libkt_courier.a
 libkt_courier_a_CPPFLAGS = $(COURIER_CPPFLAGS)
@@ -17,7 +17,14 @@ libkt_courier_a_SOURCES = src/courier/courier.c src/courier/url.c src/courier/re
 	src/courier/probe/json_path.c src/courier/probe/probe.c src/courier/probe/http.c src/courier/probe/tls.c
 noinst_HEADERS += src/courier/courier.h src/courier/url.h src/courier/resolve.h src/courier/http.h \
 	src/courier/http_internal.h src/courier/acme/acme.h src/courier/acme/acme_internal.h src/courier/grant/grant.h \
-	src/courier/grant/grant_internal.h src/courier/probe/probe.h src/courier/probe/probe_internal.h
+	src/courier/grant/grant_internal.h src/courier/probe/probe.h src/courier/probe/probe_internal.h \
+	src/courier/dns/dns.h src/courier/dns/dns_internal.h src/courier/dns/packet.h src/courier/dns/query.h \
+	src/courier/dns/tsig.h
+if HAVE_LDNS
+libkt_courier_a_SOURCES += src/courier/dns/packet.c src/courier/dns/tsig.c src/courier/dns/query.c \
+	src/courier/dns/lookup.c src/courier/dns/watch.c src/courier/dns/job.c src/courier/dns/providers.c \
+	src/courier/dns/rfc2136.c
+endif
 
 room_PROGRAMS += keyturn-courier
 keyturn_courier_CPPFLAGS = $(COURIER_CPPFLAGS)

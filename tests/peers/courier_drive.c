@@ -20,6 +20,7 @@
  * courier_drive [options] mint ISSUER-JSON REQUEST-JSON [SECRET]
  * courier_drive [options] tls ADDRESS SERVER-NAME
  * courier_drive [options] http METHOD URL [JSON-PATH] [TOKEN]
+ * courier_drive [options] dns add|remove|check RECORD VALUE SOLVER-JSON SECRET-JSON SETTINGS-JSON [HANDLE]
  * courier_drive [options] idle MS                       does nothing for a while, to be looked at from outside
  *
  *   --ca FILE       PEM bundle to trust (acme, http)      --count N      that many jobs at once (acme: each with its
@@ -193,6 +194,12 @@ static void on_reply(const struct kt_err *err, enum kt_msg_type type, void *msg,
 		const struct kt_msg_http_done *got = msg;
 
 		(void)printf("done http %u %.*s\n", got->status, (int)got->value.len, got->value.ptr);
+	} else if (type == KT_DNS01_DONE) {
+		const struct kt_msg_dns01_done *got = msg;
+
+		(void)printf("done dns effective=%.*s handle=%.*s seen=%.*s\n", (int)got->effective.len,
+			     got->effective.ptr, (int)got->handle.len, got->handle.ptr, (int)got->seen.len,
+			     got->seen.ptr);
 	}
 	(void)fflush(stdout);
 	if (--drive.open == 0) {
@@ -254,6 +261,29 @@ static void order(unsigned number)
 	call(KT_ACME, &msg);
 }
 
+/* With several jobs each has its number after the value. */
+static void dns(unsigned number)
+{
+	static const char *const actions[] = {"add", "remove", "check"};
+	KT_AUTOFREE char *value = drive.count > 1 ? kt_asprintf("%s-%u", drive.args[3], number) : kt_strdup(drive.args[3]);
+	struct kt_msg_dns01 msg = {.job = number + 1,
+				   .record = kt_view_str(drive.args[2]),
+				   .value = kt_view_str(value),
+				   .solver = kt_view_str(drive.args[4]),
+				   .dns = kt_view_str(drive.args[6]),
+				   .handle = kt_view_str(drive.arg_count > 7 ? drive.args[7] : "")};
+	struct kt_err err;
+
+	while (msg.action < 3 && strcmp(actions[msg.action], drive.args[1]) != 0) {
+		msg.action++;
+	}
+	if (drive.args[5][0] != '\0') {
+		check(kt_secret_create(drive.args[5], strlen(drive.args[5]), &msg.secret, &err), &err, "secret");
+	}
+	call(KT_DNS01, &msg);
+	kt_secret_destroy(msg.secret);
+}
+
 static void start_job(unsigned number)
 {
 	const char *what = drive.args[0];
@@ -284,6 +314,8 @@ static void start_job(unsigned number)
 		}
 		call(KT_HTTP, &msg);
 		kt_secret_destroy(msg.token);
+	} else if (strcmp(what, "dns") == 0 && drive.arg_count >= 7) {
+		dns(number);
 	} else {
 		(void)fprintf(stderr, "courier_drive: see the top of courier_drive.c for how to call it\n");
 		exit(2);
