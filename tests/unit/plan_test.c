@@ -414,6 +414,11 @@ static void test_retry_table(void **state)
 	assert_true(kt_plan_retry_is_near(row, 1, 3, 3 * KT_SECOND));
 	assert_false(kt_plan_retry_is_near(row, 1, 30, 30 * KT_SECOND));
 	assert_false(kt_plan_retry_is_near(row, 0, 3, 3 * KT_SECOND));
+	/* "Retry-After: 0" or a date in the past, which arrive as one second: our own delay, and nobody waits for it. */
+	assert_false(kt_plan_retry_is_near(row, 1, 1, KT_SECOND));
+	assert_int_equal(kt_plan_retry_delay(row, 1, 1, KT_TIME_MAX, 7), kt_plan_retry_delay(row, 1, 0, KT_TIME_MAX, 7));
+	assert_true(kt_plan_retry_delay(row, 1, 1, KT_TIME_MAX, 7) >= 30 * KT_SECOND);
+	assert_in_range(kt_plan_retry_delay(row, 1, 2, KT_TIME_MAX, 7), 2 * KT_SECOND, 3 * KT_SECOND);
 	/* grows and spreads */
 	row = kt_plan_retry_find(KT_E_NET, NULL);
 	assert_true(kt_plan_retry_delay(row, 1, 0, KT_TIME_MAX, 1) < kt_plan_retry_delay(row, 5, 0, KT_TIME_MAX, 1));

@@ -9,6 +9,7 @@
 
 #define ALONE .obey_retry_after = false /* nobody is asked, so nobody can say when */
 #define ASKED_BELIEVED 3u
+#define ASKED_MEANT    2 /* s: "0", a negative number and a date in the past arrive as 1: no wish, but nothing said */
 #define ASKED .obey_retry_after = true
 #define CHANGE .needs_change = true, .alarm = true
 #define ALARM .alarm = true
@@ -143,7 +144,7 @@ const struct kt_plan_retry *kt_plan_retry_find_resumed(enum kt_code code, const 
 
 bool kt_plan_retry_is_near(const struct kt_plan_retry *row, unsigned failures, int64_t retry_after_s, kt_ms wait)
 {
-	bool asked = row->obey_retry_after && !row->needs_change && retry_after_s > 0;
+	bool asked = row->obey_retry_after && !row->needs_change && retry_after_s >= ASKED_MEANT;
 
 	return (row->near || asked) && failures > 0 && failures < NEAR_TRIES && wait <= NEAR_WAIT;
 }
@@ -163,7 +164,7 @@ kt_ms kt_plan_retry_delay(const struct kt_plan_retry *row, unsigned failures, in
 	delay = kt_plan_min(delay, bound);
 	if (delay < row->floor)
 		delay = row->floor + kt_plan_jitter(seed + failures, KT_SALT_FLOOR, row->floor / 4);
-	if (row->obey_retry_after && retry_after_s > 0) {
+	if (row->obey_retry_after && retry_after_s >= ASKED_MEANT) {
 		kt_ms asked = (retry_after_s > 86400 ? 86400 : retry_after_s) * KT_SECOND;
 
 		asked += kt_plan_jitter(seed + failures, KT_SALT_ASKED, kt_plan_min(asked / 20, KT_MINUTE));
