@@ -91,8 +91,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 /*
  * Run the exec solver `solver` (index) of an issuer, as the warden's own copy of manifest generation `generation` has
  * it, to add or remove a TXT record (enum kt_dns01_action). issuer_kind: enum kt_kind. domain: the identifier without
- * "*."; record: "_acme-challenge.…" without the last dot; value: the text; token, key_authorization: of the challenge.
- * Reply HOOKED.
+ * "*."; record: "_acme-challenge.…" without the last dot; value: the text; token, key_authorization: of the challenge;
+ * domains: all names of the order, with commas; auth_output: for REMOVE, what ADD has printed. Reply HOOKED.
  */
 #define KT_MSG_SOLVE(F, S)                                                                                             \
 	F(S, u32, generation, 0)                                                                                       \
@@ -100,7 +100,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	F(S, view, issuer_ns, KT_NAME_MAX) F(S, view, issuer, KT_NAME_MAX) F(S, u32, solver, 0) F(S, u32, action, 0)   \
 		F(S, view, domain, KT_NAME_MAX) F(S, view, record, 512) F(S, view, value, 1024)                        \
 			F(S, view, token, 256) F(S, view, key_authorization, 512) F(S, view, resource, 600)            \
-				F(S, view, traceparent, KT_TRACE_MAX)
+				F(S, view, domains, 16384) F(S, view, auth_output, 4096)                       \
+					F(S, view, traceparent, KT_TRACE_MAX)
 /* One-shot mode: the work is done; the exit status of the command. */
 #define KT_MSG_FINISHED(F, S) F(S, u32, status, 0)
 /* The keeper is ready (daemon: tell systemd; desk and socket may open). */

@@ -361,6 +361,9 @@ static bool busy(struct kt_session *session)
 	int64_t id;
 	size_t one = 1;
 
+	if (keeper->mode != KT_MODE_DAEMON && kt_answers_busy(keeper)) {
+		return true; /* nobody else would take them back today */
+	}
 	if (session->id_count > 0) {
 		return named_busy(session, now);
 	}

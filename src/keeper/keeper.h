@@ -60,6 +60,8 @@ struct kt_issuer_entry {
 	char kid[64];
 	kt_ms signing_until;        /* local token issuer: look for another key then */
 	char account_url[2048];     /* acme; "" until registered */
+	bool account_off;           /* ... deactivated by command */
+	bool account_moves;         /* ... a new key is stored that the CA may know or not (acme.h) */
 	char *ca_pem;               /* what goes into ca.crt */
 	char *chain_pem;            /* the CA's own certificate and intermediates */
 	kt_ms used_at;
@@ -75,6 +77,8 @@ struct kt_issuer_ops {
 	 * flight is made ready by kt_rotate_wake. FAILED: err says why.
 	 */
 	enum kt_effect (*obtain)(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err);
+	/* What the issuer has to write down when that is committed; in the transaction. NULL: nothing. */
+	enum kt_code (*obtained)(struct kt_flight *flight, struct kt_err *err);
 };
 
 /* What an issuer gave; owned by the flight. */
@@ -88,6 +92,8 @@ struct kt_obtained {
 	char sha256[72];
 	kt_ms not_before;
 	kt_ms not_after;
+	bool public;           /* acme, where the issuer has fallbacks: the system's roots know the chain */
+	bool replaces_dropped; /* acme: the CA refused `replaces` */
 };
 
 /* Which effect a flight is at; when it has ended, kt_flight_commit writes down what was done and chooses the next. */
@@ -141,6 +147,7 @@ struct kt_flight {
 	char dir[KT_GENERATION_MAX];
 	char previous_dir[KT_GENERATION_MAX];
 	char order_url[2048];
+	char cookie[800]; /* acme: JSON of the candidate, as its row has it */
 	bool resumed_order; /* the courier goes on with order_url */
 
 	int64_t consumers[64]; /* resource ids of the Consumers of this secret */
@@ -204,7 +211,10 @@ struct kt_keeper {
 	kt_ms look_again; /* wall time; 0: nothing due was passed over */
 	struct kt_issuer_entry *issuers;
 	uint64_t next_job;
+	struct kt_acme_job *acme_jobs; /* acme_job.c */
+	struct kt_info_asks *infos;    /* renewal_info.c */
 	struct kt_answer *answers; /* solve/answers.c */
+	struct kt_timer *answer_timer;
 
 	/* tasks.c */
 	struct kt_task_run *tasks;
@@ -342,6 +352,7 @@ enum kt_code kt_issuers_take_chain(struct kt_flight *flight, struct kt_view chai
                                    struct kt_err *err);
 /* Handlers of the courier's questions; arg: the keeper. */
 void kt_acme_on_sign(struct kt_wire_in *in, void *arg);
+void kt_acme_on_inner(struct kt_wire_in *in, void *arg);
 void kt_acme_on_save(struct kt_wire_in *in, void *arg);
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg);
@@ -357,21 +368,18 @@ void kt_rotate_end_job(struct kt_flight *flight, bool running);
 /* The manifests have changed: what asks for something else by now, or is not wanted, is called off and begins anew. */
 void kt_rotate_reconsider(struct kt_keeper *keeper);
 
-/* --- solve/answers.c: answers to http-01 challenges that are out ---------------------------------------------------------- */
+/* --- solve: answers to challenges -------------------------------------------------------------------------------------- */
 
-/*
- * Serves body for token: as a file below webroot, or (NULL) by the desk; then *ret_wait is set and the courier's request
- * reply_to is answered when the desk has it.
- */
-enum kt_code kt_answers_present(struct kt_keeper *keeper, const struct kt_msg_challenge *ask, uint32_t reply_to,
-                                const char *webroot, const char *token, struct kt_view body, bool *ret_wait,
-                                struct kt_err *err);
-/* Takes back one answer of a job, or (token NULL) all of them. */
-void kt_answers_withdraw(struct kt_keeper *keeper, uint64_t job, const char *token);
+/* Takes back all answers of a job, soon. */
+void kt_answers_withdraw(struct kt_keeper *keeper, uint64_t job);
 /* The desk was started anew. */
 void kt_answers_serve_again(struct kt_keeper *keeper);
-/* At the start, before the sandbox: removes files that were out when the keeper died. */
+/* At the start, before the sandbox: removes files that were out when the keeper died, and reads what else there is. */
 void kt_answers_clean(struct kt_keeper *keeper);
+/* From now on what was left is taken back. */
+void kt_answers_go(struct kt_keeper *keeper);
+/* Something is being taken back that should not take long. */
+bool kt_answers_busy(const struct kt_keeper *keeper);
 void kt_answers_finish(struct kt_keeper *keeper);
 
 /* --- jwks.c: keys of embedded token issuers ------------------------------------------------------------------------ */

@@ -55,7 +55,7 @@ void kt_rotate_end_job(struct kt_flight *flight, bool running)
 		return;
 	}
 	flight->job = 0;
-	kt_answers_withdraw(keeper, msg.job, NULL);
+	kt_answers_withdraw(keeper, msg.job);
 	if (running && kt_wire_attached(keeper->courier)) {
 		(void)kt_wire_notice(keeper->courier, KT_CANCEL, &msg, NULL, 0, NULL);
 	}
@@ -447,6 +447,7 @@ void kt_rotate_go(struct kt_keeper *keeper)
 {
 	keeper->rotating = true;
 	kt_sweep_go(keeper);
+	kt_answers_go(keeper);
 	kt_rotate_kick(keeper);
 }
 

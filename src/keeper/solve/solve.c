@@ -1,65 +1,112 @@
 /*
- * The courier asks for an answer to a challenge: which of those that the CA offers, and how it is presented and taken
- * back.
+ * The courier asks for an answer to a challenge: which of those that the CA offers, by which solver, and in which way.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "kt/jose.h"
-#include "kt/json.h"
 #include "kt/mem.h"
-#include "keeper/keeper.h"
+#include "keeper/solve/solve.h"
 
-/* The token of the challenge of this type among those that are offered; a fresh string, NULL when there is none. */
-static char *token_of(struct kt_view offered, const char *type)
+#define OFFERED_MAX 16384u
+
+/* The way for a solver: a challenge can be answered in several. */
+static const struct kt_solver_ops *ops_of(const struct kt_choice *choice, const struct kt_acme *acme)
 {
-	KT_AUTOJSON json_t *list = NULL;
-	size_t i;
-	json_t *one;
-
-	if (kt_json_parse(offered, 16384, &list, NULL) != KT_OK) {
-		return NULL;
+	switch (choice->challenge) {
+	case KT_CHALLENGE_HTTP01:
+		return acme->webroot != NULL ? &kt_solve_webroot : &kt_solve_http;
+	case KT_CHALLENGE_TLS_ALPN01:
+		return &kt_solve_alpn;
+	case KT_CHALLENGE_DNS01:
+		return acme->solvers.items[choice->solver].dns01->exec != NULL ? &kt_solve_exec : &kt_solve_dns;
+	default:
+		return &kt_solve_persist;
 	}
-	json_array_foreach(list, i, one) {
-		const char *has = kt_json_str(one, "type"), *token = kt_json_str(one, "token");
+}
 
-		if (has != NULL && token != NULL && strcmp(has, type) == 0) {
-			return kt_strdup(token);
+static enum kt_code fill(struct kt_answer *answer, const struct kt_flight *flight, const struct kt_choice *choice,
+                         struct kt_err *err)
+{
+	const struct kt_acme *acme = flight->issuer->spec->issuer.acme;
+	struct kt_answer_order order = {flight, choice->solver >= 0 ? &acme->solvers.items[choice->solver] : NULL, choice->offer};
+	struct kt_buf text KT_AUTOBUF = {0};
+	const char *token = kt_json_str(choice->offer, "token");
+	enum kt_code code = kt_answer_text(&answer->issuer, kt_view_str(flight->issuer->ref), err);
+
+	answer->ops = ops_of(choice, acme);
+	answer->solver = choice->solver;
+	kt_buf_init(&text, 1024);
+	if (code == KT_OK && token != NULL) {
+		code = kt_jose_key_authorization(flight->issuer->signing_key, token, &text, err);
+		if (code == KT_OK) {
+			code = kt_answer_text(&answer->token, kt_view_str(token), err);
+		}
+		if (code == KT_OK) {
+			code = kt_answer_text(&answer->authorization, kt_buf_view(&text), err);
 		}
 	}
-	return NULL;
+	return code == KT_OK ? answer->ops->prepare(answer, &order, err) : code;
+}
+
+/* The answer that will be given to what is offered. */
+static enum kt_code make_answer(struct kt_keeper *keeper, const struct kt_flight *flight, const struct kt_msg_challenge *ask,
+                                struct kt_answer **ret, struct kt_err *err)
+{
+	struct kt_answer *answer = kt_calloc(1, sizeof(*answer));
+	KT_AUTOJSON json_t *offered = NULL;
+	struct kt_choice choice;
+	char name[KT_NAME_MAX + 3];
+	enum kt_code code = answer != NULL ? kt_json_parse(ask->offered, OFFERED_MAX, &offered, err)
+	                                   : kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
+
+	(void)snprintf(name, sizeof(name), "%s%.*s", ask->wildcard ? "*." : "", (int)ask->name.len, ask->name.ptr);
+	if (code == KT_OK) {
+		answer->keeper = keeper;
+		answer->job = ask->job;
+		answer->wildcard = ask->wildcard;
+		answer->credential = flight->id;
+		answer->created = kt_keeper_now(keeper);
+		answer->wanted = true;
+		memcpy(answer->trace_id, flight->trace_id, sizeof(answer->trace_id));
+		code = kt_answer_text(&answer->name, ask->name, err);
+	}
+	if (code == KT_OK) {
+		code = kt_choose(flight->issuer->ref, flight->issuer->spec->issuer.acme, &flight->spec->meta.labels, name, offered,
+		                 &choice, err);
+	}
+	if (code == KT_OK) {
+		code = fill(answer, flight, &choice, err);
+	}
+	if (code != KT_OK) {
+		kt_answer_destroy(answer);
+		return code;
+	}
+	*ret = answer;
+	return KT_OK;
 }
 
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 {
 	struct kt_keeper *keeper = arg;
 	const struct kt_msg_challenge *ask = in->msg;
-	struct kt_msg_challenged done = {.type = KT_VIEW_LIT("http-01")};
-	struct kt_buf body KT_AUTOBUF = {0};
-	char *token KT_AUTOFREE = token_of(ask->offered, "http-01");
+	struct kt_answer *answer = NULL;
 	struct kt_flight *flight;
 	struct kt_err err;
-	bool wait = false;
+	unsigned before = kt_answers_withdraw_name(keeper, ask->job, ask->name, ask->wildcard);
 
 	kt_err_clear(&err);
-	kt_buf_init(&body, 1024);
 	if (!ask->present) { /* also of an order that is not worked on any more */
-		if (token != NULL) {
-			kt_answers_withdraw(keeper, ask->job, token);
-		}
+		struct kt_msg_challenged done = {.type = kt_view_str(kt_challenge_name(before))};
+
 		kt_wire_reply(in->wire, in->id, KT_CHALLENGED, &done, NULL, 0);
 		return;
 	}
 	flight = kt_acme_flight(keeper, ask->job, &err);
-	if (flight != NULL && token == NULL) {
-		(void)kt_err_set(&err, KT_E_UNSUPPORTED, "the CA offers no http-01 challenge%s",
-		                 ask->wildcard ? " (a wildcard needs dns-01)" : "");
-	} else if (flight != NULL &&
-	           kt_jose_key_authorization(flight->issuer->signing_key, token, &body, &err) == KT_OK) {
-		(void)kt_answers_present(keeper, ask, in->id, flight->issuer->spec->issuer.acme->webroot, token, kt_buf_view(&body), &wait, &err);
-	}
-	if (err.code != KT_OK) {
+	if (flight == NULL || make_answer(keeper, flight, ask, &answer, &err) != KT_OK) {
 		kt_wire_reply_err(in->wire, in->id, &err);
-	} else if (!wait) {
-		kt_wire_reply(in->wire, in->id, KT_CHALLENGED, &done, NULL, 0);
+		return;
 	}
+	answer->reply_to = in->id;
+	kt_answers_add(keeper, answer);
 }
