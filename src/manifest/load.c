@@ -292,6 +292,24 @@ static void check_program(const struct kt_resource *resource, const char *field,
 		check_program(resource, field, (list).items[i].exec->argv.items[0], uid, report);                      \
 	}
 
+static void check_solvers(const struct kt_resource *resource, uid_t uid, struct kt_report *report)
+{
+	const struct kt_acme *acme = resource->issuer.acme;
+
+	for (uint32_t i = 0; acme && i < acme->solvers.count; i++) {
+		const struct kt_dns_exec *exec = acme->solvers.items[i].dns01 ? acme->solvers.items[i].dns01->exec : NULL;
+		char path[64];
+
+		if (!exec)
+			continue;
+		(void)snprintf(path, sizeof(path), "spec.acme.solvers[%u].dns01.exec.exec.argv[0]", i);
+		check_program(resource, path, exec->exec.argv.items[0], uid, report);
+		(void)snprintf(path, sizeof(path), "spec.acme.solvers[%u].dns01.exec.cleanupArgv[0]", i);
+		if (exec->cleanup_argv.count)
+			check_program(resource, path, exec->cleanup_argv.items[0], uid, report);
+	}
+}
+
 void kt_manifest_check_host(const struct kt_resource *resource, uid_t uid, struct kt_report *report)
 {
 	const struct kt_consumer_spec *consumer = &resource->consumer;
@@ -299,6 +317,8 @@ void kt_manifest_check_host(const struct kt_resource *resource, uid_t uid, struc
 	if (resource->kind == KT_RES_AGENT && resource->agent.master_key.command.count)
 		check_program(resource, "spec.masterKey.command[0]", resource->agent.master_key.command.items[0], uid,
 			      report);
+	if (resource->kind == KT_RES_ISSUER || resource->kind == KT_RES_CLUSTER_ISSUER)
+		check_solvers(resource, uid, report);
 	if (resource->kind != KT_RES_CONSUMER)
 		return;
 	CHECK_EXEC(consumer->validate, "validate")

@@ -180,6 +180,82 @@ static void on_hook(struct kt_wire_in *in, void *arg)
 	             on_hook_done, call);
 }
 
+/* --- SOLVE ------------------------------------------------------------------------------------------------------ */
+
+/* Programs that write TXT records have a queue of their own: they may take minutes, and are written to run one by one. */
+static enum kt_code solvers_of(struct kt_warden *warden, struct kt_hands **ret, struct kt_err *err)
+{
+	struct kt_hands_config config = {.parallel = 1};
+	enum kt_code code = warden->solvers == NULL ? kt_hands_create(warden->loop, &config, &warden->solvers, err) : KT_OK;
+
+	*ret = warden->solvers;
+	return code;
+}
+
+static enum kt_code solve(struct kt_warden *warden, struct kt_wire_in *in, const struct kt_solve_program *program,
+                          bool *ret_none, struct kt_err *err)
+{
+	const struct kt_msg_solve *msg = in->msg;
+	struct kt_solve_ask ask = {.add = msg->action == KT_DNS01_ADD,
+	                           .domain = msg->domain,
+	                           .record = msg->record,
+	                           .value = msg->value,
+	                           .token = msg->token,
+	                           .key_authorization = msg->key_authorization,
+	                           .domains = msg->domains,
+	                           .auth_output = msg->auth_output};
+	struct kt_hand_env env = {.step = KT_VIEW_LIT("solve"), .traceparent = msg->traceparent};
+	struct kt_hook_call *call = NULL;
+	struct kt_solve_call run;
+	struct kt_hands *hands;
+	enum kt_code code = kt_solve_call_init(program, &ask, &run, err);
+
+	*ret_none = code == KT_OK && run.hand.kind == KT_HAND_NONE;
+	if (code == KT_OK && !*ret_none) {
+		code = solvers_of(warden, &hands, err);
+	}
+	if (code == KT_OK && !*ret_none) {
+		call = kt_calloc(1, sizeof(*call));
+		code = call == NULL ? kt_err_set(err, KT_E_NOMEM, "no memory for a solver") : KT_OK;
+	}
+	if (code == KT_OK && !*ret_none) {
+		split_resource(msg->resource, &env);
+		env.more = run.env;
+		call->warden = warden;
+		call->id = in->id;
+		call->next = warden->hook_calls;
+		warden->hook_calls = call;
+		kt_hands_run(hands, &run.hand, &env, (struct kt_view){NULL, 0}, NULL, 0, on_hook_done, call);
+	}
+	kt_solve_call_finish(&run);
+	return code;
+}
+
+static void on_solve(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_solve *msg = in->msg;
+	struct kt_warden *warden = warden_of(arg);
+	const struct kt_generation *generation = find_generation(warden, msg->generation);
+	const struct kt_solve_program *program =
+	        generation == NULL ? NULL
+	                           : kt_generation_program(generation, msg->issuer_kind, msg->issuer_ns, msg->issuer, msg->solver);
+	struct kt_msg_hooked none = {.what = KT_VIEW_LIT("there is no clean-up hook")};
+	struct kt_err err;
+	bool nothing;
+
+	kt_err_clear(&err);
+	if (program == NULL) {
+		refuse(in, KT_E_NOTFOUND, generation == NULL ? "these manifests are not known any more"
+		                                             : "no such solver in these manifests");
+	} else if (msg->action != KT_DNS01_ADD && msg->action != KT_DNS01_REMOVE) {
+		refuse(in, KT_E_INVALID, "a solver adds or removes");
+	} else if (solve(warden, in, program, &nothing, &err) != KT_OK) {
+		kt_wire_reply_err(in->wire, in->id, &err);
+	} else if (nothing) {
+		kt_wire_reply(in->wire, in->id, KT_HOOKED, &none, NULL, 0);
+	}
+}
+
 void kt_requests_orphan(struct kt_warden *warden)
 {
 	for (struct kt_hook_call *call = warden->hook_calls; call != NULL; call = call->next) {
@@ -259,6 +335,8 @@ void kt_requests_finish(struct kt_warden *warden)
 		kt_child_kill(warden->key_child, SIGKILL, true);
 		forget_key_child(warden);
 	}
+	kt_hands_destroy(warden->solvers);
+	warden->solvers = NULL;
 	while (warden->hook_calls != NULL) {
 		struct kt_hook_call *call = warden->hook_calls;
 
@@ -326,6 +404,7 @@ const struct kt_wire_handler kt_keeper_requests[] = {
         {KT_NEED, on_need},
         {KT_OWNER, on_owner},
         {KT_HOOK, on_hook},
+        {KT_SOLVE, on_solve},
         {KT_FINISHED, on_finished},
         {KT_READY, on_ready},
         {KT_RELOAD, on_reload},

@@ -274,6 +274,99 @@ static enum kt_code take_consumer(struct kt_generation *generation, const struct
 	return code == KT_OK ? take_volumes(generation, &resource->consumer, err) : code;
 }
 
+/* --- solvers that run a program ----------------------------------------------------------------------------------- */
+
+static char **copy_strings(const struct kt_strings *list)
+{
+	char **copy = kt_calloc(list->count + 1, sizeof(*copy));
+
+	for (uint32_t i = 0; copy != NULL && i < list->count; i++) {
+		copy[i] = kt_strdup(list->items[i]);
+		if (copy[i] == NULL) {
+			while (i > 0) {
+				kt_free(copy[--i]);
+			}
+			kt_free(copy);
+			return NULL;
+		}
+	}
+	return copy;
+}
+
+static enum kt_code take_program(struct kt_generation *generation, const struct kt_resource *resource, uint32_t index,
+                                 const struct kt_dns_exec *exec, struct kt_err *err)
+{
+	static const enum kt_solve_convention conventions[] = {[KT_DNS_CONV_KEYTURN] = KT_SOLVE_KEYTURN,
+	                                                       [KT_DNS_CONV_CERTBOT] = KT_SOLVE_CERTBOT,
+	                                                       [KT_DNS_CONV_DEHYDRATED] = KT_SOLVE_DEHYDRATED,
+	                                                       [KT_DNS_CONV_LEGO] = KT_SOLVE_LEGO};
+	struct kt_issuer_program *program;
+	enum kt_code code;
+
+	if (generation->program_count == generation->program_cap) {
+		unsigned cap = generation->program_cap == 0 ? 4 : generation->program_cap * 2;
+		struct kt_issuer_program *more = kt_realloc(generation->programs, cap * sizeof(*more));
+
+		if (more == NULL) {
+			return kt_err_set(err, KT_E_NOMEM, "no memory for a solver");
+		}
+		generation->programs = more;
+		generation->program_cap = cap;
+	}
+	program = &generation->programs[generation->program_count++];
+	memset(program, 0, sizeof(*program));
+	program->kind = resource->kind;
+	program->index = index;
+	program->ns = kt_strdup(resource->meta.ns);
+	program->name = kt_strdup(resource->meta.name);
+	program->program.convention = conventions[exec->convention];
+	code = take_exec(&exec->exec, &program->program.hand, err);
+	if (code == KT_OK && exec->cleanup_argv.count > 0) {
+		program->program.cleanup = copy_strings(&exec->cleanup_argv);
+		code = program->program.cleanup == NULL ? KT_E_NOMEM : KT_OK;
+	}
+	return code != KT_OK || program->ns == NULL || program->name == NULL ? kt_err_set(err, KT_E_NOMEM, "no memory for a solver")
+	                                                                     : KT_OK;
+}
+
+/* As root a program without a user runs as nobody, as hooks do: say so. */
+static enum kt_code take_issuer(struct kt_generation *generation, const struct kt_resource *resource,
+                                struct kt_report *report, struct kt_err *err)
+{
+	const struct kt_acme *acme = resource->kind != KT_RES_TOKEN_ISSUER ? resource->issuer.acme : NULL;
+	enum kt_code code = KT_OK;
+
+	for (uint32_t i = 0; code == KT_OK && acme != NULL && i < acme->solvers.count; i++) {
+		const struct kt_dns01_solver *dns = acme->solvers.items[i].dns01;
+		char path[64];
+
+		if (dns == NULL || dns->exec == NULL) {
+			continue;
+		}
+		code = take_program(generation, resource, i, dns->exec, err);
+		(void)snprintf(path, sizeof(path), "spec.acme.solvers[%u].dns01.exec", i);
+		if (geteuid() == 0 && dns->exec->exec.user == NULL) {
+			kt_report_add(report, KT_COMPLAINT_WARNING, resource->file, kt_resource_line(resource, path),
+			              "%s.exec.user is not named, so it will run as nobody: name a user (root, if it must be root)", path);
+		}
+	}
+	return code;
+}
+
+const struct kt_solve_program *kt_generation_program(const struct kt_generation *generation, uint32_t kind,
+                                                     struct kt_view ns, struct kt_view name, uint32_t index)
+{
+	for (unsigned i = 0; i < generation->program_count; i++) {
+		const struct kt_issuer_program *program = &generation->programs[i];
+
+		if ((uint32_t)program->kind == kind && program->index == index && kt_view_eq_str(ns, program->ns) &&
+		    kt_view_eq_str(name, program->name)) {
+			return &program->program;
+		}
+	}
+	return NULL;
+}
+
 /* As root a hook without a user runs as nobody, which is rarely what was meant. */
 static void warn_nobody(const struct kt_resource *resource, struct kt_report *report)
 {
@@ -315,6 +408,10 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 	case KT_RES_CLUSTER_ISSUER:
 	case KT_RES_TOKEN_ISSUER:
 		count_issuer_paths(generation, resource);
+		if (code == KT_OK) {
+			kt_manifest_check_host(resource, geteuid(), load->report);
+			code = take_issuer(generation, resource, load->report, err);
+		}
 		break;
 	case KT_RES_AGENT:
 		kt_manifest_check_host(resource, geteuid(), load->report);
@@ -604,6 +701,12 @@ void kt_generation_destroy(struct kt_generation *generation)
 	for (i = 0; i < generation->consumer_count; i++) {
 		consumer_finish(&generation->consumers[i]);
 	}
+	for (i = 0; i < generation->program_count; i++) {
+		kt_solve_program_finish(&generation->programs[i].program);
+		kt_free(generation->programs[i].ns);
+		kt_free(generation->programs[i].name);
+	}
+	kt_free(generation->programs);
 	for (i = 0; i < generation->root_count; i++) {
 		kt_free(generation->roots[i]);
 	}

@@ -17,6 +17,15 @@ struct kt_consumer_hands {
 	unsigned count[KT_HOOK_PHASES];
 };
 
+/* A program among the solvers of an ACME issuer. */
+struct kt_issuer_program {
+	enum kt_kind kind;
+	char *ns;
+	char *name;
+	uint32_t index; /* among all solvers of the issuer */
+	struct kt_solve_program program;
+};
+
 struct kt_generation {
 	uint32_t number;
 	int bundle; /* sealed memfd with the bytes that both the keeper and we have parsed */
@@ -30,6 +39,9 @@ struct kt_generation {
 	struct kt_consumer_hands *consumers; /* sorted by namespace and name */
 	unsigned consumer_count;
 	unsigned consumer_cap;
+	struct kt_issuer_program *programs;
+	unsigned program_count;
+	unsigned program_cap;
 	char **roots; /* the secret volumes: secrets_dir and each volume of a Consumer; NULL-terminated */
 	unsigned root_count;
 	unsigned root_cap;
@@ -43,5 +55,8 @@ void kt_generation_destroy(struct kt_generation *generation); /* NULL accepted *
 /* NULL when there is no such Consumer or hook. */
 const struct kt_hand *kt_generation_hand(const struct kt_generation *generation, struct kt_view ns,
                                          struct kt_view name, uint32_t phase, uint32_t index);
+/* NULL when that solver is none, or runs no program. */
+const struct kt_solve_program *kt_generation_program(const struct kt_generation *generation, uint32_t kind,
+                                                     struct kt_view ns, struct kt_view name, uint32_t index);
 
 #endif

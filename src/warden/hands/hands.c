@@ -19,6 +19,7 @@
 
 #define QUEUE_MAX   1024u
 #define ENV_MAX     64u
+#define MORE_MAX    16u
 #define NOBODY      "nobody"
 /* A process that started so shortly after the switch may be rounded to before it: signalling it once more is harmless. */
 #define START_SLACK ((kt_ms)100)
@@ -168,9 +169,9 @@ static bool has_env(char *const *env, const char *prefix)
 
 static char **make_env(const struct kt_hand_env *say, char *const *own)
 {
-	char **env = kt_calloc(ENV_MAX + 12, sizeof(*env));
+	char **env = kt_calloc(ENV_MAX + MORE_MAX + 12, sizeof(*env));
 	char when[32] = "";
-	size_t n = 0;
+	size_t n = 0, i;
 	bool ok;
 
 	if (env == NULL) {
@@ -187,6 +188,10 @@ static char **make_env(const struct kt_hand_env *say, char *const *own)
 	     add_env(env, &n, "KEYTURN_NOT_AFTER", kt_view_str(when)) &&
 	     add_env(env, &n, "KEYTURN_FINGERPRINT", say->fingerprint) &&
 	     add_env(env, &n, "KEYTURN_SERIAL", say->serial) && add_env(env, &n, "TRACEPARENT", say->traceparent);
+	for (i = 0; ok && say->more != NULL && say->more[i] != NULL && i < MORE_MAX; i++) {
+		env[n] = kt_strdup(say->more[i]);
+		ok = env[n++] != NULL;
+	}
 	if (!ok) {
 		strings_free(env);
 		return NULL;

@@ -53,6 +53,7 @@ struct kt_hand_env {
 	struct kt_view fingerprint;
 	struct kt_view serial;
 	struct kt_view traceparent;
+	char *const *more; /* further NAME=value, NULL-terminated; NULL: none */
 };
 
 enum kt_hand_outcome { KT_HAND_OK = 0, KT_HAND_FAILED, KT_HAND_TIMED_OUT, KT_HAND_CANNOT };
@@ -94,6 +95,37 @@ void kt_hands_run(struct kt_hands *hands, const struct kt_hand *hand, const stru
                   void *arg);
 /* The answer is of no interest any more: done is not called for calls with this arg. They run on. */
 void kt_hands_forget(struct kt_hands *hands, const void *arg);
+
+/* --- exec solvers (solve.c) ------------------------------------------------------------------------------------ */
+
+/* How a program that writes a TXT record wants to be called: docs/exec-solver.md. */
+enum kt_solve_convention { KT_SOLVE_KEYTURN, KT_SOLVE_CERTBOT, KT_SOLVE_DEHYDRATED, KT_SOLVE_LEGO };
+
+struct kt_solve_program {
+	enum kt_solve_convention convention;
+	struct kt_hand hand;  /* adds, and removes where cleanup is NULL */
+	char **cleanup;       /* certbot: argv of the clean-up hook; NULL: nothing is run */
+};
+
+/* One record; all borrowed. */
+struct kt_solve_ask {
+	bool add; /* else: remove */
+	struct kt_view domain, record, value, token, key_authorization;
+	struct kt_view domains;     /* all names of the order, with commas */
+	struct kt_view auth_output; /* what adding has printed */
+};
+
+/* A program as it is to be run for this record. */
+struct kt_solve_call {
+	struct kt_hand hand; /* kind KT_HAND_NONE: nothing is to be run */
+	char **env;          /* NAME=value, for kt_hand_env.more */
+};
+
+/* KT_E_INVALID for what can't stand in an argument. */
+enum kt_code kt_solve_call_init(const struct kt_solve_program *program, const struct kt_solve_ask *ask,
+                                struct kt_solve_call *ret, struct kt_err *err);
+void kt_solve_call_finish(struct kt_solve_call *call);
+void kt_solve_program_finish(struct kt_solve_program *program);
 
 /* --- signals and processes (process.c) ------------------------------------------------------------------------- */
 
