@@ -355,6 +355,24 @@ struct kt_acme_eab {
 	enum kt_eab_alg alg;
 };
 
+/* What a CA allows, by the manifest: keyturn.dev/rate-limits. */
+enum kt_rate_kind {
+	KT_RATE_ORDERS,       /* of an account */
+	KT_RATE_CERTIFICATES, /* for a registered domain */
+	KT_RATE_DUPLICATES,   /* for an exact set of names */
+	KT_RATE_FAILURES,     /* of validations, for a name */
+	KT_RATE_ACCOUNTS,     /* new ones from an address */
+	KT_RATE_COUNT
+};
+struct kt_rate {
+	uint32_t limit; /* 0: as published */
+	kt_ms window;
+};
+struct kt_rates {
+	bool none; /* nothing of what is published counts */
+	struct kt_rate of[KT_RATE_COUNT];
+};
+
 struct kt_acme {
 	const char *server; /* URL of the directory */
 	const char *email;
@@ -373,6 +391,7 @@ struct kt_acme {
 	struct kt_strings fallback;         /* keyturn.dev/fallback-issuers, in order: "Issuer/name", "ClusterIssuer/name" */
 	bool fallback_unchecked;            /* keyturn.dev/fallback-trust: Unchecked */
 	bool renewal_info_disabled;         /* keyturn.dev/renewal-info: Disabled */
+	struct kt_rates rates;              /* keyturn.dev/rate-limits */
 };
 
 struct kt_ca_issuer {

@@ -164,13 +164,54 @@ static const char *on_renewal_info(struct kt_decoder *d, acme *a, const char *te
 	return a->renewal_info_disabled || !strcmp(text, "Enabled") ? NULL : "must be Enabled or Disabled";
 }
 
+/* "orders=300/3h" up to the end of text; *text is moved behind it. */
+static const char *take_rate(const char **text, struct kt_rates *rates)
+{
+	static const char *const kinds[KT_RATE_COUNT] = {"orders", "certificates", "duplicates", "failures", "accounts"};
+	const char *equals = *text + strcspn(*text, "=, "), *slash = equals + strcspn(equals, "/, ");
+	const char *end = slash + strcspn(slash, ", ");
+	struct kt_rate *rate = NULL;
+	uint64_t limit;
+
+	for (size_t i = 0; i < KT_RATE_COUNT; i++) {
+		if (strlen(kinds[i]) == (size_t)(equals - *text) && !memcmp(kinds[i], *text, (size_t)(equals - *text)))
+			rate = &rates->of[i];
+	}
+	if (!rate || *equals != '=' || *slash != '/')
+		return "must be none, or a list such as orders=300/3h, certificates=50/168h, duplicates=5/168h, "
+		       "failures=5/1h, accounts=10/3h";
+	if (kt_parse_u64((struct kt_view){equals + 1, (size_t)(slash - equals - 1)}, 10000000, &limit, NULL) != KT_OK || !limit)
+		return "must have numbers from 1 to 10000000";
+	if (kt_duration_parse((struct kt_view){slash + 1, (size_t)(end - slash - 1)}, &rate->window, NULL) != KT_OK ||
+	    rate->window < KT_SECOND || rate->window > 3660 * KT_DAY)
+		return "must have durations from 1s to 87840h";
+	rate->limit = (uint32_t)limit;
+	*text = end;
+	return NULL;
+}
+
+static const char *on_rates(struct kt_decoder *d, acme *a, const char *text)
+{
+	const char *problem = NULL;
+
+	(void)d;
+	a->rates.none = !strcmp(text, "none");
+	text += a->rates.none ? 4 : 0;
+	while (!problem && *text) {
+		text += strspn(text, ", ");
+		if (*text)
+			problem = take_rate(&text, &a->rates);
+	}
+	return problem;
+}
+
 static const struct {
 	const char *name;
 	const char *(*take)(struct kt_decoder *d, acme *a, const char *text);
 } annotations[] = {
 	{PREFIX "http01-webroot", on_webroot},       {PREFIX "staging-server", on_staging},
 	{PREFIX "fallback-issuers", on_fallback},    {PREFIX "fallback-trust", on_fallback_trust},
-	{PREFIX "renewal-info", on_renewal_info},
+	{PREFIX "renewal-info", on_renewal_info},    {PREFIX "rate-limits", on_rates},
 };
 
 static void check_issuer(struct kt_decoder *d, const struct kt_node *node, void *object)
@@ -203,7 +244,9 @@ static const struct kt_field top_rows[] = {
 		"`keyturn.dev/staging-server`: a directory where a failed order is tried first. "
 		"`keyturn.dev/fallback-issuers`: issuers to go to, in order, when this one fails; "
 		"`keyturn.dev/fallback-trust: Unchecked` takes their certificates though consumers may not trust them. "
-		"`keyturn.dev/renewal-info: Disabled`: the CA's renewal information (RFC 9773) is not asked for."),
+		"`keyturn.dev/renewal-info: Disabled`: the CA's renewal information (RFC 9773) is not asked for. "
+		"`keyturn.dev/rate-limits`: what this CA allows, where that is not what it publishes: `none`, or a list "
+		"such as `orders=300/3h, certificates=50/168h, duplicates=5/168h, failures=5/1h, accounts=10/3h`."),
 	ROW("spec", KT_F_STRUCT, struct kt_resource, issuer, REQUIRED, OF(spec_table),
 	    DOC "How certificates are issued."),
 	STATUS_ROW,

@@ -35,7 +35,7 @@ static const struct kt_field meta_rows[] = {
 static const char *const own_annotations[] = {
 	"keyturn.dev/http01-webroot",   "keyturn.dev/fallback-issuers", "keyturn.dev/fallback-trust",
 	"keyturn.dev/must-staple",      "keyturn.dev/renewal-info",     "keyturn.dev/staging-server",
-	NULL};
+	"keyturn.dev/rate-limits",      NULL};
 
 static void check_meta(struct kt_decoder *d, const struct kt_node *node, void *object)
 {

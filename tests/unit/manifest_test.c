@@ -201,6 +201,26 @@ static const struct bad bads[] = {
 	 "\"B_b\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
 	 "{ingress: {}}}]}\n",
 	 "keyturn.dev/fallback-issuers (B_b) must be a list of names"},
+	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/rate-limits: "
+	 "\"order=5/1h\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
+	 "{ingress: {}}}]}\n",
+	 "must be none, or a list"},
+	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/rate-limits: "
+	 "\"orders=5\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
+	 "{ingress: {}}}]}\n",
+	 "must be none, or a list"},
+	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/rate-limits: "
+	 "\"orders=0/1h\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
+	 "{ingress: {}}}]}\n",
+	 "must have numbers"},
+	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/rate-limits: "
+	 "\"orders=5/1h, failures=2/99999h\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
+	 "{ingress: {}}}]}\n",
+	 "must have durations"},
+	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/rate-limits: "
+	 "\"none, x\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
+	 "{ingress: {}}}]}\n",
+	 "must be none, or a list"},
 	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/stagin-server: "
 	 "x}}\nspec: {selfSigned: {}}\n",
 	 "did you mean keyturn.dev/staging-server?"},
@@ -392,7 +412,8 @@ static const char *const goods[] = {
 	       "        selector: {matchLabels: {a: b}, dnsNames: [a.b], dnsZones: [b]}\n",
 	"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/http01-webroot: "
 	"/var/www, keyturn.dev/staging-server: \"https://s.example/d\", keyturn.dev/fallback-issuers: \"b, "
-	"ClusterIssuer/c\", keyturn.dev/fallback-trust: Unchecked, keyturn.dev/renewal-info: Disabled}}\nspec:\n"
+	"ClusterIssuer/c\", keyturn.dev/fallback-trust: Unchecked, keyturn.dev/renewal-info: Disabled, "
+	"keyturn.dev/rate-limits: \"orders=300/3h, certificates=5/168h,duplicates=1/1s\"}}\nspec:\n"
 	"  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: {ingress: "
 	"{}}}]}\n",
 	ISSUER "  ca: {secretName: x, crlDistributionPoints: [\"http://a.b/c\"], ocspServers: [\"http://o.b\"], "
