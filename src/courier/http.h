@@ -56,6 +56,13 @@ struct kt_http_request {
 	const char *header_name; /* one more header, which may hold a secret; NULL: none */
 	const char *header_prefix;
 	struct kt_view header_value;
+	const char *extra_name; /* and one beside it; NULL: none */
+	struct kt_view extra_value;
+	/* "aws:amz:<region>:<service>": signed as AWS wants it (Signature Version 4) by this key; NULL: not. The query of
+	 * the URL must be sorted. */
+	const char *sigv4;
+	const char *sigv4_id;
+	struct kt_view sigv4_secret; /* followed by a NUL */
 	struct kt_view traceparent; /* empty: none */
 	kt_ms timeout;              /* 0: KT_HTTP_TIMEOUT */
 	size_t body_max;            /* of the answer; 0: KT_HTTP_BODY_MAX */

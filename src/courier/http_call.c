@@ -304,6 +304,9 @@ static enum kt_code add_headers(struct kt_http_call *call, const struct kt_http_
 				  request->header_prefix == NULL ? "" : request->header_prefix, request->header_value,
 				  err);
 	}
+	if (code == KT_OK && request->extra_name != NULL) {
+		code = add_header(call, request->extra_name, "", request->extra_value, err);
+	}
 	return code;
 }
 
@@ -378,6 +381,11 @@ enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_r
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+	if (request->sigv4 != NULL) {
+		curl_easy_setopt(easy, CURLOPT_AWS_SIGV4, request->sigv4);
+		curl_easy_setopt(easy, CURLOPT_USERNAME, request->sigv4_id);
+		curl_easy_setopt(easy, CURLOPT_PASSWORD, request->sigv4_secret.ptr);
+	}
 	if (strcmp(call->method, "HEAD") == 0) {
 		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
 	} else if (call->has_body) {

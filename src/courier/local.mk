@@ -23,7 +23,8 @@ noinst_HEADERS += src/courier/courier.h src/courier/url.h src/courier/resolve.h 
 if HAVE_LDNS
 libkt_courier_a_SOURCES += src/courier/dns/packet.c src/courier/dns/tsig.c src/courier/dns/query.c \
 	src/courier/dns/lookup.c src/courier/dns/watch.c src/courier/dns/job.c src/courier/dns/providers.c \
-	src/courier/dns/rfc2136.c
+	src/courier/dns/rfc2136.c src/courier/dns/api.c src/courier/dns/xml.c src/courier/dns/acme_dns.c \
+	src/courier/dns/cloudflare.c src/courier/dns/digitalocean.c src/courier/dns/route53.c
 endif
 
 room_PROGRAMS += keyturn-courier

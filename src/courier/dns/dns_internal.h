@@ -24,7 +24,7 @@ struct kt_dns_provider {
 	const char *name;
 	void (*add)(struct dns_job *job);
 	void (*remove)(struct dns_job *job);
-	bool writes_elsewhere; /* an alias at the record that leads to where it writes is what it needs */
+	bool aliased; /* an alias at the record, which leads to where it writes, is what it needs */
 };
 
 /* An authoritative server: a name with its addresses. */
@@ -71,6 +71,7 @@ struct dns_job {
 	unsigned update_count;
 
 	bool writing;       /* the provider is at work: nobody else is on this name */
+	char locked[DNS_NAME_SIZE];
 	bool waiting;       /* for somebody else to end that */
 	json_t *named;      /* the settings' name servers as text, or NULL */
 	unsigned resolving; /* the next of them to be looked up */
@@ -135,6 +136,47 @@ enum kt_code dns_watch(struct dns_job *job, const struct dns_traced *traced, dns
 void dns_watch_cancel(struct dns_watch *watch); /* NULL accepted */
 /* Whether a TXT text is the value looked for; one that ends in ";" needs only be the beginning. */
 bool dns_value_matches(const char *value, struct kt_view text);
+
+/* --- api.c: what providers with an HTTP interface share ----------------------------------------------------------------- */
+
+typedef void dns_api_fn(struct dns_job *job, const struct kt_http_reply *reply);
+
+/*
+ * Sends a request for the job; then gets any complete answer, whatever its status (all else fails the job). url is
+ * finished by this. request: method, headers, body; the rest is set here. named: the manifest's member that may name
+ * another address.
+ */
+void dns_api_send(struct dns_job *job, struct kt_http_request *request, struct kt_buf *url, const char *named,
+		  dns_api_fn *then);
+/* Starts url (which it initialises) with solver's `named`, else with fallback, without a "/" at the end. */
+void dns_api_url(const struct dns_job *job, struct kt_buf *url, const char *named, const char *fallback);
+/* Fails the job by the status of the answer; detail: what the answer says, "" or NULL when nothing. */
+void dns_api_refused(struct dns_job *job, const struct kt_http_reply *reply, const char *doing, const char *detail);
+/* The answer as a JSON object, or NULL: then the job has failed. */
+json_t *dns_api_json(struct dns_job *job, const struct kt_http_reply *reply, const char *doing);
+/* A text member of an answer or handle that may go into a path: [A-Za-z0-9_-], at most 63 of them. */
+bool dns_api_id(const json_t *value, char ret[64]);
+
+/* --- xml.c ------------------------------------------------------------------------------------------------------------ */
+
+enum dns_xml_event { DNS_XML_START, DNS_XML_TEXT, DNS_XML_END, DNS_XML_DONE, DNS_XML_BAD };
+
+/* A reader of small documents without DTD: elements and text; attributes, comments and namespaces are passed over. */
+struct dns_xml {
+	struct kt_view rest;
+	unsigned depth;
+	struct kt_view open[16]; /* names, from the root to here */
+	bool empty;              /* the element has nothing in it: its end comes next */
+	bool ended;              /* the innermost element is over */
+	struct kt_buf text;      /* TEXT: decoded, at most 4096 bytes */
+};
+
+void dns_xml_init(struct dns_xml *xml, struct kt_view document);
+void dns_xml_finish(struct dns_xml *xml);
+/* START and END: of the element open[depth - 1] (END: still there, gone with the next call). TEXT: xml->text. */
+enum dns_xml_event dns_xml_next(struct dns_xml *xml);
+/* The innermost open elements are these, such as "ChangeInfo/Status". */
+bool dns_xml_at(const struct dns_xml *xml, const char *path);
 
 /* --- providers -------------------------------------------------------------------------------------------------------- */
 

@@ -67,7 +67,7 @@ static void end(struct dns_job *job)
 	}
 	*at = job->next;
 	dns->count--;
-	memcpy(name, job->effective, sizeof(name));
+	memcpy(name, job->locked, sizeof(name));
 	end_provider(job);
 	kt_resolve_cancel(job->lookup);
 	dns_trace_cancel(job->trace);
@@ -215,7 +215,7 @@ uint16_t dns_job_port(const struct dns_job *job, const struct sockaddr_storage *
 static bool taken(const struct dns_job *job)
 {
 	for (const struct dns_job *other = job->dns->jobs; other != NULL; other = other->next) {
-		if (other != job && other->writing && strcmp(other->effective, job->effective) == 0) {
+		if (other != job && other->writing && strcmp(other->locked, job->effective) == 0) {
 			return true;
 		}
 	}
@@ -230,6 +230,7 @@ static void write_record(struct dns_job *job)
 		return;
 	}
 	job->writing = true;
+	memcpy(job->locked, job->effective, sizeof(job->locked));
 	(void)json_object_set_new(job->handle, "name", json_string(job->effective));
 	if (job->action == KT_DNS01_ADD) {
 		job->provider->add(job);
@@ -277,14 +278,9 @@ void dns_job_done(struct dns_job *job)
 	struct kt_dns *dns = job->dns;
 	char name[DNS_NAME_SIZE];
 
-	memcpy(name, job->effective, sizeof(name));
+	memcpy(name, job->locked, sizeof(name));
 	end_provider(job);
-	if (job->action == KT_DNS01_ADD && job->provider->writes_elsewhere &&
-	    strcmp(job->effective, job->traced->end) != 0) {
-		dns_job_failf(job, KT_E_INVALID,
-			      "the record was written at '%.253s', but the CA will look at '%.253s': publish once: %.253s. CNAME %.253s.",
-			      job->effective, job->traced->end, job->record, job->effective);
-	} else if (job->action == KT_DNS01_ADD) {
+	if (job->action == KT_DNS01_ADD) {
 		look(job);
 	} else {
 		reply(job, "");
@@ -315,7 +311,7 @@ static void on_traced(const struct kt_err *err, struct dns_traced *traced, void 
 	}
 	if (only_looks) {
 		look(job);
-	} else if (job->action == KT_DNS01_ADD && !job->provider->writes_elsewhere &&
+	} else if (job->action == KT_DNS01_ADD && !job->provider->aliased &&
 		   strcmp(job->effective, traced->end) != 0) {
 		dns_job_failf(job, KT_E_INVALID,
 			      "it is an alias (CNAME) of '%s', where the CA will look: set cnameStrategy: Follow to write there",
@@ -515,6 +511,12 @@ static enum kt_code read_request(struct dns_job *job, struct kt_msg_dns01 *msg, 
 	memcpy(job->effective, job->record, sizeof(job->effective));
 	if (msg->traceparent.len > 0) {
 		memcpy(job->traceparent, msg->traceparent.ptr, msg->traceparent.len);
+	}
+	for (size_t i = 0; i < msg->value.len; i++) {
+		if (msg->value.ptr[i] < ' ' || msg->value.ptr[i] > '~' || msg->value.ptr[i] == '"' ||
+		    msg->value.ptr[i] == '\\') {
+			return kt_err_set(err, KT_E_INVALID, "a DNS request has a value that is not plain text");
+		}
 	}
 	if (kt_courier_copy(msg->value, &job->value, err) != KT_OK) {
 		return err->code;

@@ -9,6 +9,10 @@ const struct kt_dns_provider dns_provider_none = {.name = "none"};
 static const struct kt_dns_provider *const providers[] = {
 	&dns_provider_none,
 	&dns_provider_rfc2136,
+	&dns_provider_acme_dns,
+	&dns_provider_cloudflare,
+	&dns_provider_digitalocean,
+	&dns_provider_route53,
 };
 
 const struct kt_dns_provider *dns_provider(const char *name)

@@ -4,6 +4,7 @@
 
 #include "courier/dns/dns_internal.h"
 #include "kt/mem.h"
+#include "kt/text.h"
 
 #define FIRST_PAUSE (300)
 #define LAST_PAUSE  (15 * KT_SECOND)
@@ -42,14 +43,97 @@ struct dns_watch {
 	struct kt_err err; /* how it ends after that */
 };
 
-bool dns_value_matches(const char *value, struct kt_view text)
+/* --- what a record says ------------------------------------------------------------------------------------------------- */
+
+static struct kt_view trimmed(struct kt_view text)
+{
+	while (text.len > 0 && (text.ptr[0] == ' ' || text.ptr[0] == '\t')) {
+		text.ptr++;
+		text.len--;
+	}
+	while (text.len > 0 && (text.ptr[text.len - 1] == ' ' || text.ptr[text.len - 1] == '\t')) {
+		text.len--;
+	}
+	return text;
+}
+
+/* The next part of an issue-value (RFC 8659 section 4.2), without the white space around it; false at the end. */
+static bool next_part(struct kt_view *rest, struct kt_view *ret)
+{
+	const char *end = rest->len > 0 ? memchr(rest->ptr, ';', rest->len) : NULL;
+	size_t len = end != NULL ? (size_t)(end - rest->ptr) : rest->len;
+
+	if (rest->ptr == NULL) {
+		return false;
+	}
+	*ret = trimmed((struct kt_view){rest->ptr, len});
+	rest->ptr = end != NULL ? end + 1 : NULL;
+	rest->len = end != NULL ? rest->len - len - 1 : 0;
+	return true;
+}
+
+/* "tag=value" */
+static struct kt_view split_tag(struct kt_view part, struct kt_view *ret_value)
+{
+	const char *equals = part.len > 0 ? memchr(part.ptr, '=', part.len) : NULL;
+	size_t len = equals != NULL ? (size_t)(equals - part.ptr) : part.len;
+
+	*ret_value = equals != NULL ? trimmed((struct kt_view){equals + 1, part.len - len - 1}) : (struct kt_view){"", 0};
+	return trimmed((struct kt_view){part.ptr, len});
+}
+
+/* A parameter of a record that is as it is wanted; only an account's URL is compared to the letter. */
+static bool has_parameter(struct kt_view record, struct kt_view tag, struct kt_view value)
+{
+	struct kt_view part, has;
+
+	while (next_part(&record, &part)) {
+		if (kt_ascii_ieq(split_tag(part, &has), tag)) {
+			return has.len == value.len && (kt_ascii_ieq(tag, KT_VIEW_LIT("accounturi"))
+								? memcmp(has.ptr, value.ptr, has.len) == 0
+								: kt_ascii_ieq(has, value));
+		}
+	}
+	return false;
+}
+
+/* draft-ietf-acme-dns-persist: a record may say until when it is good. */
+static bool is_over(struct kt_view record, kt_ms now)
+{
+	struct kt_view part, value;
+	int64_t until;
+
+	while (next_part(&record, &part)) {
+		if (kt_ascii_ieq(split_tag(part, &value), KT_VIEW_LIT("persistUntil"))) {
+			return kt_parse_i64(value, 0, KT_TIME_MAX / KT_SECOND, &until, NULL) != KT_OK || until * KT_SECOND < now;
+		}
+	}
+	return false;
+}
+
+/* The record is for the same issuer and has every parameter that is wanted; it may have more. */
+static bool issue_matches(struct kt_view wanted, struct kt_view record, kt_ms now)
+{
+	struct kt_view part, other, value, rest = record;
+
+	if (!next_part(&wanted, &part) || !next_part(&rest, &other) || !kt_ascii_ieq(part, other)) {
+		return false;
+	}
+	while (next_part(&wanted, &part)) {
+		struct kt_view tag = split_tag(part, &value);
+
+		if (tag.len > 0 && !has_parameter(rest, tag, value)) {
+			return false;
+		}
+	}
+	return !is_over(rest, now);
+}
+
+bool dns_value_matches(const char *value, struct kt_view text, kt_ms now)
 {
 	size_t len = strlen(value);
 
-	if (len > 0 && value[len - 1] == ';') {
-		return text.len >= len && memcmp(text.ptr, value, len) == 0;
-	}
-	return kt_view_eq_str(text, value);
+	return len > 0 && value[len - 1] == ';' ? issue_matches(kt_view_str(value), text, now) : kt_view_eq_str(text, value);
 }
 
 /* --- the end ---------------------------------------------------------------------------------------------------------- */
@@ -171,7 +255,8 @@ static void judge(struct target *target, const struct dns_answer *answer)
 	target->serial_known = false;
 	while ((at = dns_answer_find(answer, LDNS_SECTION_ANSWER, LDNS_RR_TYPE_TXT, owner, at)) != NULL) {
 		ttl = at->ttl;
-		if (dns_value_matches(watch->job->value, (struct kt_view){at->text, at->text_len})) {
+		if (dns_value_matches(watch->job->value, (struct kt_view){at->text, at->text_len},
+				      kt_clock_wall(kt_loop_clock(watch->job->dns->courier->loop)))) {
 			target->sight = HAS;
 			return;
 		}
