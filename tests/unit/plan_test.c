@@ -125,6 +125,32 @@ static void test_life_cycle(void **state)
 	assert_true(p.abandon);
 }
 
+/* What the CA allows is used up: everything that needs an order waits, with what is due kept, and files are mended. */
+static void test_limit(void **state)
+{
+	struct kt_plan_state s = issued(90 * DAY);
+	struct kt_plan p;
+
+	(void)state;
+	s.limit_text = "300 of 300 orders in 3h used at letsencrypt";
+	s.limit_at = T0 + 62 * DAY;
+	p = decide(&cert_policy, &s, T0 + 10 * DAY);
+	assert_int_equal(p.reason, KT_WHY_NOT_DUE);
+	p = decide(&cert_policy, &s, T0 + 61 * DAY);
+	assert_int_equal(p.action, KT_PLAN_WAIT);
+	assert_int_equal(p.reason, KT_WHY_LIMIT);
+	assert_int_equal(p.pending, KT_WHY_RENEWAL_POINT);
+	assert_true(p.act_at == s.limit_at && p.due_at == s.limit_at);
+	assert_non_null(strstr(p.text, "300 of 300 orders"));
+	s.disk = KT_PLAN_DISK_DRIFTED;
+	assert_int_equal(decide(&cert_policy, &s, T0 + 61 * DAY).action, KT_PLAN_REDELIVER);
+	s.disk = KT_PLAN_DISK_OK;
+	assert_int_equal(decide(&cert_policy, &s, s.limit_at).action, KT_PLAN_RENEW);
+	s.limit_at = INT64_MAX;
+	assert_int_equal(decide(&cert_policy, &s, T0 + 61 * DAY).action, KT_PLAN_WAIT);
+	assert_string_equal(kt_plan_reason_name(KT_WHY_LIMIT), "limit");
+}
+
 static void test_reissue(void **state)
 {
 	static const struct {
@@ -694,6 +720,7 @@ static void test_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_limit),
 	        cmocka_unit_test(test_renewal_point), cmocka_unit_test(test_life_cycle),
 	        cmocka_unit_test(test_reissue),       cmocka_unit_test(test_flight),
 	        cmocka_unit_test(test_backoff),       cmocka_unit_test(test_clock),

@@ -124,6 +124,47 @@ static void test_challenges(void **state)
 	kt_store_close(store);
 }
 
+static bool note_bucket(const char *subject, kt_ms at, kt_ms full_at, void *arg)
+{
+	char *text = arg;
+
+	(void)snprintf(text + strlen(text), 200 - strlen(text), "%s %d %d;", subject, (int)at, (int)full_at);
+	return true;
+}
+
+static void test_buckets(void **state)
+{
+	struct place *place = *state;
+	struct kt_store *store = open_store(place->state);
+	struct kt_err err;
+	char seen[200] = "";
+	kt_ms at, full_at;
+	uint64_t count;
+
+	ok(kt_store_ledger_newest(store, "le", "order", "", &at, &full_at, &err));
+	assert_true(at == 0 && full_at == 0);
+	ok(kt_store_begin(store, &err));
+	ok(kt_store_ledger_spend(store, "le", "order", "a", 100, "placed", 500, &err));
+	ok(kt_store_ledger_spend(store, "le", "order", "b", 110, "placed", 900, &err));
+	ok(kt_store_ledger_spend(store, "le", "order", "c", 120, "placed", 130, &err));
+	ok(kt_store_ledger_spend(store, "le", "order", "a", 50, "placed", 510, &err)); /* the clock was set back */
+	ok(kt_store_ledger_spend(store, "le", "other", "a", 60, "placed", 9999, &err));
+	ok(kt_store_commit(store, &err));
+	ok(kt_store_ledger_newest(store, "le", "order", "a", &at, &full_at, &err));
+	assert_true(at == 50 && full_at == 510);
+	ok(kt_store_ledger_tight(store, "le", "order", 200, 10, note_bucket, seen, &err));
+	assert_string_equal(seen, "b 110 900;a 50 510;");
+	seen[0] = '\0';
+	ok(kt_store_ledger_tight(store, "le", "order", 200, 1, note_bucket, seen, &err));
+	assert_string_equal(seen, "b 110 900;");
+	ok(kt_store_begin(store, &err));
+	ok(kt_store_ledger_prune(store, 600, &err));
+	ok(kt_store_commit(store, &err));
+	ok(kt_store_ledger_count(store, "le", "order", NULL, 0, NULL, &count, NULL, &err));
+	assert_int_equal(count, 1);
+	kt_store_close(store);
+}
+
 /* A store as the first release wrote it keeps what it has. */
 static void test_from_schema_1(void **state)
 {
@@ -158,6 +199,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_renewal_info, place_setup, place_teardown),
 	        cmocka_unit_test_setup_teardown(test_health, place_setup, place_teardown),
 	        cmocka_unit_test_setup_teardown(test_challenges, place_setup, place_teardown),
+	        cmocka_unit_test_setup_teardown(test_buckets, place_setup, place_teardown),
 	        cmocka_unit_test_setup_teardown(test_from_schema_1, place_setup, place_teardown),
 	};
 

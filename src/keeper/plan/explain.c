@@ -43,6 +43,7 @@ static const struct {
         [KT_WHY_DISABLED] = {"disabled", "renewal.policy is Disabled"},
         [KT_WHY_ORPHAN] = {"orphan", "no manifest asks for it any more"},
         [KT_WHY_ISSUER_NOT_READY] = {"issuer-not-ready", "its issuer is not ready"},
+        [KT_WHY_LIMIT] = {"limit", "the CA's limit is reached"},
 };
 _Static_assert(sizeof(reasons) / sizeof(reasons[0]) == KT_WHY_COUNT, "a line for each reason");
 
@@ -89,6 +90,8 @@ static void add_cause(struct line *line, const struct kt_plan_state *state, enum
 		add(line, " and is %s", state->flight_step);
 	if (reason == KT_WHY_ISSUER_NOT_READY && state->not_ready)
 		add(line, " (%s)", state->not_ready);
+	if (reason == KT_WHY_LIMIT && state->limit_text)
+		add(line, ": %s", state->limit_text);
 }
 
 static void add_failure(struct line *line, const struct kt_plan_state *state, bool delivery, kt_ms now)

@@ -168,7 +168,10 @@ static void apply_obstacles(const struct kt_plan_policy *policy, const struct kt
 		put_off(ret, retry, row->needs_change ? KT_WHY_NEEDS_CHANGE : KT_WHY_BACKOFF);
 	if (is_work(ret->action) && ret->action != KT_PLAN_RESUME && state->not_ready)
 		put_off(ret, kt_plan_add(now, NOT_READY_POLL), KT_WHY_ISSUER_NOT_READY);
-	if (ret->reason != KT_WHY_CLOCK && ret->reason != KT_WHY_ISSUER_NOT_READY)
+	/* An order that is placed goes on: it is counted already. Whoever sets limit_at knows of that. */
+	if (is_work(ret->action) && kt_plan_bound(state->limit_at) > now)
+		put_off(ret, kt_plan_bound(state->limit_at), KT_WHY_LIMIT);
+	if (ret->reason != KT_WHY_CLOCK && ret->reason != KT_WHY_ISSUER_NOT_READY && ret->reason != KT_WHY_LIMIT)
 		apply_windows(policy, state, life, now, retry, ret);
 }
 

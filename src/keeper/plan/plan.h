@@ -87,6 +87,8 @@ struct kt_plan_state {
 	/* others */
 	bool orphan;                   /* no manifest asks for it any more */
 	const char *not_ready;         /* the issuer is not usable yet: what is missing (static text); NULL: ready */
+	kt_ms limit_at;                /* the CA's limits: no order before then; 0: one may be placed now */
+	const char *limit_text;        /* which one, for the text; NULL: not known */
 	uint64_t seed;                 /* kt_plan_seed of credential and revision: makes jitter reproducible */
 };
 
@@ -132,6 +134,7 @@ enum kt_plan_reason {
 	KT_WHY_DISABLED,          /* renewal.policy: Disabled */
 	KT_WHY_ORPHAN,
 	KT_WHY_ISSUER_NOT_READY,
+	KT_WHY_LIMIT,             /* due, but what the CA allows is used up for now */
 	KT_WHY_COUNT
 };
 const char *kt_plan_reason_name(enum kt_plan_reason reason);
@@ -139,7 +142,7 @@ const char *kt_plan_reason_name(enum kt_plan_reason reason);
 struct kt_plan {
 	enum kt_plan_action action;
 	enum kt_plan_reason reason;   /* of the action, or of the waiting */
-	enum kt_plan_reason pending;  /* while waiting for backoff, window or issuer: why something is due at all;
+	enum kt_plan_reason pending;  /* while waiting for backoff, window, limit or issuer: why something is due at all;
 	                               * else equal to reason */
 	kt_ms due_at;                 /* when to look again: <= now when action is to be done; KT_TIME_MAX: never. May be
 	                               * before act_at: at alarm_at and remove_at something is to be said or done */

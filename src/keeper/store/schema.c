@@ -82,10 +82,15 @@ static const char step_3[] =
         " config TEXT, handle TEXT, created INTEGER NOT NULL);"
         "CREATE INDEX challenge_credential ON challenge(credential);";
 
+/* When a bucket is full again after an entry: the newest entry of each is its state. */
+static const char step_4[] = "ALTER TABLE ledger ADD COLUMN full_at INTEGER NOT NULL DEFAULT 0;"
+                             "CREATE INDEX ledger_bucket ON ledger(issuer, what, subject);";
+
 const struct kt_migration kt_migrations[] = {
         {1, step_1},
         {2, step_2},
         {3, step_3},
+        {4, step_4},
 };
 const size_t kt_migration_count = sizeof(kt_migrations) / sizeof(kt_migrations[0]);
 

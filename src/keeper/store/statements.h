@@ -139,6 +139,13 @@
 	  " AND (?2 IS NULL OR name=?2) ORDER BY ns, name, key")                                                     \
 	X(SEC_STALE, "DELETE FROM secret WHERE source=1 AND updated<?")                                              \
 	X(LEDGER_ADD, "INSERT INTO ledger(issuer, what, subject, at, outcome) VALUES(?,?,?,?,?)")                    \
+	X(LEDGER_SPEND, "INSERT INTO ledger(issuer, what, subject, at, outcome, full_at) VALUES(?,?,?,?,?,?)")       \
+	X(LEDGER_NEWEST,                                                                                             \
+	  "SELECT at, full_at FROM ledger INDEXED BY ledger_bucket WHERE issuer=? AND what=? AND subject=?"          \
+	  " ORDER BY id DESC LIMIT 1")                                                                               \
+	X(LEDGER_TIGHT,                                                                                              \
+	  "SELECT subject, at, full_at FROM ledger WHERE id IN (SELECT max(id) FROM ledger INDEXED BY ledger_bucket" \
+	  " WHERE issuer=? AND what=? GROUP BY subject) AND full_at>? ORDER BY full_at DESC, subject LIMIT ?")       \
 	X(LEDGER_COUNT,                                                                                              \
 	  "SELECT count(*), min(at) FROM ledger INDEXED BY ledger_issuer WHERE issuer=?1 AND what=?2 AND at>?3"      \
 	  " AND (?4 IS NULL OR outcome=?4)")                                                                         \
@@ -162,7 +169,7 @@
 	X(CHAL_HANDLE, "UPDATE challenge SET record=coalesce(?, record), handle=coalesce(?, handle) WHERE id=?")     \
 	X(CHAL_DELETE, "DELETE FROM challenge WHERE id=?")                                                           \
 	X(CHAL_EACH, "SELECT " CHAL_COLS " FROM challenge WHERE (?1=0 OR credential=?1) ORDER BY id LIMIT ?2")       \
-	X(LEDGER_PRUNE, "DELETE FROM ledger WHERE at<?")                                                             \
+	X(LEDGER_PRUNE, "DELETE FROM ledger WHERE max(at, full_at)<?")                                                        \
 	X(IKEY_PUT, "INSERT OR REPLACE INTO issuer_key(" IKEY_COLS ") VALUES(?,?,?,?,?,?,?,?,?)")                    \
 	X(IKEY_EACH, "SELECT " IKEY_COLS " FROM issuer_key WHERE issuer=? ORDER BY sign_from, kid")                  \
 	X(IKEY_DELETE, "DELETE FROM issuer_key WHERE issuer=? AND kid=?")                                            \

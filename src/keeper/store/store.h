@@ -445,6 +445,18 @@ enum kt_code kt_store_ledger_add(struct kt_store *store, const char *issuer, con
 enum kt_code kt_store_ledger_count(struct kt_store *store, const char *issuer, const char *what, const char *subject,
                                    kt_ms since, const char *outcome, uint64_t *ret, kt_ms *ret_oldest,
                                    struct kt_err *err);
+/* An entry that takes from a bucket, which is full again at full_at. */
+enum kt_code kt_store_ledger_spend(struct kt_store *store, const char *issuer, const char *what, const char *subject,
+                                   kt_ms at, const char *outcome, kt_ms full_at, struct kt_err *err);
+/* The newest entry of a bucket; both 0 when there is none. One index step. */
+enum kt_code kt_store_ledger_newest(struct kt_store *store, const char *issuer, const char *what, const char *subject,
+                                    kt_ms *ret_at, kt_ms *ret_full_at, struct kt_err *err);
+/* The buckets that are not full at `now`, the longest to go first, at most limit. */
+enum kt_code kt_store_ledger_tight(struct kt_store *store, const char *issuer, const char *what, kt_ms now,
+                                   unsigned limit,
+                                   bool (*fn)(const char *subject, kt_ms at, kt_ms full_at, void *arg), void *arg,
+                                   struct kt_err *err);
+/* Forgets entries from before `before`, except of buckets that are not full by then. */
 enum kt_code kt_store_ledger_prune(struct kt_store *store, kt_ms before, struct kt_err *err);
 
 /* ---- renewal information (RFC 9773) of the material in use ---------------------------------------------------- */
