@@ -36,6 +36,8 @@ bool kt_jose_alg_fits(enum kt_jose_alg alg, const struct kt_key *key);
 
 /* The public JWK with exactly the members of RFC 7638 in lexical order: {"crv":…,"kty":…,"x":…,"y":…}. Adds to out. */
 enum kt_code kt_jose_jwk(const struct kt_key *key, struct kt_buf *out, struct kt_err *err);
+/* A private RSA or EC key as JWK, all its members (RSA: also p, q, dp, dq, qi). KT_E_CRYPTO, KT_E_PROTO. *ret is the caller's. */
+enum kt_code kt_jose_jwk_private(struct kt_view text, struct kt_key **ret, struct kt_err *err);
 /* For a JWKS: adds "alg", "kid" (NULL: the thumbprint) and "use":"sig". */
 enum kt_code kt_jose_jwk_published(const struct kt_key *key, enum kt_jose_alg alg, const char *kid, struct kt_buf *out,
                                    struct kt_err *err);

@@ -33,6 +33,7 @@ static const struct {
         {"rehearse", kt_command_rehearse, DRAFTS},
         {"reload", kt_command_reload, WRITES},
         {"quit", kt_command_quit, READS},
+        {"import", kt_command_import, WRITES},
 };
 
 int kt_admin_status(enum kt_code code)

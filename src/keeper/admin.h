@@ -88,7 +88,8 @@ int kt_admin_worse(int a, int b);
 typedef void kt_command_fn(struct kt_session *session);
 kt_command_fn kt_command_status, kt_command_plan, kt_command_why, kt_command_renew, kt_command_token,
         kt_command_secret_set, kt_command_secret_list, kt_command_secret_rm, kt_command_audit, kt_command_audit_verify,
-        kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload, kt_command_quit;
+        kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload, kt_command_quit,
+        kt_command_import;
 
 /* admin_http.c: whether a first line is one of HTTP; and the answer to such a request once all of its head is there. */
 #define KT_ADMIN_HTTP_MAX 8192u

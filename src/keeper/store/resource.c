@@ -327,6 +327,24 @@ enum kt_code kt_store_set_put(struct kt_store *store, const struct kt_store_reso
 	return kt_store_break(store, code, err);
 }
 
+enum kt_code kt_store_resource_adopt(struct kt_store *store, const struct kt_store_resource *resource, int64_t *ret_id,
+                                     struct kt_err *err)
+{
+	struct kt_store_resource known;
+	enum kt_code code = kt_store_may_write(store, err);
+
+	if (code != KT_OK)
+		return code;
+	code = kt_store_resource_find(store, resource->kind, resource->ns, resource->name, &known, NULL);
+	kt_store_resource_finish(&known);
+	if (code == KT_OK)
+		return kt_err_set(err, KT_E_EXISTS, "there is a %s %s/%s already", resource->kind, resource->ns, resource->name);
+	code = insert(store, resource, ret_id, err);
+	if (code == KT_OK)
+		code = kt_query_run_one(store, KT_STMT_RES_GONE, *ret_id, err);
+	return kt_store_break(store, code, err);
+}
+
 static enum kt_code remove_one(struct kt_store *store, int64_t id,
                                bool (*removed)(const struct kt_store_resource *resource, bool orphan, void *arg),
                                void *arg, struct kt_err *err)

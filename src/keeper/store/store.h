@@ -147,6 +147,12 @@ int64_t kt_store_generation(struct kt_store *store); /* of the newest committed 
 
 enum kt_code kt_store_resource_get(struct kt_store *store, int64_t id, struct kt_store_resource *ret,
                                    struct kt_err *err);
+/*
+ * Inserts a resource that no manifest set has yet, with gone set: give it an orphaned credential in the same transaction,
+ * which comes to life when a set brings the resource (KT_STORE_RETURNED). KT_E_EXISTS when there is one of this name.
+ */
+enum kt_code kt_store_resource_adopt(struct kt_store *store, const struct kt_store_resource *resource, int64_t *ret_id,
+                                     struct kt_err *err);
 /* Finds gone ones too: see the flag. */
 enum kt_code kt_store_resource_find(struct kt_store *store, const char *kind, const char *ns, const char *name,
                                     struct kt_store_resource *ret, struct kt_err *err);
