@@ -25,6 +25,26 @@ static void on_serve(struct kt_wire_in *in, void *arg)
 	}
 }
 
+static void on_serve_alpn(struct kt_wire_in *in, void *arg)
+{
+	struct kt_desk *desk = arg;
+	struct kt_msg_done done = {0};
+	struct kt_err err;
+	enum kt_code code;
+
+	kt_err_clear(&err);
+	if (kt_desk_alpn_listens(desk->alpn))
+		code = kt_desk_served_put_alpn(desk->served, in->msg, &err);
+	else
+		code = kt_err_set(&err, KT_E_UNSUPPORTED, "tls-alpn-01 needs spec.listeners.tlsAlpn01 of kind Agent");
+	if (!in->id)
+		return;
+	if (code)
+		kt_wire_reply_err(in->wire, in->id, &err);
+	else
+		kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+}
+
 static void on_keeper_ready(struct kt_wire *wire, void *arg)
 {
 	struct kt_desk *desk = arg;
@@ -42,6 +62,7 @@ static void on_keeper_gone(struct kt_wire *wire, const struct kt_err *why, void 
 
 static const struct kt_wire_handler keeper_handlers[] = {
 	{KT_SERVE, on_serve},
+	{KT_SERVE_ALPN, on_serve_alpn},
 	{KT_MSG_TYPE_NONE, NULL},
 };
 
@@ -52,34 +73,45 @@ enum kt_code kt_desk_attach(struct kt_desk *desk, int fd, struct kt_err *err)
 
 /* --- listeners --------------------------------------------------------------------------------------------------- */
 
-const char *const kt_desk_kind_names[KT_DESK_KINDS] = {"metrics", "acme", "jwks", "probes", "control"};
+const char *const kt_desk_kind_names[KT_DESK_KINDS + 1] = {"metrics", "acme", "jwks", "probes", "control", "tlsAlpn01"};
 
-static bool kind_from_name(struct kt_view name, enum kt_desk_kind *ret)
+/* The kinds that "name+name" names, as bits; 0 when one is unknown. */
+static unsigned kinds_from_names(struct kt_view names)
 {
-	for (unsigned i = 0; i < KT_DESK_KINDS; i++) {
-		if (kt_view_eq_str(name, kt_desk_kind_names[i])) {
-			*ret = (enum kt_desk_kind)i;
-			return true;
-		}
+	unsigned kinds = 0, kind;
+
+	for (;;) {
+		const char *plus = memchr(names.ptr, '+', names.len);
+		struct kt_view name = {names.ptr, plus ? (size_t)(plus - names.ptr) : names.len};
+
+		for (kind = 0; kind <= KT_DESK_KINDS && !kt_view_eq_str(name, kt_desk_kind_names[kind]); kind++)
+			;
+		if (kind > KT_DESK_KINDS)
+			return 0;
+		kinds |= KT_DESK_BIT(kind);
+		if (!plus)
+			return kinds;
+		names.len -= name.len + 1;
+		names.ptr = plus + 1;
 	}
-	return false;
 }
 
 static enum kt_code listen_on(struct kt_desk *desk, struct kt_view line, int *fd, struct kt_err *err)
 {
 	const char *space = memchr(line.ptr, ' ', line.len);
-	struct kt_view name = {line.ptr, space ? (size_t)(space - line.ptr) : line.len};
-	enum kt_desk_kind kind;
+	struct kt_view names = {line.ptr, space ? (size_t)(space - line.ptr) : line.len};
+	unsigned kinds = kinds_from_names(names);
 	enum kt_code code;
 	int flags;
 
-	if (!kind_from_name(name, &kind))
-		return kt_err_set(err, KT_E_UNSUPPORTED, "the desk has no listener called '%.*s'", (int)name.len,
-		                  name.ptr);
+	if (kinds == 0 || ((kinds & KT_DESK_BIT(KT_DESK_ALPN)) && kinds != KT_DESK_BIT(KT_DESK_ALPN)))
+		return kt_err_set(err, KT_E_UNSUPPORTED, "the desk has no listener called '%.*s'", (int)names.len,
+		                  names.ptr);
 	flags = fcntl(*fd, F_GETFL);
 	if (flags < 0 || fcntl(*fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return kt_err_sys(err, "listener %.*s", (int)line.len, line.ptr);
-	code = kt_desk_http_listen(desk->http, kind, *fd, err);
+	code = kinds == KT_DESK_BIT(KT_DESK_ALPN) ? kt_desk_alpn_listen(desk->alpn, *fd, err)
+	                                          : kt_desk_http_listen(desk->http, kinds, *fd, err);
 	if (code)
 		return code;
 	*fd = -1;
@@ -134,6 +166,8 @@ enum kt_code kt_desk_create(struct kt_loop *loop, struct kt_desk **ret, struct k
 		code = kt_desk_pages_create(desk, &desk->pages, err);
 	if (!code)
 		code = kt_desk_http_create(desk, &desk->http, err);
+	if (!code)
+		code = kt_desk_alpn_create(desk, &desk->alpn, err);
 	if (code) {
 		kt_desk_destroy(desk);
 		return code;
@@ -148,6 +182,7 @@ void kt_desk_destroy(struct kt_desk *desk)
 		return;
 	kt_desk_pages_finish(desk->pages);
 	kt_desk_control_finish(desk);
+	kt_desk_alpn_destroy(desk->alpn);
 	kt_desk_http_destroy(desk->http);
 	kt_desk_pages_destroy(desk->pages);
 	kt_desk_served_destroy(desk->served);

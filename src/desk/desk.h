@@ -1,4 +1,7 @@
-/* The desk: what strangers may ask for over HTTP, within limits. Nothing here holds a key or makes a connection. */
+/*
+ * The desk: what strangers may ask for over HTTP, and handshakes that prove a name, within limits. Nothing here makes a
+ * connection, or holds a key but those that are made for one challenge.
+ */
 #ifndef KT_DESK_DESK_H
 #define KT_DESK_DESK_H
 
@@ -7,22 +10,35 @@
 #include <stdint.h>
 
 #include <microhttpd.h>
+#include <sys/socket.h>
 
 #include "kt/err.h"
 #include "kt/loop.h"
 #include "kt/msg.h"
 #include "kt/room.h"
+#include "kt/tls.h"
 #include "kt/wire.h"
 
 /*
  * A request's way: http.c accepts it (libmicrohttpd on the room's loop, one daemon a listener) and keeps the limits;
  * route.c decides who answers: page.c (the status page), pages.c (what the keeper says, fetched when somebody asks)
- * or served.c (paths that the keeper put there before: http-01 answers, JWKS).
+ * or served.c (paths that the keeper put there before: http-01 answers, JWKS). A handshake's way: alpn.c accepts it and
+ * keeps its limits, pki's kt_tls_handshake speaks TLS, and served.c has the certificate for the server name.
  */
 
-/* What a listener may serve; their names in SETUP are kt_desk_kind_names. */
-enum kt_desk_kind { KT_DESK_METRICS = 0, KT_DESK_ACME, KT_DESK_JWKS, KT_DESK_PROBES, KT_DESK_CONTROL, KT_DESK_KINDS };
-extern const char *const kt_desk_kind_names[KT_DESK_KINDS];
+/* What a listener may serve; their names in SETUP are kt_desk_kind_names. Those that speak HTTP may share one. */
+enum kt_desk_kind {
+	KT_DESK_METRICS = 0,
+	KT_DESK_ACME,
+	KT_DESK_JWKS,
+	KT_DESK_PROBES,
+	KT_DESK_CONTROL,
+	KT_DESK_KINDS,                /* of HTTP */
+	KT_DESK_ALPN = KT_DESK_KINDS, /* TLS, and alone */
+};
+extern const char *const kt_desk_kind_names[KT_DESK_KINDS + 1];
+/* Several kinds at once. */
+#define KT_DESK_BIT(kind) (1u << (kind))
 
 /* Limits on strangers. */
 enum {
@@ -37,10 +53,30 @@ enum {
 	KT_DESK_SERVED_STALE_MS = 600000,   /* what a keeper that is gone left behind stays this long */
 	KT_DESK_PAGE_FRESH_MS = 1000,       /* a page of the keeper is given to everybody who asks this soon */
 	KT_DESK_PAGE_DEADLINE_MS = 5000,    /* for the keeper to produce it */
+	KT_DESK_ALPN_CONNECTIONS = 256,     /* of all tls-alpn-01 listeners together */
+	KT_DESK_ALPN_PER_ADDRESS = 128,
+	KT_DESK_ALPN_HANDSHAKES = 64,       /* at once; other connections wait until one has ended */
+	KT_DESK_ALPN_SHARE = 32,            /* of them, that one address may have */
+	KT_DESK_ALPN_CROWDED_MS = 1000,     /* while others wait, a handshake gets so long; else KT_DESK_REQUEST_MS */
+	KT_DESK_PROXY_MAX = 1024,           /* bytes of a PROXY header */
 };
 
 struct kt_desk;
 struct kt_desk_listener;
+
+/* --- address.c -------------------------------------------------------------------------------------------------- */
+
+/* Whom limits are kept for: family and IPv4 address or IPv6 /64. All zero when that is not known (a local socket). */
+enum { KT_DESK_ADDRESS = 9 };
+
+void kt_desk_address(const struct sockaddr *addr, uint8_t ret[KT_DESK_ADDRESS]);
+/* False for addresses that are not known: everybody behind a proxy would count as one. */
+bool kt_desk_address_same(const uint8_t a[KT_DESK_ADDRESS], const uint8_t b[KT_DESK_ADDRESS]);
+
+enum kt_desk_proxy { KT_DESK_PROXY_NONE, KT_DESK_PROXY_MORE, KT_DESK_PROXY_BAD, KT_DESK_PROXY_FOUND };
+
+/* Is there a PROXY header (version 1 or 2) at the start of `in`? FOUND: its length, and the source where it names one. */
+enum kt_desk_proxy kt_desk_proxy_read(struct kt_view in, size_t *ret_len, uint8_t ret[KT_DESK_ADDRESS]);
 
 /* One connection; made and freed by http.c. */
 struct kt_desk_conn {
@@ -50,8 +86,9 @@ struct kt_desk_conn {
 	struct kt_desk_conn *prev, *next; /* by age of the request, oldest first */
 	struct kt_desk_conn *waiting;     /* next one that waits for the same page */
 	kt_ms since;                      /* when this request's time began */
-	uint8_t address[9];               /* family and IPv4 address or IPv6 /64 */
+	uint8_t address[KT_DESK_ADDRESS];
 	bool resumed;                     /* the page that it waited for is there */
+	bool post;                        /* the request's method */
 	unsigned command_status;          /* control.c: the keeper's answer to its command; 0: none yet */
 };
 
@@ -60,15 +97,15 @@ struct kt_desk_conn {
 struct kt_desk_http;
 
 enum kt_code kt_desk_http_create(struct kt_desk *desk, struct kt_desk_http **ret, struct kt_err *err);
-/* Adds a listening socket (takes fd on success). libmicrohttpd is started at the first connection. */
-enum kt_code kt_desk_http_listen(struct kt_desk_http *http, enum kt_desk_kind kind, int fd, struct kt_err *err);
+/* Adds a listening socket (takes fd on success). libmicrohttpd is started at the first connection. kinds: KT_DESK_BITs. */
+enum kt_code kt_desk_http_listen(struct kt_desk_http *http, unsigned kinds, int fd, struct kt_err *err);
 /* No connection may be suspended: kt_desk_pages_finish first. Listening sockets are closed, not shut down, because the
  * warden keeps them for the next desk. */
 void kt_desk_http_destroy(struct kt_desk_http *http);
 /* A connection of this listener was resumed. */
 void kt_desk_http_wake(struct kt_desk_listener *listener);
 unsigned kt_desk_http_connections(const struct kt_desk_http *http);
-enum kt_desk_kind kt_desk_http_kind(const struct kt_desk_listener *listener);
+unsigned kt_desk_http_kinds(const struct kt_desk_listener *listener);
 /* Bound to a loopback address or a local socket. */
 bool kt_desk_http_local(const struct kt_desk_listener *listener);
 
@@ -114,6 +151,7 @@ struct kt_desk_entry {
 	const char *type;
 	struct kt_view body;
 	uint32_t max_age;
+	const struct kt_secret *key; /* KT_DESK_ALPN only */
 };
 
 enum kt_code kt_desk_served_create(struct kt_loop *loop, struct kt_desk_served **ret, struct kt_err *err);
@@ -121,12 +159,26 @@ void kt_desk_served_destroy(struct kt_desk_served *served);
 /* Stores, replaces or (empty content_type) removes. KT_E_INVALID for a path that clients would spell differently, or
  * that the listener does not serve; KT_E_LIMIT. */
 enum kt_code kt_desk_served_put(struct kt_desk_served *served, const struct kt_msg_serve *msg, struct kt_err *err);
-/* The entry of exactly this path; valid until the next put. */
+/* The same for tls-alpn-01: certificate and key for a server name. They must fit together: KT_E_CRYPTO. */
+enum kt_code kt_desk_served_put_alpn(struct kt_desk_served *served, const struct kt_msg_serve_alpn *msg, struct kt_err *err);
+/* The entry of exactly this path (of KT_DESK_ALPN: this name, in lower case); valid until the next put. */
 bool kt_desk_served_find(const struct kt_desk_served *served, enum kt_desk_kind kind, const char *path,
                          struct kt_desk_entry *ret);
 /* Another keeper speaks from now on: what it does not repeat goes after KT_DESK_SERVED_STALE_MS. */
 void kt_desk_served_new_keeper(struct kt_desk_served *served);
 size_t kt_desk_served_count(const struct kt_desk_served *served);
+
+/* --- alpn.c ----------------------------------------------------------------------------------------------------- */
+
+struct kt_desk_alpn;
+
+enum kt_code kt_desk_alpn_create(struct kt_desk *desk, struct kt_desk_alpn **ret, struct kt_err *err);
+/* Adds a listening socket (takes fd on success) and loads OpenSSL, which has to be before the walls close. */
+enum kt_code kt_desk_alpn_listen(struct kt_desk_alpn *alpn, int fd, struct kt_err *err);
+bool kt_desk_alpn_listens(const struct kt_desk_alpn *alpn);
+unsigned kt_desk_alpn_connections(const struct kt_desk_alpn *alpn);
+unsigned kt_desk_alpn_handshakes(const struct kt_desk_alpn *alpn);
+void kt_desk_alpn_destroy(struct kt_desk_alpn *alpn);
 
 /* --- desk.c ----------------------------------------------------------------------------------------------------- */
 
@@ -136,13 +188,15 @@ struct kt_desk {
 	struct kt_desk_http *http;
 	struct kt_desk_pages *pages;
 	struct kt_desk_served *served;
+	struct kt_desk_alpn *alpn;
 	struct kt_desk_conn *commands; /* control.c: those that wait for the keeper, by `waiting` */
 	bool ending;
 	kt_ms request_ms; /* KT_DESK_REQUEST_MS; tests are less patient */
 };
 
 enum kt_code kt_desk_create(struct kt_loop *loop, struct kt_desk **ret, struct kt_err *err);
-/* Takes the listeners that `lines` names ("name address\n", in the order of fds); taken fds are set to -1. */
+/* Takes the listeners that `lines` names ("name address\n" or "name+name address\n", in the order of fds); taken fds are
+ * set to -1. */
 enum kt_code kt_desk_listen(struct kt_desk *desk, struct kt_view lines, int *fds, unsigned fd_count,
                             struct kt_err *err);
 /* The wire to a (new) keeper; takes fd. */

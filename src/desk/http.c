@@ -23,7 +23,7 @@
 struct kt_desk_listener {
 	struct kt_desk_listener *next;
 	struct kt_desk_http *http;
-	enum kt_desk_kind kind;
+	unsigned kinds; /* KT_DESK_BITs */
 	bool local;
 	int fd;
 	struct MHD_Daemon *daemon; /* NULL before the first connection */
@@ -41,9 +41,9 @@ struct kt_desk_http {
 
 enum { RETRY_MS = 1000 };
 
-enum kt_desk_kind kt_desk_http_kind(const struct kt_desk_listener *listener)
+unsigned kt_desk_http_kinds(const struct kt_desk_listener *listener)
 {
-	return listener->kind;
+	return listener->kinds;
 }
 
 unsigned kt_desk_http_connections(const struct kt_desk_http *http)
@@ -126,37 +126,20 @@ static void on_deadline(void *arg)
 	arm_deadline(http);
 }
 
-static void address_key(const struct sockaddr *addr, uint8_t out[9])
-{
-	memset(out, 0, 9);
-	if (addr->sa_family == AF_INET) {
-		out[0] = 4;
-		memcpy(out + 1, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, 4);
-	} else if (addr->sa_family == AF_INET6) {
-		const struct in6_addr *in6 = &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr;
-
-		out[0] = IN6_IS_ADDR_V4MAPPED(in6) ? 4 : 6;
-		if (out[0] == 4)
-			memcpy(out + 1, in6->s6_addr + 12, 4);
-		else
-			memcpy(out + 1, in6->s6_addr, 8);
-	}
-}
-
 /* May this one come in? */
 static enum MHD_Result on_accept(void *cls, const struct sockaddr *addr, socklen_t addr_len)
 {
 	struct kt_desk_listener *listener = cls;
 	struct kt_desk_http *http = listener->http;
-	uint8_t key[9];
+	uint8_t from[KT_DESK_ADDRESS];
 	unsigned same = 0;
 
 	(void)addr_len;
 	if (http->connections >= KT_DESK_CONNECTIONS_HARD)
 		return MHD_NO;
-	address_key(addr, key);
+	kt_desk_address(addr, from);
 	for (const struct kt_desk_conn *conn = http->oldest; conn; conn = conn->next)
-		same += memcmp(conn->address, key, sizeof(key)) == 0;
+		same += kt_desk_address_same(conn->address, from);
 	return same < KT_DESK_PER_ADDRESS ? MHD_YES : MHD_NO;
 }
 
@@ -174,7 +157,7 @@ static void conn_started(struct kt_desk_listener *listener, struct MHD_Connectio
 	conn->mhd = mhd;
 	conn->listener = listener;
 	if (info && info->client_addr)
-		address_key(info->client_addr, conn->address);
+		kt_desk_address(info->client_addr, conn->address);
 	if (http->connections >= KT_DESK_CONNECTIONS_MAX)
 		cut_oldest(http);
 	append_conn(http, conn);
@@ -358,14 +341,14 @@ static bool is_local(int fd)
 	return addr.ss_family == AF_UNIX;
 }
 
-enum kt_code kt_desk_http_listen(struct kt_desk_http *http, enum kt_desk_kind kind, int fd, struct kt_err *err)
+enum kt_code kt_desk_http_listen(struct kt_desk_http *http, unsigned kinds, int fd, struct kt_err *err)
 {
 	struct kt_desk_listener *listener = kt_calloc(1, sizeof(*listener));
 	enum kt_code code;
 
 	if (!listener)
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a listener");
-	*listener = (struct kt_desk_listener){.http = http, .kind = kind, .fd = fd, .local = is_local(fd)};
+	*listener = (struct kt_desk_listener){.http = http, .kinds = kinds, .fd = fd, .local = is_local(fd)};
 	code = kt_timer_create(http->desk->loop, on_timer, listener, &listener->timer, err);
 	if (!code)
 		code = watch_first(listener, err);

@@ -46,16 +46,32 @@ static enum MHD_Result send_once(struct kt_desk_conn *conn, unsigned status, str
 	return result;
 }
 
+static bool serves(const struct kt_desk_listener *listener, enum kt_desk_kind kind)
+{
+	return (kt_desk_http_kinds(listener) & KT_DESK_BIT(kind)) != 0;
+}
+
+static bool serves_pages(const struct kt_desk_listener *listener)
+{
+	return serves(listener, KT_DESK_METRICS) || serves(listener, KT_DESK_PROBES);
+}
+
+static const char *allowed_methods(const struct kt_desk_listener *listener)
+{
+	if (!serves(listener, KT_DESK_CONTROL))
+		return "GET, HEAD";
+	return kt_desk_http_kinds(listener) == KT_DESK_BIT(KT_DESK_CONTROL) ? "POST" : "GET, HEAD, POST";
+}
+
 /* What is wrong with the request itself: the connection ends after this answer. */
 static enum MHD_Result refuse(struct kt_desk_conn *conn, unsigned status, const char *text)
 {
 	struct MHD_Response *response = kt_desk_response_text(text);
 
-	if (response && (MHD_add_response_header(response, "Connection", "close") != MHD_YES ||
-	                 (status == MHD_HTTP_METHOD_NOT_ALLOWED &&
-	                  MHD_add_response_header(
-	                          response, "Allow",
-	                          kt_desk_http_kind(conn->listener) == KT_DESK_CONTROL ? "POST" : "GET, HEAD") != MHD_YES))) {
+	if (response &&
+	    (MHD_add_response_header(response, "Connection", "close") != MHD_YES ||
+	     (status == MHD_HTTP_METHOD_NOT_ALLOWED &&
+	      MHD_add_response_header(response, "Allow", allowed_methods(conn->listener)) != MHD_YES))) {
 		MHD_destroy_response(response);
 		return MHD_NO;
 	}
@@ -117,7 +133,7 @@ static enum MHD_Result route_metrics(struct kt_desk *desk, struct kt_desk_conn *
 	/* A kubelet asks at an address that everybody in the cluster may reach: names of credentials are not for all of them. */
 	bool named = page || strcmp(path, "/status.json") == 0;
 
-	if ((named && kt_desk_http_kind(conn->listener) == KT_DESK_PROBES) || (!page && !kt_desk_pages_has(path)))
+	if (named && !serves(conn->listener, KT_DESK_METRICS))
 		return send_once(conn, MHD_HTTP_NOT_FOUND, kt_desk_response_text("not found\n"));
 	if (named && kt_desk_http_local(conn->listener) &&
 	    !is_local_host(MHD_lookup_connection_value(conn->mhd, MHD_HEADER_KIND, "Host")))
@@ -131,21 +147,26 @@ static enum MHD_Result route_metrics(struct kt_desk *desk, struct kt_desk_conn *
 /* A query makes it another resource, which is not there. */
 static enum MHD_Result route_served(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
 {
+	static const enum kt_desk_kind kinds[] = {KT_DESK_ACME, KT_DESK_JWKS};
 	struct kt_desk_entry entry;
+	bool asks = MHD_get_connection_values(conn->mhd, MHD_GET_ARGUMENT_KIND, NULL, NULL) != 0;
 
-	if (MHD_get_connection_values(conn->mhd, MHD_GET_ARGUMENT_KIND, NULL, NULL) != 0 ||
-	    !kt_desk_served_find(desk->served, kt_desk_http_kind(conn->listener), path, &entry))
-		return send_once(conn, MHD_HTTP_NOT_FOUND, kt_desk_response_text("not found\n"));
-	return send_once(conn, MHD_HTTP_OK, kt_desk_response(entry.type, entry.body, entry.max_age));
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && !asks; i++)
+		if (serves(conn->listener, kinds[i]) && kt_desk_served_find(desk->served, kinds[i], path, &entry))
+			return send_once(conn, MHD_HTTP_OK, kt_desk_response(entry.type, entry.body, entry.max_age));
+	return send_once(conn, MHD_HTTP_NOT_FOUND, kt_desk_response_text("not found\n"));
 }
 
 enum MHD_Result kt_desk_route_check(struct kt_desk_conn *conn, const char *method, const char *path)
 {
-	bool control = kt_desk_http_kind(conn->listener) == KT_DESK_CONTROL;
+	const unsigned kinds = kt_desk_http_kinds(conn->listener);
+	const unsigned control = KT_DESK_BIT(KT_DESK_CONTROL);
+	bool reads = strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
 
-	if (control && strcmp(method, MHD_HTTP_METHOD_POST) != 0)
+	conn->post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
+	if (kinds == control && !conn->post)
 		return refuse(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "only POST\n");
-	if (!control && strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+	if (!reads && !(conn->post && (kinds & control)))
 		return refuse(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
 	if (has_body(conn->mhd))
 		return refuse(conn, CONTENT_TOO_LARGE, "a request has no body here\n");
@@ -156,13 +177,9 @@ enum MHD_Result kt_desk_route_check(struct kt_desk_conn *conn, const char *metho
 
 enum MHD_Result kt_desk_route(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
 {
-	switch (kt_desk_http_kind(conn->listener)) {
-	case KT_DESK_METRICS:
-	case KT_DESK_PROBES:
-		return route_metrics(desk, conn, path);
-	case KT_DESK_CONTROL:
+	if (conn->post)
 		return kt_desk_control_answer(desk, conn, path);
-	default:
-		return route_served(desk, conn, path);
-	}
+	if (serves_pages(conn->listener) && (strcmp(path, "/") == 0 || kt_desk_pages_has(path)))
+		return route_metrics(desk, conn, path);
+	return route_served(desk, conn, path);
 }

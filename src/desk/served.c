@@ -1,16 +1,17 @@
-/* The paths that the keeper put out for strangers: http-01 answers and key sets, found by exact path only. */
+/* What the keeper put out for strangers: http-01 answers and key sets by exact path, tls-alpn-01 answers by server name. */
 #include <sodium.h>
 #include <string.h>
 
 #include "desk/desk.h"
 #include "kt/mem.h"
+#include "kt/secret.h"
 #include "kt/text.h"
 
 #define ACME_PREFIX "/.well-known/acme-challenge/"
 
 enum { BUCKETS_MIN = 16 };
 
-/* One path, in one piece of memory: text is path NUL type NUL body. */
+/* One path (or server name), in one piece of memory: text is path NUL type NUL body (or certificate). */
 struct entry {
 	struct entry *next;
 	uint64_t hash;
@@ -18,6 +19,7 @@ struct entry {
 	size_t body_len;
 	const char *type;
 	const char *body;
+	struct kt_secret *key; /* of the certificate; else NULL */
 	uint32_t max_age;
 	uint32_t keeper; /* the keeper that said so last */
 	enum kt_desk_kind kind;
@@ -56,6 +58,12 @@ static struct entry **find(const struct kt_desk_served *served, enum kt_desk_kin
 	return NULL;
 }
 
+static void entry_destroy(struct entry *entry)
+{
+	kt_secret_destroy(entry->key);
+	kt_free(entry);
+}
+
 static void drop(struct kt_desk_served *served, struct entry **at)
 {
 	struct entry *entry = *at;
@@ -63,7 +71,7 @@ static void drop(struct kt_desk_served *served, struct entry **at)
 	*at = entry->next;
 	served->count--;
 	served->bytes -= entry->size;
-	kt_free(entry);
+	entry_destroy(entry);
 	if (served->count == 0) {
 		kt_free(served->buckets);
 		served->buckets = NULL;
@@ -185,20 +193,15 @@ static struct entry *entry_create(const struct kt_msg_serve *msg)
 	return entry;
 }
 
-/* --- what others call ------------------------------------------------------------------------------------------- */
-
-enum kt_code kt_desk_served_put(struct kt_desk_served *served, const struct kt_msg_serve *msg, struct kt_err *err)
+/* Stores, replaces, or (empty content_type) removes; the key is copied. */
+static enum kt_code put(struct kt_desk_served *served, enum kt_desk_kind kind, const struct kt_msg_serve *msg,
+                        const struct kt_secret *key, struct kt_err *err)
 {
-	enum kt_desk_kind kind = KT_DESK_ACME;
-	struct entry *entry, **old;
-	size_t freed;
-	uint64_t hash;
-	enum kt_code code = check(msg, &kind, err);
+	uint64_t hash = hash_path(served, kind, msg->path);
+	struct entry **old = find(served, kind, msg->path, hash), *entry;
+	size_t freed = old ? (*old)->size : 0;
+	enum kt_code code = KT_OK;
 
-	if (code)
-		return code;
-	hash = hash_path(served, kind, msg->path);
-	old = find(served, kind, msg->path, hash);
 	if (msg->content_type.len == 0) {
 		if (old)
 			drop(served, old);
@@ -209,16 +212,17 @@ enum kt_code kt_desk_served_put(struct kt_desk_served *served, const struct kt_m
 	entry = entry_create(msg);
 	if (!entry)
 		return kt_err_set(err, KT_E_NOMEM, "serve: no memory for %zu bytes", msg->body.len);
-	freed = old ? (*old)->size : 0;
-	if (served->bytes - freed + entry->size > KT_DESK_SERVED_BYTES) {
-		kt_free(entry);
-		return kt_err_set(err, KT_E_LIMIT, "serve: more than %d bytes would be served", KT_DESK_SERVED_BYTES);
+	if (key)
+		code = kt_secret_create(kt_secret_view(key).ptr, kt_secret_len(key), &entry->key, err);
+	if (code == KT_OK && served->bytes - freed + entry->size > KT_DESK_SERVED_BYTES)
+		code = kt_err_set(err, KT_E_LIMIT, "serve: more than %d bytes would be served", KT_DESK_SERVED_BYTES);
+	if (code == KT_OK) {
+		if (old)
+			drop(served, old);
+		code = grow(served, err);
 	}
-	if (old)
-		drop(served, old);
-	code = grow(served, err);
 	if (code) {
-		kt_free(entry);
+		entry_destroy(entry);
 		return code;
 	}
 	entry->hash = hash;
@@ -229,6 +233,62 @@ enum kt_code kt_desk_served_put(struct kt_desk_served *served, const struct kt_m
 	served->count++;
 	served->bytes += entry->size;
 	return KT_OK;
+}
+
+/* --- what others call ------------------------------------------------------------------------------------------- */
+
+enum kt_code kt_desk_served_put(struct kt_desk_served *served, const struct kt_msg_serve *msg, struct kt_err *err)
+{
+	enum kt_desk_kind kind = KT_DESK_ACME;
+	enum kt_code code = check(msg, &kind, err);
+
+	return code ? code : put(served, kind, msg, NULL, err);
+}
+
+/* Letters, digits and "-_" between dots; what the name has to be beyond that is the keeper's business. */
+static bool is_server_name(struct kt_view name)
+{
+	bool label = false;
+
+	for (size_t i = 0; i < name.len; i++) {
+		char c = name.ptr[i];
+
+		if (c == '.' && !label)
+			return false;
+		if (c != '.' && c != '-' && c != '_' && !(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') &&
+		    !(c >= '0' && c <= '9'))
+			return false;
+		label = c != '.';
+	}
+	return label && name.len <= KT_NAME_MAX;
+}
+
+static void to_lower(char *text, struct kt_view name)
+{
+	for (size_t i = 0; i < name.len; i++)
+		text[i] = name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? (char)(name.ptr[i] + ('a' - 'A')) : name.ptr[i];
+}
+
+enum kt_code kt_desk_served_put_alpn(struct kt_desk_served *served, const struct kt_msg_serve_alpn *msg, struct kt_err *err)
+{
+	char name[KT_NAME_MAX];
+	/* A type that is not empty says that it is to be served. */
+	struct kt_msg_serve put_out = {.path = {name, msg->name.len}, .body = msg->certificate};
+	struct kt_tls_identity identity = {msg->certificate, msg->key};
+	enum kt_code code;
+
+	if (!is_server_name(msg->name))
+		return kt_err_set(err, KT_E_INVALID, "serve: '%.*s' is not a server name", (int)msg->name.len, msg->name.ptr);
+	to_lower(name, msg->name);
+	if (!msg->present)
+		return put(served, KT_DESK_ALPN, &put_out, NULL, err);
+	if (!msg->key)
+		return kt_err_set(err, KT_E_INVALID, "serve: the key of a challenge is missing");
+	code = kt_tls_check(&identity, err);
+	if (code)
+		return code;
+	put_out.content_type = KT_VIEW_LIT("pkix-cert");
+	return put(served, KT_DESK_ALPN, &put_out, msg->key, err);
 }
 
 bool kt_desk_served_find(const struct kt_desk_served *served, enum kt_desk_kind kind, const char *path,
@@ -242,7 +302,7 @@ bool kt_desk_served_find(const struct kt_desk_served *served, enum kt_desk_kind 
 	at = find(served, kind, view, hash_path(served, kind, view));
 	if (!at)
 		return false;
-	*ret = (struct kt_desk_entry){(*at)->type, {(*at)->body, (*at)->body_len}, (*at)->max_age};
+	*ret = (struct kt_desk_entry){(*at)->type, {(*at)->body, (*at)->body_len}, (*at)->max_age, (*at)->key};
 	return true;
 }
 
