@@ -673,6 +673,7 @@ struct kt_listeners {
 	const char *tls_alpn01;
 	const char *probes;
 	struct kt_control_listener control;
+	const char *socket_group; /* of those that are local sockets: mode 0660; NULL: 0600 */
 };
 
 /* At most one is set; none: a file "master.key" in the state directory, made on first run. */

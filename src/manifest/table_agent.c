@@ -1,4 +1,6 @@
 /* The field table of Agent, the settings. */
+#include <string.h>
+
 #include "manifest/rows.h"
 
 static const struct kt_enum_name anchors[] = {
@@ -83,13 +85,29 @@ static const struct kt_field listeners_rows[] = {
 	    DOC "/metrics, /livez, /readyz, /startupz and the status page."),
 	ROW("probes", KT_F_STRING, struct kt_listeners, probes, .check = kt_value_listen,
 	    DOC "/livez, /readyz, /startupz and /metrics only, for a kubelet; `:9403` with --sidecar when absent."),
+	ROW("socketGroup", KT_F_STRING, struct kt_listeners, socket_group, .check = kt_value_user,
+	    DOC "Group (name or number) that may connect to those listeners that are Unix sockets, such as the one of a proxy: "
+		"they have mode 0660 then, else 0600."),
 	ROW("tlsAlpn01", KT_F_STRING, struct kt_listeners, tls_alpn01, .check = kt_value_listen,
 	    DOC "Answers of tls-alpn-01 challenges, such as `:443`, or a Unix socket that a proxy hands them to by SNI or "
 		"ALPN."),
 };
+
+static void check_listeners(struct kt_decoder *d, const struct kt_node *node, void *object)
+{
+	const struct kt_listeners *listeners = object;
+	const char *const others[] = {listeners->http01, listeners->jwks, listeners->metrics, listeners->probes,
+				      listeners->control.address};
+
+	for (size_t i = 0; listeners->tls_alpn01 && i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i] && strcmp(others[i], listeners->tls_alpn01) == 0)
+			kt_complain(d, node, "tlsAlpn01", "speaks TLS: it can't share %.128s with another listener", others[i]);
+}
+
 static const struct kt_table listeners_table = TABLE(
-	"Listeners", struct kt_listeners, listeners_rows,
-	.doc = "Addresses listened on: `host:port`, `:port` or `unix:/path`; none when absent. Two may be the same.");
+	"Listeners", struct kt_listeners, listeners_rows, .check = check_listeners,
+	.doc = "Addresses listened on: `host:port`, `:port` (IPv6 and IPv4) or `unix:/path`; none when absent. All but "
+	       "tlsAlpn01 may be the same.");
 
 static const struct kt_field master_key_rows[] = {
 	ROW("command", KT_F_STRINGS, struct kt_master_key, command, CHOICE, .max = 32,
@@ -132,7 +150,8 @@ static const struct kt_field agent_rows[] = {
 	    DOC "How dns-01 records are checked before the CA is told."),
 	ROW("limits", KT_F_STRUCT, struct kt_agent_spec, limits, OF(limits_table), DOC "Limits."),
 	ROW("listeners", KT_F_STRUCT, struct kt_agent_spec, listeners, OF(listeners_table),
-	    DOC "Addresses listened on."),
+	    DOC "Addresses listened on: `host:port`, `:port` (IPv6 and IPv4) or `unix:/path`; none when absent. All but "
+		"tlsAlpn01 may be the same."),
 	ROW("masterKey", KT_F_STRUCT, struct kt_agent_spec, master_key, OF(master_key_table),
 	    DOC "Where the key that seals the store comes from."),
 	ROW("secretsDir", KT_F_STRING, struct kt_agent_spec, secrets_dir, .check = kt_value_path,

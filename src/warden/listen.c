@@ -10,6 +10,7 @@
 
 #include "kt/mem.h"
 #include "kt/text.h"
+#include "warden/hands/hands.h"
 #include "warden/sockets.h"
 
 #define BACKLOG  128
@@ -108,86 +109,127 @@ static int listen_tcp(const char *address, struct kt_err *err)
 	return fd;
 }
 
-int kt_listen_on(const char *address, struct kt_err *err)
+int kt_listen_on(const char *address, gid_t gid, struct kt_err *err)
 {
 	if (kt_starts_with(address, UNIX_TAG)) {
-		return kt_local_listen(address + strlen(UNIX_TAG), (gid_t)-1, BACKLOG, err);
+		return kt_local_listen(address + strlen(UNIX_TAG), gid, BACKLOG, err);
 	}
 	return listen_tcp(address, err);
 }
 
-/* What is open already under this name and address, or -1. */
-static int take_over(const struct kt_bound_list *old, const char *name, const char *address)
-{
-	unsigned i;
+/* --- all of them ------------------------------------------------------------------------------------------------- */
 
-	for (i = 0; old != NULL && i < old->count; i++) {
-		if (strcmp(old->items[i].name, name) == 0 && strcmp(old->items[i].address, address) == 0) {
-			return old->items[i].fd;
+#define TLS_ALPN "tlsAlpn01"
+
+static const char *const known_names[] = {"acme", "jwks", "metrics", "probes", "control", TLS_ALPN};
+
+bool kt_bound_names_known(const char *names)
+{
+	while (true) {
+		size_t len = strcspn(names, "+");
+		bool known = false;
+
+		for (size_t i = 0; i < sizeof(known_names) / sizeof(known_names[0]); i++) {
+			known = known || (strlen(known_names[i]) == len && memcmp(known_names[i], names, len) == 0);
 		}
+		if (!known || names[len] == '\0') {
+			return known;
+		}
+		names += len + 1;
 	}
-	return -1;
 }
 
-static enum kt_code open_one(const char *name, const char *address, const struct kt_bound_list *old,
+static struct kt_bound *find_bound(const struct kt_bound_list *list, const char *address)
+{
+	for (unsigned i = 0; list != NULL && i < list->count; i++) {
+		if (strcmp(list->items[i].address, address) == 0) {
+			return (struct kt_bound *)&list->items[i];
+		}
+	}
+	return NULL;
+}
+
+/* What speaks HTTP may share a socket: the paths tell. */
+static enum kt_code share(struct kt_bound *bound, const char *name, struct kt_err *err)
+{
+	char *names;
+
+	if (strcmp(name, TLS_ALPN) == 0 || strcmp(bound->names, TLS_ALPN) == 0) {
+		return kt_err_set(err, KT_E_INVALID, "spec.listeners of kind Agent: tlsAlpn01 can't share %s with others",
+		                  bound->address);
+	}
+	names = kt_asprintf("%s+%s", bound->names, name);
+	if (names == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for listener %s", bound->address);
+	}
+	kt_free(bound->names);
+	bound->names = names;
+	return KT_OK;
+}
+
+static enum kt_code open_one(const char *name, const char *address, gid_t gid, const struct kt_bound_list *old,
                              struct kt_bound_list *list, struct kt_err *err)
 {
 	struct kt_bound *bound = &list->items[list->count];
-	int known;
+	const struct kt_bound *known = find_bound(old, address);
+	struct kt_bound *shared = find_bound(list, address);
 
-	if (address == NULL) {
-		return KT_OK;
+	if (shared != NULL) {
+		return share(shared, name, err);
 	}
-	known = take_over(old, name, address);
-	bound->name = name;
-	bound->address = kt_strdup(address);
-	if (bound->address == NULL) {
+	*bound = (struct kt_bound){.names = kt_strdup(name), .address = kt_strdup(address), .fd = -1};
+	list->count++;
+	if (bound->address == NULL || bound->names == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for listener %s", address);
 	}
-	list->count++;
-	if (known >= 0) {
-		bound->fd = fcntl(known, F_DUPFD_CLOEXEC, 3);
+	if (known != NULL) {
+		bound->fd = fcntl(known->fd, F_DUPFD_CLOEXEC, 3);
 		return bound->fd < 0 ? kt_err_sys(err, "listener %s", address) : KT_OK;
 	}
-	bound->fd = kt_listen_on(address, err);
+	bound->fd = kt_listen_on(address, gid, err);
 	return bound->fd < 0 ? (err != NULL ? err->code : KT_E_SYS) : KT_OK;
 }
 
 enum kt_code kt_bound_open(const struct kt_listeners *listeners, const struct kt_bound_list *old, struct kt_bound_list *ret,
                            struct kt_err *err)
 {
+	const char *const addresses[] = {listeners->http01,          listeners->jwks, listeners->metrics, listeners->probes,
+	                                 listeners->control.address, listeners->tls_alpn01};
 	struct kt_bound_list list = {0};
-	enum kt_code code = open_one("acme", listeners->http01, old, &list, err);
+	gid_t gid = (gid_t)-1;
+	enum kt_code code = KT_OK;
 
-	if (code == KT_OK) {
-		code = open_one("jwks", listeners->jwks, old, &list, err);
+	_Static_assert(sizeof(addresses) / sizeof(addresses[0]) == sizeof(known_names) / sizeof(known_names[0]), "one each");
+	_Static_assert(sizeof(addresses) / sizeof(addresses[0]) == KT_LISTENERS_MAX, "room for all");
+	if (listeners->socket_group != NULL) {
+		code = kt_gid_resolve(listeners->socket_group, &gid, err);
 	}
-	if (code == KT_OK) {
-		code = open_one("metrics", listeners->metrics, old, &list, err);
-	}
-	if (code == KT_OK) {
-		code = open_one("probes", listeners->probes, old, &list, err);
-	}
-	if (code == KT_OK) {
-		code = open_one("control", listeners->control.address, old, &list, err);
+	for (unsigned i = 0; code == KT_OK && i < KT_LISTENERS_MAX; i++) {
+		if (addresses[i] != NULL) {
+			code = open_one(known_names[i], addresses[i], gid, old, &list, err);
+		}
 	}
 	if (code != KT_OK) {
-		kt_bound_close(&list);
+		kt_bound_close(&list, old);
 		return code;
 	}
 	*ret = list;
 	return KT_OK;
 }
 
-void kt_bound_close(struct kt_bound_list *list)
+void kt_bound_close(struct kt_bound_list *list, const struct kt_bound_list *keep)
 {
-	unsigned i;
+	for (unsigned i = 0; i < list->count; i++) {
+		struct kt_bound *bound = &list->items[i];
 
-	for (i = 0; i < list->count; i++) {
-		if (list->items[i].fd >= 0) {
-			close(list->items[i].fd);
+		if (bound->fd >= 0 && kt_starts_with(bound->address, UNIX_TAG) && find_bound(keep, bound->address) == NULL) {
+			kt_local_remove(bound->address + strlen(UNIX_TAG), bound->fd);
 		}
-		kt_free(list->items[i].address);
+		if (bound->fd >= 0) {
+			close(bound->fd);
+		}
+		kt_free(bound->address);
+		kt_free(bound->names);
 	}
 	list->count = 0;
 }

@@ -53,7 +53,7 @@ static void drop_pending(struct kt_warden *warden)
 {
 	kt_generation_destroy(warden->pending);
 	warden->pending = NULL;
-	kt_bound_close(&warden->pending_bound);
+	kt_bound_close(&warden->pending_bound, &warden->bound);
 	warden->reload_id = 0;
 	warden->reload_exec = false;
 }
@@ -64,7 +64,7 @@ static bool same_listeners(const struct kt_bound_list *a, const struct kt_bound_
 		return false;
 	}
 	for (unsigned i = 0; i < a->count; i++) {
-		if (strcmp(a->items[i].name, b->items[i].name) != 0 || strcmp(a->items[i].address, b->items[i].address) != 0) {
+		if (strcmp(a->items[i].names, b->items[i].names) != 0 || strcmp(a->items[i].address, b->items[i].address) != 0) {
 			return false;
 		}
 	}
@@ -122,7 +122,7 @@ static void accept_pending(struct kt_warden *warden)
 	warden->previous = old;
 	warden->current = warden->pending;
 	warden->pending = NULL;
-	kt_bound_close(&warden->bound);
+	kt_bound_close(&warden->bound, &warden->pending_bound);
 	warden->bound = warden->pending_bound;
 	memset(&warden->pending_bound, 0, sizeof(warden->pending_bound));
 	/* Where the control socket is, is settled at the start. */
@@ -251,7 +251,7 @@ void kt_warden_exec(struct kt_warden *warden)
 		leave(&list, "control", warden->current->socket_path, warden->control_fd);
 	}
 	for (unsigned i = 0; i < warden->bound.count; i++) {
-		leave(&list, warden->bound.items[i].name, warden->bound.items[i].address, warden->bound.items[i].fd);
+		leave(&list, warden->bound.items[i].names, warden->bound.items[i].address, warden->bound.items[i].fd);
 	}
 	if (kt_buf_check(&list, "the listeners", NULL) != KT_OK ||
 	    setenv(INHERIT_ENV, list.ptr != NULL ? list.ptr : "", 1) < 0 || setenv(NUMBER_ENV, number, 1) < 0) {
@@ -287,7 +287,6 @@ static bool is_listening(int fd)
 /* One line "fd name address"; the control socket's descriptor goes to *control. */
 static void take_line(char *line, struct kt_bound_list *ret, int *control, char **ret_path)
 {
-	static const char *const known[] = {"acme", "jwks", "metrics", "probes", "control"};
 	char *name = strchr(line, ' ');
 	char *address = name != NULL ? strchr(name + 1, ' ') : NULL;
 	uint64_t fd = 0;
@@ -305,11 +304,15 @@ static void take_line(char *line, struct kt_bound_list *ret, int *control, char 
 		*ret_path = kt_strdup(address);
 		return;
 	}
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && ret->count < KT_LISTENERS_MAX; i++) {
-		if (strcmp(known[i], name) == 0) {
-			ret->items[ret->count++] = (struct kt_bound){known[i], kt_strdup(address), (int)fd};
+	if (ret->count < KT_LISTENERS_MAX && kt_bound_names_known(name)) {
+		struct kt_bound bound = {kt_strdup(name), kt_strdup(address), (int)fd};
+
+		if (bound.names != NULL && bound.address != NULL) {
+			ret->items[ret->count++] = bound;
 			return;
 		}
+		kt_free(bound.names);
+		kt_free(bound.address);
 	}
 	close((int)fd);
 }

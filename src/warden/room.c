@@ -175,7 +175,7 @@ static enum kt_code name_listeners(const struct kt_bound_list *bound, struct kt_
                                    unsigned *ret_count, struct kt_err *err)
 {
 	for (unsigned i = 0; i < bound->count; i++) {
-		kt_buf_addf(lines, "%s %s\n", bound->items[i].name, bound->items[i].address);
+		kt_buf_addf(lines, "%s %s\n", bound->items[i].names, bound->items[i].address);
 		fds[i] = bound->items[i].fd;
 	}
 	*ret_count = bound->count;
@@ -327,12 +327,14 @@ static void on_wire_closed(struct kt_wire *wire, const struct kt_err *why, void 
 /* --- start ------------------------------------------------------------------------------------------------------ */
 
 /*
- * A command that works on the state itself answers http-01 as the agent would; it opens that port only once an order
+ * A command that works on the state itself answers http-01 and tls-alpn-01 as the agent would; it opens those ports only once an order
  * needs it. Key sets and pages are the agent's alone.
  */
 static enum kt_code listen_for_challenges(struct kt_warden *warden, struct kt_err *err)
 {
-	const struct kt_listeners only = {.http01 = warden->current->agent->agent.listeners.http01};
+	const struct kt_listeners *all = &warden->current->agent->agent.listeners;
+	const struct kt_listeners only = {
+	        .http01 = all->http01, .tls_alpn01 = all->tls_alpn01, .socket_group = all->socket_group};
 
 	if (warden->options.mode != KT_MODE_ONESHOT || warden->bound.count > 0) {
 		return KT_OK;

@@ -41,11 +41,11 @@ void kt_control_socket_destroy(struct kt_control_socket *control);
 
 /* --- listeners (listen.c) ---------------------------------------------------------------------------------------- */
 
-#define KT_LISTENERS_MAX 5u
+#define KT_LISTENERS_MAX 6u
 
 struct kt_bound {
-	const char *name; /* "acme", "jwks", "metrics", "probes", "control" */
-	char *address;    /* as in the settings */
+	char *names;   /* "acme", "jwks", "metrics", "probes", "control", "tlsAlpn01"; with "+" between those that share it */
+	char *address; /* as in the settings */
 	int fd;
 };
 
@@ -55,14 +55,17 @@ struct kt_bound_list {
 };
 
 /*
- * Opens what the settings ask for; of what `old` (may be NULL) has open at the same address a duplicate is taken, so
- * that no connection is lost. On failure nothing is changed.
+ * Opens what the settings ask for, an address once; of what `old` (may be NULL) has open at the same address a duplicate
+ * is taken, so that no connection is lost. On failure nothing is changed.
  */
 enum kt_code kt_bound_open(const struct kt_listeners *listeners, const struct kt_bound_list *old, struct kt_bound_list *ret,
                            struct kt_err *err);
-void kt_bound_close(struct kt_bound_list *list);
-/* "host:port", ":port" or "unix:/path"; -1 on failure. */
-int kt_listen_on(const char *address, struct kt_err *err);
+/* Local sockets are removed, but for those that `keep` (may be NULL) has, too. */
+void kt_bound_close(struct kt_bound_list *list, const struct kt_bound_list *keep);
+/* True for "acme+jwks": names as a former program of ours may have left them. */
+bool kt_bound_names_known(const char *names);
+/* "host:port", ":port" (IPv6 and IPv4) or "unix:/path" (gid as for kt_local_listen); -1 on failure. */
+int kt_listen_on(const char *address, gid_t gid, struct kt_err *err);
 
 /* --- systemd (notify.c) ------------------------------------------------------------------------------------------ */
 

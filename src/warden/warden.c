@@ -406,7 +406,7 @@ static enum kt_code open_sockets(struct kt_warden *warden, struct kt_err *err)
 	if (code == KT_OK) {
 		code = kt_bound_open(&agent->listeners, &left, &warden->bound, err);
 	}
-	kt_bound_close(&left);
+	kt_bound_close(&left, &warden->bound);
 	return code;
 }
 
@@ -515,8 +515,8 @@ void kt_warden_destroy(struct kt_warden *warden)
 		kt_local_remove(warden->current->socket_path, warden->control_fd);
 		close(warden->control_fd);
 	}
-	kt_bound_close(&warden->bound);
-	kt_bound_close(&warden->pending_bound);
+	kt_bound_close(&warden->pending_bound, &warden->bound);
+	kt_bound_close(&warden->bound, NULL);
 	kt_timer_destroy(warden->end_timer);
 	kt_timer_destroy(warden->restart_timer);
 	kt_timer_destroy(warden->key_timer);

@@ -209,6 +209,9 @@ static const struct bad bads[] = {
 	 "\"orders=5\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
 	 "{ingress: {}}}]}\n",
 	 "must be none, or a list"},
+	{"apiVersion: keyturn.dev/v1alpha1\nkind: Agent\nmetadata: {name: a}\nspec: {listeners: {jwks: \":443\", tlsAlpn01: "
+	 "\":443\"}}\n",
+	 "speaks TLS: it can't share :443"},
 	{"apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: w, annotations: {keyturn.dev/rate-limits: "
 	 "\"orders=0/1h\"}}\nspec:\n  acme: {server: \"https://ca.example/d\", privateKeySecretRef: {name: k}, solvers: [{http01: "
 	 "{ingress: {}}}]}\n",
@@ -448,7 +451,7 @@ static const char *const goods[] = {
 	"1}\n",
 	AGENT
 	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  allowShared: true\n  secretsGroup: \"4294967294\"\n"
-	"  secretsMode: \"0440\"\n  listeners: {probes: \":9403\", control: {address: \":9404\", tokenFile: /t}, metrics: \":9402\", http01: "
+	"  secretsMode: \"0440\"\n  listeners: {socketGroup: \"12\", probes: \":9403\", control: {address: \":9404\", tokenFile: /t}, metrics: \":9402\", http01: "
 	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\"}\n"
 	"  dns01: {recursiveNameservers: [\"192.0.2.1:53\"], recursiveNameserversOnly: true, propagationTimeout: 9s}\n"
 	"  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, "

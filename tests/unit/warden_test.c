@@ -270,12 +270,118 @@ static void listener_addresses(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		assert_int_equal(kt_listen_on(wrong[i], &err), -1);
+		assert_int_equal(kt_listen_on(wrong[i], (gid_t)-1, &err), -1);
 	}
 	(void)snprintf(text, sizeof(text), ":%u", free_port());
-	fd = kt_listen_on(text, &err);
+	fd = kt_listen_on(text, (gid_t)-1, &err);
 	assert_true(fd >= 0);
 	close(fd);
+}
+
+static bool connects(const char *address, uint16_t port)
+{
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+	bool six = inet_pton(AF_INET6, address, &in6.sin6_addr) == 1;
+	int fd = socket(six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int rc;
+
+	(void)inet_pton(AF_INET, address, &in.sin_addr);
+	rc = connect(fd, six ? (struct sockaddr *)&in6 : (struct sockaddr *)&in, six ? sizeof(in6) : sizeof(in));
+	close(fd);
+	return rc == 0;
+}
+
+static void a_port_alone_is_both_families(void **state)
+{
+	uint16_t port = free_port();
+	struct kt_err err;
+	char text[64];
+	int fd;
+
+	(void)state;
+	(void)snprintf(text, sizeof(text), ":%u", port);
+	fd = kt_listen_on(text, (gid_t)-1, &err);
+	assert_true(fd >= 0);
+	assert_true(connects("127.0.0.1", port));
+	if (connects("::1", port)) { /* a machine may have no IPv6 */
+		close(fd);
+		(void)snprintf(text, sizeof(text), "[::]:%u", port);
+		fd = kt_listen_on(text, (gid_t)-1, &err);
+		assert_true(fd >= 0);
+		assert_true(connects("::1", port));
+		assert_false(connects("127.0.0.1", port));
+	}
+	close(fd);
+}
+
+static void listeners_share_an_address(void **state)
+{
+	char address[64];
+	char other[64];
+	struct kt_listeners want = {.http01 = address, .metrics = address, .jwks = other, .probes = address};
+	struct kt_bound_list first = {0};
+	struct kt_bound_list second = {0};
+	struct kt_err err;
+	struct stat st[2];
+
+	(void)state;
+	(void)snprintf(address, sizeof(address), "127.0.0.1:%u", free_port());
+	(void)snprintf(other, sizeof(other), "127.0.0.1:%u", free_port());
+	assert_int_equal(kt_bound_open(&want, NULL, &first, &err), KT_OK);
+	assert_int_equal(first.count, 2);
+	assert_string_equal(first.items[0].names, "acme+metrics+probes");
+	assert_string_equal(first.items[1].names, "jwks");
+	/* Others share it now, but the socket is the same. */
+	want = (struct kt_listeners){.jwks = address, .metrics = address};
+	assert_int_equal(kt_bound_open(&want, &first, &second, &err), KT_OK);
+	assert_int_equal(second.count, 1);
+	assert_string_equal(second.items[0].names, "jwks+metrics");
+	assert_int_equal(fstat(first.items[0].fd, &st[0]), 0);
+	assert_int_equal(fstat(second.items[0].fd, &st[1]), 0);
+	assert_int_equal(st[0].st_ino, st[1].st_ino);
+	kt_bound_close(&first, &second);
+	want.tls_alpn01 = address;
+	assert_int_equal(kt_bound_open(&want, &second, &first, &err), KT_E_INVALID);
+	kt_bound_close(&second, NULL);
+	assert_true(kt_bound_names_known("acme+tlsAlpn01+control"));
+	assert_false(kt_bound_names_known("acme+"));
+	assert_false(kt_bound_names_known(""));
+	assert_false(kt_bound_names_known("acme+http"));
+}
+
+static void local_listeners(void **state)
+{
+	char path[sizeof(dir) + 32];
+	char address[sizeof(path) + 8];
+	char group[16];
+	struct kt_listeners want = {.http01 = address};
+	struct kt_bound_list first = {0};
+	struct kt_bound_list second = {0};
+	struct kt_err err;
+	struct stat st;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/acme.sock", dir);
+	(void)snprintf(address, sizeof(address), "unix:%s", path);
+	(void)snprintf(group, sizeof(group), "%u", getgid());
+	assert_int_equal(kt_bound_open(&want, NULL, &first, &err), KT_OK);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	/* Kept over a reload, removed when nobody listens there any more. */
+	assert_int_equal(kt_bound_open(&want, &first, &second, &err), KT_OK);
+	kt_bound_close(&first, &second);
+	assert_int_equal(stat(path, &st), 0);
+	kt_bound_close(&second, NULL);
+	assert_int_equal(stat(path, &st), -1);
+	want.socket_group = group;
+	assert_int_equal(kt_bound_open(&want, NULL, &first, &err), KT_OK);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0660);
+	assert_int_equal(st.st_gid, getgid());
+	kt_bound_close(&first, NULL);
+	want.socket_group = "no-such-group";
+	assert_int_not_equal(kt_bound_open(&want, NULL, &first, &err), KT_OK);
 }
 
 static void systemd_is_told(void **state)
@@ -364,6 +470,9 @@ int main(void)
 	        CASE(orphaned_hook_does_no_harm),
 	        CASE(listeners_are_bound_for_the_desk),
 	        CASE(listener_addresses),
+	        CASE(a_port_alone_is_both_families),
+	        CASE(listeners_share_an_address),
+	        CASE(local_listeners),
 	        CASE(systemd_is_told),
 	        CASE(wrong_manifests_are_refused),
 	        CASE(places_come_from_options_and_settings),
