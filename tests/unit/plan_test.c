@@ -48,10 +48,14 @@ static void test_renewal_point(void **state)
 		kt_ms life, low, high; /* where the point must lie, from the beginning of life */
 	} cases[] = {
 	        {{.kind = KT_PLAN_CERTIFICATE}, 90 * DAY, 60 * DAY - HOUR, 60 * DAY},
-	        {{.kind = KT_PLAN_CERTIFICATE}, 10 * KT_SECOND, 6400, 6667},
+	        {{.kind = KT_PLAN_CERTIFICATE}, 10 * DAY, 160 * HOUR - HOUR, 160 * HOUR},
+	        /* shorter than ten days: half */
+	        {{.kind = KT_PLAN_CERTIFICATE}, 10 * DAY - 1, 120 * HOUR - HOUR, 120 * HOUR},
+	        {{.kind = KT_PLAN_CERTIFICATE}, 6 * DAY, 71 * HOUR, 72 * HOUR},
+	        {{.kind = KT_PLAN_CERTIFICATE}, 10 * KT_SECOND, 4700, 5000},
 	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before = 30 * DAY}, 90 * DAY, 60 * DAY - HOUR, 60 * DAY},
 	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before = 59 * MIN}, HOUR, 54 * KT_SECOND, MIN},
-	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before = 2 * HOUR}, HOUR, 38 * MIN, 40 * MIN},
+	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before = 2 * HOUR}, HOUR, 28 * MIN, 30 * MIN},
 	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before_percentage = 25}, 100 * DAY, 75 * DAY - HOUR, 75 * DAY},
 	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before_percentage = 99}, 10 * KT_SECOND, 1000, 1000},
 	        {{.kind = KT_PLAN_TOKEN}, 5 * MIN, 135 * KT_SECOND, 165 * KT_SECOND},
@@ -110,7 +114,7 @@ static void test_life_cycle(void **state)
 	s.not_after = T0 + 10 * KT_SECOND;
 	p = decide(&cert_policy, &s, T0);
 	assert_int_equal(p.action, KT_PLAN_WAIT);
-	assert_true(p.due_at > T0 + 6 * KT_SECOND);
+	assert_true(p.due_at > T0 + 4 * KT_SECOND);
 	/* Disabled: told, never done. */
 	s = issued(90 * DAY);
 	p = decide(&(struct kt_plan_policy){.renewal_disabled = true}, &s, T0 + 89 * DAY);
@@ -123,6 +127,105 @@ static void test_life_cycle(void **state)
 	assert_int_equal(p.action, KT_PLAN_NONE);
 	assert_int_equal(p.reason, KT_WHY_ORPHAN);
 	assert_true(p.abandon);
+}
+
+/* RFC 9773, and what hostile servers say (the renewal point of 90 days is T0 + 60 d, the alarm at T0 + 83 d). */
+static void test_renewal_info(void **state)
+{
+	static const struct {
+		kt_ms start, end; /* from T0 */
+		bool again;
+		kt_ms low, high; /* where the moment must lie; both 0: the window is not believed */
+	} cases[] = {
+	        {55 * DAY, 57 * DAY, false, 55 * DAY, 57 * DAY},
+	        {65 * DAY, 67 * DAY, false, 65 * DAY, 67 * DAY},
+	        {-2 * DAY, -1 * DAY, false, -2 * DAY, -1 * DAY},          /* in the past: now */
+	        {10 * DAY, 80 * DAY, false, 10 * DAY, 77 * DAY + 6 * HOUR + 1},
+	        {85 * DAY, 86 * DAY, false, 77 * DAY, 77 * DAY + 6 * HOUR + 1}, /* never later than that */
+	        {57 * DAY, 55 * DAY, false, 0, 0},                        /* ends before it begins */
+	        {57 * DAY, 57 * DAY, false, 0, 0},
+	        {DAY, 36500 * DAY, false, 0, 0},                          /* a hundred years wide */
+	        {-36500 * DAY, 30 * DAY, false, 0, 0},
+	        {90 * DAY, 91 * DAY, false, 0, 0},                        /* begins when it has expired */
+	        {INT64_MIN / 2, INT64_MAX / 2, false, 0, 0},
+	        {-2 * DAY, -1 * DAY, true, DAY, DAY},                     /* again and again: once a day */
+	        {5 * DAY, 6 * DAY, true, 5 * DAY, 6 * DAY},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		kt_ms low = KT_TIME_MAX, high = -KT_TIME_MAX;
+
+		for (uint64_t seed = 0; seed < 300; seed++) {
+			struct kt_plan_state s = issued(90 * DAY);
+			struct kt_plan p;
+			kt_ms at;
+
+			s.ari_start = T0 + cases[i].start;
+			s.ari_end = T0 + cases[i].end;
+			s.ari_again = cases[i].again;
+			s.seed = kt_plan_seed("Certificate/default/web", seed);
+			p = decide(&cert_policy, &s, T0 + HOUR);
+			at = p.renew_at - T0;
+			assert_true(p.renew_at < p.alarm_at && p.alarm_at < T0 + 90 * DAY);
+			assert_int_equal(p.by_info, cases[i].high != 0);
+			if (!p.by_info) {
+				assert_in_range(at, 60 * DAY - HOUR, 60 * DAY);
+				continue;
+			}
+			low = at < low ? at : low;
+			high = at > high ? at : high;
+			p = decide(&cert_policy, &s, p.renew_at > T0 ? p.renew_at : T0);
+			assert_int_equal(p.action, KT_PLAN_RENEW);
+			assert_int_equal(p.reason, KT_WHY_RENEWAL_INFO);
+			assert_non_null(strstr(p.text, "renewal information"));
+			assert_false(p.alarm);
+		}
+		if (cases[i].high != 0 && (low < cases[i].low || high > cases[i].high))
+			fail_msg("case %zu: %lld..%lld", i, (long long)low, (long long)high);
+		/* All over the window. */
+		if (cases[i].high != 0 && cases[i].high - cases[i].low == cases[i].end - cases[i].start)
+			assert_true((high - low) * 10 > (cases[i].high - cases[i].low) * 9);
+	}
+}
+
+/* What holds for renewal in general holds for one that the CA suggests. */
+static void test_renewal_info_and_others(void **state)
+{
+	struct kt_plan_state s = issued(90 * DAY);
+	struct kt_plan_window window = {.duration = HOUR};
+	struct kt_plan_policy policy = {.kind = KT_PLAN_CERTIFICATE, .windows = &window, .window_count = 1};
+	struct kt_plan p;
+
+	(void)state;
+	s.ari_start = T0 - 2 * DAY;
+	s.ari_end = T0 - DAY;
+	p = decide(&(struct kt_plan_policy){.renewal_disabled = true}, &s, T0 + DAY);
+	assert_int_equal(p.reason, KT_WHY_DISABLED);
+	assert_int_equal(p.renew_at, 0);
+	p = decide(&token_policy, &s, T0 + HOUR);
+	assert_false(p.by_info);
+	s.revoked = true;
+	assert_int_equal(decide(&cert_policy, &s, T0 + DAY).reason, KT_WHY_REVOKED);
+	s.revoked = false;
+	s.failures = 3;
+	s.last_attempt = T0 + DAY;
+	s.last_code = KT_E_NET;
+	p = decide(&cert_policy, &s, T0 + DAY);
+	assert_int_equal(p.reason, KT_WHY_BACKOFF);
+	assert_int_equal(p.pending, KT_WHY_RENEWAL_INFO);
+	s.failures = 0;
+	/* A window of the manifest that opens too late for the CA's is no reason to wait; one in time is. */
+	assert_null(kt_cron_parse("0 3 * * *", &window.cron));
+	p = decide(&policy, &s, T0 + DAY);
+	assert_int_equal(p.action, KT_PLAN_RENEW);
+	s.ari_start = T0 + DAY;
+	s.ari_end = T0 + 10 * DAY;
+	p = decide(&policy, &s, T0 + HOUR);
+	assert_int_equal(p.action, KT_PLAN_WAIT);
+	assert_true(p.act_at >= p.renew_at && p.act_at <= s.ari_end);
+	assert_in_range((p.act_at % DAY), 3 * HOUR, 4 * HOUR);
+	assert_non_null(strstr(decide(&cert_policy, &s, T0 + HOUR).text, "its CA suggests"));
 }
 
 /* What the CA allows is used up: everything that needs an order waits, with what is due kept, and files are mended. */
@@ -720,8 +823,9 @@ static void test_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_limit),
-	        cmocka_unit_test(test_renewal_point), cmocka_unit_test(test_life_cycle),
+	        cmocka_unit_test(test_renewal_point), cmocka_unit_test(test_renewal_info),
+	        cmocka_unit_test(test_renewal_info_and_others),
+	        cmocka_unit_test(test_limit),         cmocka_unit_test(test_life_cycle),
 	        cmocka_unit_test(test_reissue),       cmocka_unit_test(test_flight),
 	        cmocka_unit_test(test_backoff),       cmocka_unit_test(test_clock),
 	        cmocka_unit_test(test_disk),          cmocka_unit_test(test_token),

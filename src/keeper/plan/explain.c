@@ -43,6 +43,7 @@ static const struct {
         [KT_WHY_DISABLED] = {"disabled", "renewal.policy is Disabled"},
         [KT_WHY_ORPHAN] = {"orphan", "no manifest asks for it any more"},
         [KT_WHY_ISSUER_NOT_READY] = {"issuer-not-ready", "its issuer is not ready"},
+        [KT_WHY_RENEWAL_INFO] = {"renewal-info", "the CA's renewal information asks for it"},
         [KT_WHY_LIMIT] = {"limit", "the CA's limit is reached"},
 };
 _Static_assert(sizeof(reasons) / sizeof(reasons[0]) == KT_WHY_COUNT, "a line for each reason");
@@ -111,16 +112,23 @@ static void add_failure(struct line *line, const struct kt_plan_state *state, bo
 }
 
 /* How the renewal point came about. */
-static const char *rule_of(const struct kt_plan_policy *policy, char out[48])
+static const char *rule_of(const struct kt_plan_policy *policy, const struct kt_plan_state *state,
+                           const struct kt_plan *plan, char out[48])
 {
+	kt_ms from = kt_plan_max(kt_plan_bound(state->not_before), kt_plan_bound(state->issued_at));
+	bool is_short = kt_plan_bound(state->not_after) - from < KT_PLAN_SHORT_LIFE;
 	char span[32];
 
-	if (policy->renew_before > 0)
+	if (plan->by_info)
+		snprintf(out, 48, "in the window that its CA suggests");
+	else if (policy->renew_before > 0)
 		snprintf(out, 48, "renewBefore %s", kt_duration_format(policy->renew_before, span));
 	else if (policy->renew_before_percentage >= 1 && policy->renew_before_percentage <= 99)
 		snprintf(out, 48, "with %d %% of its life left", policy->renew_before_percentage);
 	else
-		snprintf(out, 48, "%s", policy->kind == KT_PLAN_TOKEN ? "in time for a token" : "at 2/3 of its life");
+		snprintf(out, 48, "%s", policy->kind == KT_PLAN_TOKEN ? "in time for a token"
+		                      : is_short                    ? "at half of its life"
+		                                                    : "at 2/3 of its life");
 	return out;
 }
 
@@ -134,7 +142,7 @@ static void add_life(struct line *line, const struct kt_plan_policy *policy, con
 	add(line, "; %s ", kt_plan_bound(state->not_after) > now ? "expires" : "expired");
 	add_when(line, kt_plan_bound(state->not_after), now);
 	if (plan->action == KT_PLAN_WAIT && plan->reason == KT_WHY_NOT_DUE)
-		add(line, " (%s)", rule_of(policy, rule));
+		add(line, " (%s)", rule_of(policy, state, plan, rule));
 }
 
 void kt_plan_explain(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now,

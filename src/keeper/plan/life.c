@@ -50,12 +50,30 @@ kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_befor
 		span = offset / 10;
 		return start + offset - span + kt_plan_jitter(seed, KT_SALT_RENEW, 2 * span);
 	}
-	offset = before ? life - before : life / 3 * 2 + life % 3 * 2 / 3;
+	if (before)
+		offset = life - before;
+	else
+		offset = life < KT_PLAN_SHORT_LIFE ? life / 2 : life / 3 * 2 + life % 3 * 2 / 3;
 	/* Never later than promised: what was issued together is spread towards the earlier side, a little. */
 	span = kt_plan_min(kt_plan_min(life / 50, KT_HOUR), offset / 10);
 	offset -= kt_plan_jitter(seed, KT_SALT_RENEW, span);
 	/* 99 % of ten seconds left must not become a loop. */
 	return start + kt_plan_max(offset, kt_plan_min(KT_SECOND, life / 2));
+}
+
+kt_ms kt_plan_info_moment(const struct kt_plan_state *state, kt_ms start, kt_ms end, kt_ms renewal_point, kt_ms alarm_at)
+{
+	kt_ms from = kt_plan_bound(state->ari_start), until = kt_plan_bound(state->ari_end), life = end - start, at;
+
+	if (state->ari_start == 0 || from >= until || until - from > life || from >= end)
+		return 0;
+	at = from + kt_plan_jitter(state->seed, KT_SALT_INFO, until - from);
+	if (state->ari_again) {
+		kt_ms rest = kt_plan_max(KT_HOUR, kt_plan_min(KT_DAY, life / 10));
+
+		at = kt_plan_max(at, kt_plan_min(start + rest, renewal_point));
+	}
+	return kt_plan_min(at, renewal_point + kt_plan_max(0, alarm_at - renewal_point) / 4 * 3);
 }
 
 kt_ms kt_plan_token_life(const struct kt_plan_token_answer *answer, bool *ret_longer)

@@ -76,7 +76,7 @@ static void decide_cause(const struct kt_plan_policy *policy, const struct kt_pl
 	} else if (now >= end) {
 		ret->reason = KT_WHY_EXPIRED;
 	} else if (now >= ret->renew_at) {
-		ret->reason = KT_WHY_RENEWAL_POINT;
+		ret->reason = ret->by_info ? KT_WHY_RENEWAL_INFO : KT_WHY_RENEWAL_POINT;
 	} else {
 		ret->action = KT_PLAN_WAIT;
 		ret->act_at = ret->renew_at;
@@ -135,9 +135,13 @@ static void apply_windows(const struct kt_plan_policy *policy, const struct kt_p
 {
 	kt_ms ready = kt_plan_max(ret->renew_at, retry), last, opens, end;
 
-	if (policy->window_count == 0 || (ret->pending != KT_WHY_RENEWAL_POINT && ret->pending != KT_WHY_NOT_DUE))
+	if (policy->window_count == 0 || (ret->pending != KT_WHY_RENEWAL_POINT && ret->pending != KT_WHY_RENEWAL_INFO &&
+	                                  ret->pending != KT_WHY_NOT_DUE))
 		return;
 	last = life.end - kt_plan_min((life.end - life.start) / 20, 6 * KT_HOUR);
+	/* The CA may revoke it when its own window is over. */
+	if (ret->by_info)
+		last = kt_plan_min(last, kt_plan_max(ret->renew_at, kt_plan_bound(state->ari_end)));
 	opens = kt_plan_window_next(policy->windows, policy->window_count, ready, &end);
 	/* What waits for a window does not all begin in its first second. */
 	if (opens > ready)
@@ -147,7 +151,7 @@ static void apply_windows(const struct kt_plan_policy *policy, const struct kt_p
 	if (opens < now)
 		opens = kt_plan_window_next(policy->windows, policy->window_count, now, NULL);
 	if (opens > last)
-		opens = kt_plan_max(kt_plan_max(ret->alarm_at, ready), ret->renew_at);
+		opens = kt_plan_max(kt_plan_max(ret->by_info ? ready : ret->alarm_at, ready), ret->renew_at);
 	if (opens > now && opens > ret->act_at)
 		put_off(ret, opens, ret->pending == KT_WHY_NOT_DUE ? KT_WHY_NOT_DUE : KT_WHY_WINDOW);
 	else if (opens <= now && ret->action == KT_PLAN_RENEW &&
@@ -219,8 +223,14 @@ static void set_moments(const struct kt_plan_policy *policy, const struct kt_pla
 	ret->alarm_at = life.end - last_part;
 	if (ret->renew_at < life.end)
 		ret->alarm_at = kt_plan_max(ret->alarm_at, ret->renew_at + (life.end - ret->renew_at) / 2);
-	if (policy->renewal_disabled)
+	if (policy->renewal_disabled) {
 		ret->renew_at = 0;
+	} else if (policy->kind == KT_PLAN_CERTIFICATE) {
+		kt_ms at = kt_plan_info_moment(state, life.start, life.end, ret->renew_at, ret->alarm_at);
+
+		ret->by_info = at != 0;
+		ret->renew_at = at != 0 ? at : ret->renew_at;
+	}
 	ret->alarm = now >= ret->alarm_at;
 	if (policy->kind == KT_PLAN_TOKEN) {
 		ret->remove_at = state->revoked ? now : life.end;
@@ -250,7 +260,7 @@ void kt_plan_decide_quick(const struct kt_plan_policy *policy, const struct kt_p
 	/* Field by field: the text is a quarter of a kilobyte that nobody asked for. */
 	ret->text[0] = '\0';
 	ret->renew_at = ret->alarm_at = 0;
-	ret->alarm = ret->remove = ret->new_key = false;
+	ret->alarm = ret->remove = ret->new_key = ret->by_info = false;
 	now = kt_plan_bound(now);
 	set_moments(policy, state, life, now, ret);
 	ret->abandon = state->in_flight && (state->flight_stale || state->orphan);

@@ -56,6 +56,9 @@ struct kt_plan_state {
 	bool has_material;
 	kt_ms not_before, not_after;   /* certificate: as in it; token: the end by kt_plan_token_life */
 	kt_ms issued_at;               /* our wall time when it was obtained; 0: not known */
+	/* the CA's renewal information (RFC 9773) about it; 0: none. Believed as far as kt_plan_info_moment says */
+	kt_ms ari_start, ari_end;
+	bool ari_again;                /* it was itself asked for by renewal information: not so again at once */
 	/* reasons to issue again, whatever its age */
 	bool request_changed;          /* dnsNames, commonName, duration, usages, isCA, issuerRef, key alg/size, scopes ... */
 	bool issuer_changed;           /* the issuer's own key or certificate is another one */
@@ -134,6 +137,7 @@ enum kt_plan_reason {
 	KT_WHY_DISABLED,          /* renewal.policy: Disabled */
 	KT_WHY_ORPHAN,
 	KT_WHY_ISSUER_NOT_READY,
+	KT_WHY_RENEWAL_INFO,      /* the moment in the window that the CA suggests has come */
 	KT_WHY_LIMIT,             /* due, but what the CA allows is used up for now */
 	KT_WHY_COUNT
 };
@@ -153,8 +157,9 @@ struct kt_plan {
 	bool alarm;                   /* now is past alarm_at, or the last failure needs a person */
 	bool remove;                  /* now is past remove_at (or it was revoked): take it off the disk, besides the action */
 	bool abandon;                 /* the flight is stale: drop it, then do the action */
+	bool by_info;                 /* renew_at comes from the CA's renewal information */
 	bool new_key;                 /* REISSUE for a reason that makes the old key unusable (mismatch, revoked) */
-	char text[256];               /* one line for `keyturn why`: "expires in 2h10m; renews in 40m (2/3 of life)" */
+	char text[256];               /* one line for `keyturn why`: "renews in 40m; expires in 2h10m (at 2/3 of its life)" */
 };
 
 /*
@@ -173,8 +178,21 @@ void kt_plan_decide_quick(const struct kt_plan_policy *policy, const struct kt_p
 void kt_plan_explain(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now,
                      struct kt_plan *plan);
 
-/* The renewal point of a life [not_before, not_after] with its jitter; what plan uses. KT_TIME_MAX when disabled. */
+/*
+ * The renewal point of a life [not_before, not_after] with its jitter; what plan uses. KT_TIME_MAX when disabled. By default
+ * a certificate is renewed at two thirds of its life, as cert-manager does, and one that lives less than ten days at
+ * half of it, as RFC 9773 and the CAs of such certificates recommend: there must be time for a CA that is down.
+ */
 kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_before, kt_ms not_after, uint64_t seed);
+
+/*
+ * The moment within the CA's window (RFC 9773 section 4.2): anywhere in it, by the seed; in the past where the window is.
+ * 0 where the window is not to be believed: its end before its start, longer than the certificate's life, or begun after
+ * its end; then the renewal point counts. Never later than three quarters of the way from that point to alarm_at. After a
+ * renewal that renewal information had asked for not before a tenth of life (one hour to a day): a CA that goes on asking
+ * for another one is not followed into a loop.
+ */
+kt_ms kt_plan_info_moment(const struct kt_plan_state *state, kt_ms start, kt_ms end, kt_ms renewal_point, kt_ms alarm_at);
 
 /* ---- tokens -------------------------------------------------------------------------------------------------- */
 

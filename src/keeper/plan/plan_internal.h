@@ -26,7 +26,10 @@ static inline kt_ms kt_plan_max(kt_ms a, kt_ms b)
 }
 
 /* Where jitter is drawn: the same seed must not give the same place on every scale. */
-enum kt_plan_salt { KT_SALT_RENEW = 1, KT_SALT_WINDOW, KT_SALT_RETRY, KT_SALT_ASKED, KT_SALT_FLOOR, KT_SALT_TASK };
+enum kt_plan_salt { KT_SALT_RENEW = 1, KT_SALT_WINDOW, KT_SALT_RETRY, KT_SALT_ASKED, KT_SALT_FLOOR, KT_SALT_TASK, KT_SALT_INFO };
+
+/* Certificates that live less are renewed at half of their life. */
+#define KT_PLAN_SHORT_LIFE (10 * KT_DAY)
 
 /* Evenly in [0, span], from seed and salt only (splitmix64); 0 for a span below 1. */
 kt_ms kt_plan_jitter(uint64_t seed, uint64_t salt, kt_ms span);
