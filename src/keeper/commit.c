@@ -91,6 +91,9 @@ static enum kt_code commit_obtained(struct kt_flight *flight, struct kt_err *err
 	material->dir = flight->dir;
 	code = put_material(flight, err);
 	flight->stage = KT_FLIGHT_STAGE;
+	if (code == KT_OK && flight->issuer->ops->obtained != NULL) {
+		code = flight->issuer->ops->obtained(flight, err);
+	}
 	return code == KT_OK ? kt_flight_step(flight, KT_STEP_OBTAINED, NULL, err) : code;
 }
 

@@ -1,16 +1,17 @@
 /*
- * The acme issuer: what the keeper does of RFC 8555. The protocol itself runs in the courier; here are the account key
- * (which signs only for URLs of the issuer's own origin), the facts that must be durable before the next request
- * (account URL, order URL), and the check of what the CA gave. Challenges are answered in solve/.
+ * The acme issuer: what the keeper does of RFC 8555 for an order. The protocol itself runs in the courier; here are what
+ * is ordered, the facts that must be durable before the next request (order URL), and the check of what the CA gave.
+ * Accounts and signatures are in acme_account.c and acme_job.c, challenges are answered in solve/.
  */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "kt/jose.h"
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
-#include "keeper/keeper.h"
+#include "keeper/acme.h"
+#include "keeper/flight.h"
 
 #define ORDER_TIMEOUT (10 * KT_MINUTE)
 
@@ -19,129 +20,40 @@ static const struct kt_acme *acme_of(const struct kt_flight *flight)
 	return flight->issuer->spec->issuer.acme;
 }
 
-/* "https://host:port" of a URL: its length, 0 when it has none. */
-static size_t origin_len(struct kt_view url)
-{
-	size_t i = 0;
-
-	if (url.len < 9 || (memcmp(url.ptr, "https://", 8) != 0 && memcmp(url.ptr, "http://", 7) != 0)) {
-		return 0;
-	}
-	for (i = url.ptr[4] == 's' ? 8 : 7; i < url.len && url.ptr[i] != '/' && url.ptr[i] != '?'; i++) {
-		if (url.ptr[i] == '@' || url.ptr[i] == '\\') {
-			return 0;
-		}
-	}
-	return i;
-}
-
-static bool same_origin(struct kt_view a, struct kt_view b)
-{
-	size_t len = origin_len(a);
-
-	return len > 0 && len == origin_len(b) && kt_ascii_ieq((struct kt_view){a.ptr, len}, (struct kt_view){b.ptr, len});
-}
-
-/* --- the account ------------------------------------------------------------------------------------------------- */
-
-static struct kt_seal_id account_seal(const struct kt_issuer_entry *entry)
-{
-	return kt_store_account_seal_id(entry->ref, entry->spec->issuer.acme->server);
-}
-
-static enum kt_code store_account(struct kt_keeper *keeper, struct kt_issuer_entry *entry, const char *url,
-                                  struct kt_err *err)
-{
-	struct kt_secret *der KT_AUTOSECRET = NULL;
-	struct kt_buf sealed KT_AUTOBUF = {0};
-	struct kt_seal_id id = account_seal(entry);
-	struct kt_store_account row = {.issuer = entry->ref,
-	                               .server_url = entry->spec->issuer.acme->server,
-	                               .account_url = url,
-	                               .status = url[0] != '\0' ? "valid" : "new",
-	                               .created = kt_keeper_now(keeper)};
-	enum kt_code code;
-
-	kt_buf_init(&sealed, 16384);
-	code = kt_pki_key_to_der(entry->signing_key, KT_KEY_PKCS8, &der, err);
-	if (code == KT_OK) {
-		code = kt_keys_seal(keeper->keys, &id, kt_secret_view(der), &sealed, err);
-	}
-	if (code == KT_OK) {
-		code = kt_store_begin(keeper->store, err);
-	}
-	if (code != KT_OK) {
-		return code;
-	}
-	row.sealed_key = kt_buf_view(&sealed);
-	code = kt_store_account_put(keeper->store, &row, err);
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
-}
-
-/* The account's key: from the store, from the Secret that the issuer names, or a new one, sealed before its first use. */
-static enum kt_code load_account(struct kt_keeper *keeper, struct kt_issuer_entry *entry, struct kt_err *err)
-{
-	const struct kt_acme *acme = entry->spec->issuer.acme;
-	struct kt_secret *secret KT_AUTOSECRET = NULL;
-	struct kt_store_account row;
-	struct kt_seal_id id = account_seal(entry);
-	enum kt_code code;
-
-	if (entry->signing_key != NULL) {
-		return KT_OK;
-	}
-	code = kt_store_account_get(keeper->store, entry->ref, acme->server, &row, err);
-	if (code == KT_OK) {
-		code = kt_keys_unseal(keeper->keys, &id, row.sealed_key, &secret, err);
-		if (code == KT_OK) {
-			code = kt_pki_key_from_der(kt_secret_view(secret), &entry->signing_key, err);
-		}
-		(void)snprintf(entry->account_url, sizeof(entry->account_url), "%s", row.account_url);
-		kt_store_account_finish(&row);
-		return code;
-	}
-	if (code != KT_E_NOTFOUND) {
-		return code;
-	}
-	entry->account_url[0] = '\0';
-	code = kt_issuers_secret(keeper, entry->spec->meta.ns, acme->private_key_ref.name, acme->private_key_ref.key,
-	                         &secret, err);
-	if (code == KT_OK) {
-		code = kt_pki_key_from_pem(kt_secret_view(secret), &entry->signing_key, err);
-	} else if (acme->disable_account_key_generation) {
-		return kt_err_prefix(err, "%s: spec.acme.disableAccountKeyGeneration is set", entry->ref);
-	} else {
-		code = kt_pki_key_generate(KT_KEY_ECDSA, 256, &entry->signing_key, err);
-	}
-	return code == KT_OK ? store_account(keeper, entry, "", err) : code;
-}
-
 /* --- the order --------------------------------------------------------------------------------------------------- */
 
-static enum kt_code issuer_json(const struct kt_issuer_entry *entry, struct kt_buf *out, struct kt_err *err)
+/* RFC 8738: an address as RFC 5952 writes it, which is how the CA repeats it. False: it is none. */
+static bool canonical_address(const char *text, char out[INET6_ADDRSTRLEN])
 {
-	const struct kt_acme *acme = entry->spec->issuer.acme;
+	unsigned char raw[16];
+	int family = strchr(text, ':') != NULL ? AF_INET6 : AF_INET;
 
-	/* "account" tells the courier two accounts at one server apart. */
-	kt_buf_adds(out, "{\"account\":");
-	kt_buf_add_json(out, kt_view_str(entry->ref));
-	kt_buf_adds(out, ",\"server\":");
-	kt_buf_add_json(out, kt_view_str(acme->server));
-	kt_buf_adds(out, ",\"termsOfServiceAgreed\":true");
-	if (acme->email != NULL) {
-		kt_buf_adds(out, ",\"email\":");
-		kt_buf_add_json(out, kt_view_str(acme->email));
+	return inet_pton(family, text, raw) == 1 && inet_ntop(family, raw, out, INET6_ADDRSTRLEN) != NULL;
+}
+
+static bool has_name(const struct kt_strings *list, size_t until, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < until; i++) {
+		if (kt_ascii_ieq(kt_view_str(list->items[i]), kt_view_str(name))) {
+			return true;
+		}
 	}
-	if (acme->ca_bundle.len > 0) {
-		kt_buf_adds(out, ",\"caBundle\":");
-		kt_buf_add_json(out, (struct kt_view){(const char *)acme->ca_bundle.ptr, acme->ca_bundle.len});
+	return false;
+}
+
+static bool has_address(const struct kt_strings *list, size_t until, const char *address)
+{
+	char other[INET6_ADDRSTRLEN];
+	size_t i;
+
+	for (i = 0; i < until; i++) {
+		if (canonical_address(list->items[i], other) && strcmp(other, address) == 0) {
+			return true;
+		}
 	}
-	kt_buf_addf(out, ",\"skipTLSVerify\":%s}", acme->skip_tls_verify ? "true" : "false");
-	return kt_buf_check(out, "issuer", err);
+	return false;
 }
 
 static void add_name(struct kt_buf *out, const char *type, const char *value)
@@ -154,34 +66,137 @@ static void add_name(struct kt_buf *out, const char *type, const char *value)
 	kt_buf_addc(out, '}');
 }
 
+static enum kt_code add_address(struct kt_buf *out, const struct kt_strings *list, size_t until, const char *text,
+                                struct kt_err *err)
+{
+	char address[INET6_ADDRSTRLEN];
+
+	if (!canonical_address(text, address)) {
+		return kt_err_set(err, KT_E_INVALID, "%.64s is no IP address", text);
+	}
+	if (!has_address(list, until, address)) {
+		add_name(out, "ip", address);
+	}
+	return KT_OK;
+}
+
+/* Whether the common name stands among the alternative names. */
+static bool common_is_named(const struct kt_certificate_spec *spec)
+{
+	char address[INET6_ADDRSTRLEN];
+
+	return has_name(&spec->dns_names, spec->dns_names.count, spec->common_name) ||
+	       (canonical_address(spec->common_name, address) &&
+	        has_address(&spec->ip_addresses, spec->ip_addresses.count, address));
+}
+
 /* Identifiers of the order: every DNS name and address once; the common name when it is not among them. */
 static enum kt_code names_json(const struct kt_certificate_spec *spec, struct kt_buf *out, struct kt_err *err)
 {
-	bool common = spec->common_name == NULL;
+	char address[INET6_ADDRSTRLEN];
+	enum kt_code code = KT_OK;
 	uint32_t i;
 
 	kt_buf_addc(out, '[');
 	for (i = 0; i < spec->dns_names.count; i++) {
-		add_name(out, "dns", spec->dns_names.items[i]);
-		common = common || kt_ascii_ieq(kt_view_str(spec->dns_names.items[i]), kt_view_str(spec->common_name));
+		if (!has_name(&spec->dns_names, i, spec->dns_names.items[i])) {
+			add_name(out, "dns", spec->dns_names.items[i]);
+		}
 	}
-	for (i = 0; i < spec->ip_addresses.count; i++) {
-		add_name(out, "ip", spec->ip_addresses.items[i]);
-		common = common || strcmp(spec->ip_addresses.items[i], spec->common_name) == 0;
+	for (i = 0; i < spec->ip_addresses.count && code == KT_OK; i++) {
+		code = add_address(out, &spec->ip_addresses, i, spec->ip_addresses.items[i], err);
 	}
-	if (!common) {
-		add_name(out, "dns", spec->common_name);
+	if (spec->common_name != NULL && !common_is_named(spec)) {
+		bool is_address = canonical_address(spec->common_name, address);
+
+		add_name(out, is_address ? "ip" : "dns", is_address ? address : spec->common_name);
 	}
 	kt_buf_addc(out, ']');
-	return kt_buf_check(out, "names", err);
+	return code == KT_OK ? kt_buf_check(out, "names", err) : code;
 }
 
-/* ACME has no use for a subject beyond the common name, and CAs ignore the rest. */
+/* What is in force now; KT_E_NOTFOUND. */
+static enum kt_code predecessor(const struct kt_flight *flight, struct kt_store_material *ret, struct kt_err *err)
+{
+	if (flight->cred.active == 0 || flight->cred.active == flight->material.id) {
+		return kt_err_set(err, KT_E_NOTFOUND, "nothing is in force");
+	}
+	return kt_store_material_get(flight->keeper->store, flight->cred.active, ret, err);
+}
+
+static json_t *cookie_of(const char *text)
+{
+	json_t *cookie = NULL;
+
+	if (text == NULL || text[0] == '\0' || kt_json_parse(kt_view_str(text), 4096, &cookie, NULL) != KT_OK) {
+		return json_object();
+	}
+	return cookie;
+}
+
+/*
+ * RFC 9773 section 5: the certificate that the new one replaces, where it came from the same server and nothing has taken
+ * its place there before.
+ */
+static enum kt_code add_replaces(const struct kt_flight *flight, struct kt_buf *out, struct kt_err *err)
+{
+	struct kt_store_material old = {0};
+	struct kt_chain *chain KT_AUTOCHAIN = NULL;
+	KT_AUTOJSON json_t *cookie = NULL;
+	struct kt_buf id KT_AUTOBUF = {0};
+
+	(void)err;
+	kt_buf_init(&id, 256);
+	if (acme_of(flight)->renewal_info_disabled || predecessor(flight, &old, NULL) != KT_OK) {
+		return KT_OK;
+	}
+	cookie = cookie_of(old.cookie);
+	if (kt_acme_same_origin(kt_view_str(old.cert_url), kt_view_str(acme_of(flight)->server)) &&
+	    !kt_json_bool(cookie, "replaced", false) && kt_pki_chain_parse(old.chain, &chain, NULL) == KT_OK &&
+	    kt_pki_cert_ari_id(kt_pki_chain_at(chain, 0), &id, NULL) == KT_OK) {
+		kt_buf_adds(out, "\"replaces\":");
+		kt_buf_add_json(out, kt_buf_view(&id));
+		kt_buf_addc(out, ',');
+	}
+	kt_store_material_finish(&old);
+	return KT_OK;
+}
+
+/* What is asked for beside names: see KT_MSG_ACME. */
+static enum kt_code options_json(const struct kt_flight *flight, struct kt_buf *out, struct kt_err *err)
+{
+	const struct kt_acme *acme = acme_of(flight);
+	enum kt_code code;
+
+	kt_buf_addc(out, '{');
+	if (acme->profile != NULL) {
+		kt_buf_adds(out, "\"profile\":");
+		kt_buf_add_json(out, kt_view_str(acme->profile));
+		kt_buf_addc(out, ',');
+	}
+	if (acme->preferred_chain != NULL) {
+		kt_buf_adds(out, "\"preferredChain\":");
+		kt_buf_add_json(out, kt_view_str(acme->preferred_chain));
+		kt_buf_addc(out, ',');
+	}
+	code = add_replaces(flight, out, err);
+	kt_buf_addf(out, "\"checkPublic\":%s}", acme->fallback.count > 0 && !acme->fallback_unchecked ? "true" : "false");
+	return code == KT_OK ? kt_buf_check(out, "options", err) : code;
+}
+
+/*
+ * ACME has no use for a subject beyond the common name, and CAs ignore the rest. Where a profile is asked for the common
+ * name is left out, too: those that there are have none, and it stands among the alternative names.
+ */
 static enum kt_code csr_of(struct kt_flight *flight, struct kt_buf *out, struct kt_err *err)
 {
+	const struct kt_certificate_spec *spec = &flight->spec->certificate;
 	struct kt_spec_request request;
-	enum kt_code code = kt_spec_request_init(&flight->spec->certificate, &request, err);
+	enum kt_code code = kt_spec_request_init(spec, &request, err);
 
+	if (code == KT_OK && acme_of(flight)->profile != NULL && spec->common_name != NULL && common_is_named(spec)) {
+		request.request.common_name = NULL;
+	}
 	if (code == KT_OK) {
 		code = kt_pki_csr_der(&request.request, flight->key, out, err);
 	}
@@ -286,6 +301,47 @@ static void forget_order(struct kt_flight *flight, bool *ret_anew, struct kt_err
 	}
 }
 
+/* What the row of the certificate says of its origin: which issuer gave it, and why it was asked for. */
+static void take_extras(struct kt_flight *flight, const struct kt_msg_acme_done *done)
+{
+	KT_AUTOJSON json_t *cookie = cookie_of(flight->material.cookie);
+	struct kt_buf text KT_AUTOBUF = {0};
+
+	flight->got.public = done->public;
+	flight->got.replaces_dropped = done->replaces_dropped;
+	kt_buf_init(&text, sizeof(flight->cookie));
+	(void)json_object_set_new(cookie, "issuer", json_string(flight->issuer->ref));
+	if (kt_json_dump(cookie, &text, NULL) == KT_OK) {
+		(void)snprintf(flight->cookie, sizeof(flight->cookie), "%s", text.ptr);
+	}
+	flight->material.cookie = flight->cookie;
+}
+
+/* In the transaction of the step "obtained": nothing may name the certificate before as one that it replaces again. */
+static enum kt_code obtained_acme(struct kt_flight *flight, struct kt_err *err)
+{
+	struct kt_audit_event event = {.step = kt_step_name(KT_STEP_OBTAINED),
+	                               .outcome = "refused",
+	                               .server_address = acme_of(flight)->server,
+	                               .reason = "the CA refused to take it as the successor of the one before: ordered without"};
+	struct kt_store_material old = {0};
+	struct kt_buf text KT_AUTOBUF = {0};
+	enum kt_code code = flight->got.replaces_dropped ? kt_flight_audit(flight, &event, err) : KT_OK;
+
+	kt_buf_init(&text, 4096);
+	if (code == KT_OK && predecessor(flight, &old, NULL) == KT_OK) {
+		KT_AUTOJSON json_t *cookie = cookie_of(old.cookie);
+
+		(void)json_object_set_new(cookie, "replaced", json_true());
+		code = kt_json_dump(cookie, &text, err);
+		if (code == KT_OK) {
+			code = kt_store_material_urls(flight->keeper->store, old.id, NULL, NULL, NULL, text.ptr, err);
+		}
+		kt_store_material_finish(&old);
+	}
+	return code;
+}
+
 static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_flight *flight = arg;
@@ -298,6 +354,7 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 	kt_rotate_end_job(flight, why->code == KT_E_TIMEOUT);
 	if (why->code != KT_OK) {
 		err = *why;
+		kt_acme_explain(flight->issuer, &err);
 		if (strstr(err.what, acme_of(flight)->server) == NULL) { /* the courier may have named it */
 			(void)kt_err_prefix(&err, "%s", acme_of(flight)->server);
 		}
@@ -308,6 +365,8 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 		if (err.code != KT_E_NOMEM) {
 			forget_order(flight, &anew, &err);
 		}
+	} else {
+		take_extras(flight, msg);
 	}
 	kt_rotate_wake(flight, &err);
 }
@@ -317,6 +376,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	struct kt_buf issuer KT_AUTOBUF = {0};
 	struct kt_buf names KT_AUTOBUF = {0};
 	struct kt_buf csr KT_AUTOBUF = {0};
+	struct kt_buf options KT_AUTOBUF = {0};
 	char traceparent[56];
 	const struct kt_certificate_spec *spec = &flight->spec->certificate;
 	struct kt_msg_acme msg = {.account_url = kt_view_str(flight->issuer->account_url),
@@ -327,12 +387,16 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	kt_buf_init(&issuer, 65536);
 	kt_buf_init(&names, 65536);
 	kt_buf_init(&csr, 32768);
-	code = issuer_json(flight->issuer, &issuer, err);
+	kt_buf_init(&options, 4096);
+	code = kt_acme_issuer_json(keeper, flight->issuer, &issuer, err);
 	if (code == KT_OK) {
 		code = names_json(spec, &names, err);
 	}
 	if (code == KT_OK) {
 		code = csr_of(flight, &csr, err);
+	}
+	if (code == KT_OK) {
+		code = options_json(flight, &options, err);
 	}
 	if (code != KT_OK) {
 		return code;
@@ -343,6 +407,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	msg.issuer = kt_buf_view(&issuer);
 	msg.names = kt_buf_view(&names);
 	msg.csr = kt_buf_view(&csr);
+	msg.options = kt_buf_view(&options);
 	msg.traceparent = kt_view_str(kt_keeper_traceparent(flight->trace_id, traceparent));
 	if (acme_of(flight)->enable_duration_feature) {
 		msg.not_before = now;
@@ -353,15 +418,29 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 
 static enum kt_effect obtain_acme(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
 {
-	enum kt_code code = load_account(keeper, flight->issuer, err);
+	bool hold = false;
+	enum kt_code code = kt_acme_account_load(keeper, flight->issuer, err);
 
+	if (code == KT_OK) {
+		code = kt_acme_hold(keeper, flight->issuer, &hold, err);
+	}
+	if (code == KT_OK && hold) { /* woken when it is known which key is in force, and called again */
+		flight->again = true;
+		return KT_EFFECT_PENDING;
+	}
+	if (code == KT_OK && flight->issuer->account_off) {
+		code = kt_err_set(err, KT_E_AUTH,
+		                  "the account of %s was deactivated: 'keyturn account register %s' makes a new one",
+		                  flight->issuer->ref, flight->issuer->ref);
+	}
 	if (code == KT_OK) {
 		code = send_order(keeper, flight, err);
 	}
 	return code == KT_OK ? KT_EFFECT_PENDING : KT_EFFECT_FAILED;
 }
 
-const struct kt_issuer_ops kt_issuer_acme = {.name = "acme", .remote = true, .obtain = obtain_acme};
+const struct kt_issuer_ops kt_issuer_acme = {
+        .name = "acme", .remote = true, .obtain = obtain_acme, .obtained = obtained_acme};
 
 /* --- the courier's questions --------------------------------------------------------------------------------------- */
 
@@ -374,38 +453,6 @@ struct kt_flight *kt_acme_flight(struct kt_keeper *keeper, uint64_t job, struct 
 		return NULL;
 	}
 	return flight;
-}
-
-void kt_acme_on_sign(struct kt_wire_in *in, void *arg)
-{
-	struct kt_keeper *keeper = arg;
-	const struct kt_msg_acme_sign *ask = in->msg;
-	struct kt_msg_acme_signed answer;
-	struct kt_buf jws KT_AUTOBUF = {0};
-	char *nonce KT_AUTOFREE = kt_strndup(ask->nonce.ptr, ask->nonce.len);
-	char *url KT_AUTOFREE = kt_strndup(ask->url.ptr, ask->url.len);
-	struct kt_err err;
-	struct kt_flight *flight;
-	struct kt_jws_header header = {.nonce = nonce, .url = url};
-
-	kt_err_clear(&err);
-	kt_buf_init(&jws, 131072);
-	flight = kt_acme_flight(keeper, ask->job, &err);
-	if (flight != NULL && (nonce == NULL || url == NULL)) {
-		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a signature");
-	} else if (flight != NULL && !same_origin(ask->url, kt_view_str(acme_of(flight)->server))) {
-		(void)kt_err_set(&err, KT_E_POLICY, "the account of %s signs nothing for %.*s", flight->issuer->ref,
-		                 (int)(ask->url.len < 200 ? ask->url.len : 200), ask->url.ptr);
-	} else if (flight != NULL) {
-		header.kid = ask->by_jwk ? NULL : flight->issuer->account_url;
-		(void)kt_jose_jws_acme(flight->issuer->signing_key, &header, ask->payload, &jws, &err);
-	}
-	if (err.code != KT_OK) {
-		kt_wire_reply_err(in->wire, in->id, &err);
-		return;
-	}
-	answer.jws = kt_buf_view(&jws);
-	kt_wire_reply(in->wire, in->id, KT_ACME_SIGNED, &answer, NULL, 0);
 }
 
 /* The order URL: with it the step "ordered", its audit record and an entry in the ledger. */
@@ -434,16 +481,11 @@ static enum kt_code save_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	return code;
 }
 
-static enum kt_code save(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_view what, const char *value,
-                         struct kt_err *err)
+static enum kt_code save_of_order(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_view what,
+                                  const char *value, struct kt_err *err)
 {
-	enum kt_code code;
+	enum kt_code code = kt_store_begin(keeper->store, err);
 
-	if (kt_view_eq_str(what, "account")) {
-		(void)snprintf(flight->issuer->account_url, sizeof(flight->issuer->account_url), "%s", value);
-		return store_account(keeper, flight->issuer, value, err);
-	}
-	code = kt_store_begin(keeper->store, err);
 	if (code != KT_OK) {
 		return code;
 	}
@@ -460,27 +502,50 @@ static enum kt_code save(struct kt_keeper *keeper, struct kt_flight *flight, str
 		kt_store_rollback(keeper->store);
 		return code;
 	}
-	return kt_store_commit(keeper->store, err);
+	code = kt_store_commit(keeper->store, err);
+	if (code == KT_OK && kt_view_eq_str(what, "certificate")) {
+		(void)snprintf(flight->cert_url, sizeof(flight->cert_url), "%s", value);
+		flight->material.cert_url = flight->cert_url; /* the row is written whole later on */
+	}
+	return code;
+}
+
+static enum kt_code save(struct kt_keeper *keeper, const struct kt_msg_acme_save *ask, const char *value,
+                         struct kt_err *err)
+{
+	struct kt_acme_job *job = kt_acme_job_find(keeper, ask->job);
+	struct kt_flight *flight = job == NULL ? kt_acme_flight(keeper, ask->job, err) : NULL;
+	struct kt_issuer_entry *entry = job != NULL ? job->issuer : flight != NULL ? flight->issuer : NULL;
+
+	if (entry == NULL) {
+		return err->code;
+	}
+	if (value[0] != '\0' && !kt_acme_same_origin(ask->value, kt_view_str(entry->spec->issuer.acme->server))) {
+		return kt_err_set(err, KT_E_PROTO, "%s gave a URL of another host: %.200s", entry->spec->issuer.acme->server,
+		                  value);
+	}
+	if (!kt_view_eq_str(ask->what, "account")) {
+		return flight != NULL ? save_of_order(keeper, flight, ask->what, value, err)
+		                      : kt_err_set(err, KT_E_PROTO, "the courier wants to save an order that nobody asked for");
+	}
+	if (job != NULL && job->promotes) {
+		return kt_acme_next_promote(keeper, entry, job->key, value, job->actor, err);
+	}
+	return kt_acme_account_store(keeper, entry, value, "valid", err);
 }
 
 void kt_acme_on_save(struct kt_wire_in *in, void *arg)
 {
-	struct kt_keeper *keeper = arg;
 	const struct kt_msg_acme_save *ask = in->msg;
 	struct kt_msg_done done = {0};
 	char *value KT_AUTOFREE = kt_strndup(ask->value.ptr, ask->value.len);
 	struct kt_err err;
-	struct kt_flight *flight;
 
 	kt_err_clear(&err);
-	flight = kt_acme_flight(keeper, ask->job, &err);
-	if (flight != NULL && value == NULL) {
+	if (value == NULL) {
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a URL");
-	} else if (flight != NULL && value[0] != '\0' &&
-	           !same_origin(ask->value, kt_view_str(acme_of(flight)->server))) {
-		(void)kt_err_set(&err, KT_E_PROTO, "%s gave a URL of another host: %.200s", acme_of(flight)->server, value);
-	} else if (flight != NULL) {
-		(void)save(keeper, flight, ask->what, value, &err);
+	} else {
+		(void)save(arg, ask, value, &err);
 	}
 	if (err.code != KT_OK) {
 		kt_wire_reply_err(in->wire, in->id, &err);

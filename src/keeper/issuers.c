@@ -7,7 +7,7 @@
 
 #include "kt/io.h"
 #include "kt/mem.h"
-#include "keeper/keeper.h"
+#include "keeper/acme.h"
 
 #define SECRET_MAX (256u * 1024u)
 #define IDLE_MS    (60 * KT_SECOND)
@@ -43,7 +43,7 @@ static bool entry_used(const struct kt_keeper *keeper, const struct kt_issuer_en
 			return true;
 		}
 	}
-	return false;
+	return kt_acme_job_uses(keeper, entry);
 }
 
 void kt_issuers_drop(struct kt_keeper *keeper, bool all)

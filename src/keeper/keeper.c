@@ -43,6 +43,7 @@ enum kt_code kt_keeper_audit(struct kt_keeper *keeper, struct kt_audit_event *ev
 
 static const struct kt_wire_handler courier_handlers[] = {
         {KT_ACME_SIGN, kt_acme_on_sign},
+        {KT_ACME_INNER, kt_acme_on_inner},
         {KT_ACME_SAVE, kt_acme_on_save},
         {KT_CHALLENGE, kt_acme_on_challenge},
         {KT_CLIENT_SECRET, kt_oauth_on_client_secret},

@@ -147,6 +147,7 @@ struct kt_flight {
 	char dir[KT_GENERATION_MAX];
 	char previous_dir[KT_GENERATION_MAX];
 	char order_url[2048];
+	char cert_url[2048];
 	char cookie[800]; /* acme: JSON of the candidate, as its row has it */
 	bool resumed_order; /* the courier goes on with order_url */
 
