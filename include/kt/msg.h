@@ -170,7 +170,7 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
  * are none; wiped after use. dns: JSON of the Agent's dns01 settings {recursiveNameservers, recursiveNameserversOnly,
  * propagationTimeoutMs (0: look once)}. handle: for REMOVE, what ADD gave, or "" where it never answered. CHECK (and ADD with provider none, after a program wrote
  * the record) only look: done when every authoritative server has the value, or, with a value ending in ";", one that
- * begins with it (dns-persist-01). Members of secret are named as in the manifest without "SecretRef": rfc2136 tsigSecret;
+ * says all of it as an issue-value of RFC 8659 (dns-persist-01). Members of secret are named as in the manifest without "SecretRef": rfc2136 tsigSecret;
  * acmeDNS account (the text of the JSON); cloudflare apiKey or apiToken; digitalocean token; route53 secretAccessKey and,
  * unless solver has it, accessKeyID. Others of solver: rfc2136 nameserver, protocol, tsigAlgorithm, tsigKeyName; acmeDNS
  * host; cloudflare email, apiURL; digitalocean apiURL; route53 region, accessKeyID, hostedZoneID, apiURL; caBundle (PEM) for

@@ -9,8 +9,8 @@ noinst_HEADERS += src/warden/warden.h src/warden/internal.h src/warden/settings.
 	src/warden/hands/hands.h src/warden/hands/process.h
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/hands_test tests/unit/hands_signal_test
-TESTS += tests/unit/hands_test tests/unit/hands_signal_test
+check_PROGRAMS += tests/unit/hands_test tests/unit/hands_signal_test tests/unit/hands_solve_test
+TESTS += tests/unit/hands_test tests/unit/hands_signal_test tests/unit/hands_solve_test
 noinst_HEADERS += tests/unit/hands_stage.h
 hands_test_libs = libkt_warden.a libkt_loop.a libkt_base.a $(CMOCKA_LIBS) $(UV_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
 tests_unit_hands_test_SOURCES = tests/unit/hands_test.c
@@ -19,6 +19,9 @@ tests_unit_hands_test_LDADD = $(hands_test_libs)
 tests_unit_hands_signal_test_SOURCES = tests/unit/hands_signal_test.c
 tests_unit_hands_signal_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_hands_signal_test_LDADD = $(hands_test_libs)
+tests_unit_hands_solve_test_SOURCES = tests/unit/hands_solve_test.c
+tests_unit_hands_solve_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_hands_solve_test_LDADD = $(hands_test_libs)
 
 # Started by the tests of the warden in place of the rooms.
 check_PROGRAMS += tests/unit/fake_room

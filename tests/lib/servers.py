@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import ssl
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -88,6 +89,17 @@ class Names(Server):
                                 "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""], self.tmp / "names.log")
         self.process.wait_port(self.management)
 
+    def ask(self, what, **body):
+        """The management interface: set-txt, clear-txt, ..."""
+        status, answer = fetch(f"http://127.0.0.1:{self.management}/{what}", json.dumps(body).encode())
+        assert status == 200, (what, body, status, answer)
+
+    def txt(self, name):
+        """The TXT records that it answers with."""
+        out = subprocess.run(["dig", "+short", "+tries=2", "@127.0.0.1", "-p", str(self.port), "TXT", name], capture_output=True,
+                             text=True, timeout=20, check=True).stdout
+        return sorted(line.strip('"') for line in out.splitlines() if line.startswith('"'))
+
 
 class Pebble(Server):
     """An ACME server with its own names; validates http-01 at http_port. Random delays and 5 % bad nonces unless told otherwise."""
@@ -97,6 +109,7 @@ class Pebble(Server):
         self.tmp.mkdir(parents=True)
         self.port, self.management = free_port(), free_port()
         self.http_port = http_port or free_port()
+        self.tls_port = free_port()  # where it validates tls-alpn-01
         self.names = Names(self.tmp)
         self.env = dict(os.environ)
         for name in [n for n in self.env if n.startswith("PEBBLE_")]:
@@ -113,7 +126,7 @@ class Pebble(Server):
         self.config = self.tmp / "pebble.json"
         self.config.write_text(json.dumps({"pebble": {
             "listenAddress": f"127.0.0.1:{self.port}", "managementListenAddress": f"127.0.0.1:{self.management}",
-            "certificate": str(cert), "privateKey": str(key), "httpPort": self.http_port, "tlsPort": free_port(),
+            "certificate": str(cert), "privateKey": str(key), "httpPort": self.http_port, "tlsPort": self.tls_port,
             "ocspResponderURL": "", "externalAccountBindingRequired": False, "keyAlgorithm": "ecdsa",
             "retryAfter": {"authz": 1, "order": 1}, "profiles": {"default": profile},
             "certificateValidityPeriod": profile["validityPeriod"]}}))

@@ -129,11 +129,12 @@ static bool issue_matches(struct kt_view wanted, struct kt_view record, kt_ms no
 	return !is_over(rest, now);
 }
 
-bool dns_value_matches(const char *value, struct kt_view text, kt_ms now)
+bool dns_value_matches(const char *value, struct kt_view text)
 {
 	size_t len = strlen(value);
 
-	return len > 0 && value[len - 1] == ';' ? issue_matches(kt_view_str(value), text, now) : kt_view_eq_str(text, value);
+	return len > 0 && value[len - 1] == ';' ? issue_matches(kt_view_str(value), text, kt_clock_wall(&kt_clock_system))
+						: kt_view_eq_str(text, value);
 }
 
 /* --- the end ---------------------------------------------------------------------------------------------------------- */
@@ -255,8 +256,7 @@ static void judge(struct target *target, const struct dns_answer *answer)
 	target->serial_known = false;
 	while ((at = dns_answer_find(answer, LDNS_SECTION_ANSWER, LDNS_RR_TYPE_TXT, owner, at)) != NULL) {
 		ttl = at->ttl;
-		if (dns_value_matches(watch->job->value, (struct kt_view){at->text, at->text_len},
-				      kt_clock_wall(kt_loop_clock(watch->job->dns->courier->loop)))) {
+		if (dns_value_matches(watch->job->value, (struct kt_view){at->text, at->text_len})) {
 			target->sight = HAS;
 			return;
 		}

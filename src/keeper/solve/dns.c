@@ -102,8 +102,7 @@ enum kt_code kt_solve_dns_ask(struct kt_answer *answer, const struct kt_dns_ask 
 	char traceparent[56];
 	struct kt_msg_dns01 msg = {.action = (uint32_t)ask->action,
 	                           .record = kt_view_str(answer->record),
-	                           .value = kt_view_str(answer->value),
-	                           .handle = kt_view_str(answer->handle != NULL ? answer->handle : ""),
+	                           .value = kt_view_str(ask->value != NULL ? ask->value : answer->value),
 	                           .traceparent = kt_answer_traceparent(answer, traceparent)};
 	enum kt_code code;
 
@@ -118,6 +117,9 @@ enum kt_code kt_solve_dns_ask(struct kt_answer *answer, const struct kt_dns_ask 
 	}
 	if (code != KT_OK) {
 		return code;
+	}
+	if (ask->action == KT_DNS01_REMOVE && answer->handle != NULL) {
+		msg.handle = kt_view_str(answer->handle);
 	}
 	answer->call = ++keeper->next_job;
 	msg.job = answer->call;
@@ -217,7 +219,7 @@ static enum kt_code ask(struct kt_answer *answer, enum kt_dns01_action action, k
 	enum kt_code code = kt_json_parse(kt_view_str(answer->config), 65536, &config, err);
 	const char *ns = kt_json_str(config, "ns");
 	struct kt_dns_ask question = {action, json_object_get(config, "solver"), json_object_get(config, "refs"),
-	                              ns != NULL ? ns : "", true};
+	                              ns != NULL ? ns : "", NULL, true};
 
 	return code == KT_OK ? kt_solve_dns_ask(answer, &question, fn, err) : code;
 }

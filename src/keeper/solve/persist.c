@@ -87,9 +87,10 @@ static void on_seen(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 static enum kt_effect present(struct kt_answer *answer, struct kt_err *err)
 {
 	KT_AUTOJSON json_t *solver = json_pack("{s:s,s:b}", "provider", "none", "followCNAME", 1);
-	struct kt_dns_ask question = {KT_DNS01_CHECK, solver, NULL, "", false};
+	char *value KT_AUTOFREE = kt_asprintf("%s;", answer->value); /* to be read as what it says, not byte by byte */
+	struct kt_dns_ask question = {KT_DNS01_CHECK, solver, NULL, "", value, false};
 
-	if (solver == NULL) {
+	if (solver == NULL || value == NULL) {
 		(void)kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
 		return KT_EFFECT_FAILED;
 	}

@@ -1,0 +1,311 @@
+"""How challenges are answered, against Pebble: programs in four conventions, dns-persist-01, tls-alpn-01, and what is left."""
+
+import os
+
+import pytest
+from cryptography import x509
+
+from lib.certs import check_set, load
+from lib.manifests import certificate
+from lib.servers import Pebble
+from lib.wait import until
+
+ISSUER_DOMAIN = "pebble.letsencrypt.org"
+
+
+@pytest.fixture
+def quick(tmp_path):
+    with Pebble(tmp_path, sleep=False, reject=0) as server:
+        yield server
+
+
+def settle(kt, server, timeout="20s", **listeners):
+    kt.agent_settings(listeners={"http01": f"127.0.0.1:{server.http_port}", **listeners}, limits={"perIssuer": 8},
+                      dns01={"recursiveNameservers": [f"127.0.0.1:{server.names.port}"], "recursiveNameserversOnly": True,
+                             "propagationTimeout": timeout})
+
+
+def script(kt, name, text):
+    path = kt.root / name
+    path.write_text("#!/bin/sh\nset -e\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+def tools(server, log):
+    """Shell functions that write and clear a record at challtestsrv, and write down how they were called."""
+    at = f"http://127.0.0.1:{server.names.management}"
+    return f"""
+say() {{ echo "$@" >> {log}; }}
+add() {{ curl -sSf -d "{{\\"host\\":\\"$1\\",\\"value\\":\\"$2\\"}}" {at}/set-txt; }}
+clear() {{ curl -sSf -d "{{\\"host\\":\\"$1\\"}}" {at}/clear-txt; }}
+"""
+
+
+def program(path, convention, **more):
+    exec_ = {"argv": [str(path)], "timeout": "20s", **({"user": "root"} if os.geteuid() == 0 else {}), **more.pop("exec", {})}
+    return {"dns01": {"exec": {"convention": convention, "exec": exec_, **more}}}
+
+
+def keyturn_script(kt, server, log, more=""):
+    return script(kt, "keyturn.sh", tools(server, log) + more + '''
+say "$1 $2 $3 record=$KEYTURN_RECORD value=$KEYTURN_VALUE domain=$KEYTURN_DOMAIN trace=$TRACEPARENT home=$HOME"
+case $1 in
+present) add "$2." "$3" ;;
+cleanup) clear "$2." ;;
+esac
+''')
+
+
+def nothing_left(kt, server, *names):
+    for name in names:
+        until(lambda: not server.names.txt(f"_acme-challenge.{name}"), 10, f"no record is left at {name}")
+
+
+# --- programs
+
+
+def test_program_of_our_own(kt, quick):
+    log = kt.root / "log"
+    settle(kt, quick)
+    path = keyturn_script(kt, quick, log)
+    kt.manifest("set", quick.issuer(solvers=[program(path, "Keyturn")]),
+                certificate("web", "pebble", names=["web.example", "*.web.example"]))
+    kt.ok("renew", timeout=90)
+    check_set(kt.volume("web-tls"), ["web.example", "*.web.example"], quick.roots())
+    lines = log.read_text().splitlines()
+    assert len([l for l in lines if l.startswith("present ")]) == 2, "one for the name, one for the wildcard"
+    assert len([l for l in lines if l.startswith("cleanup ")]) == 2, lines
+    assert all(" _acme-challenge.web.example " in l and "domain=web.example " in l and "trace=00-" in l for l in lines)
+    nothing_left(kt, quick, "web.example")
+
+
+def test_program_of_certbot(kt, quick):
+    log = kt.root / "log"
+    settle(kt, quick)
+    auth = script(kt, "auth.sh", tools(quick, log) + '''
+say "auth $# $CERTBOT_DOMAIN $CERTBOT_IDENTIFIER $CERTBOT_REMAINING_CHALLENGES $CERTBOT_ALL_DOMAINS ${CERTBOT_AUTH_OUTPUT-unset}"
+add "_acme-challenge.$CERTBOT_DOMAIN." "$CERTBOT_VALIDATION"
+echo "zone-id 42"
+''')
+    clean = script(kt, "clean.sh", tools(quick, log) + '''
+say "clean $# $CERTBOT_DOMAIN $CERTBOT_VALIDATION $CERTBOT_AUTH_OUTPUT"
+clear "_acme-challenge.$CERTBOT_DOMAIN."
+''')
+    kt.manifest("set", quick.issuer(solvers=[program(auth, "Certbot", cleanupArgv=[str(clean)])]),
+                certificate("web", "pebble", names=["a.example", "b.example"]))
+    kt.ok("renew", timeout=90)
+    check_set(kt.volume("web-tls"), ["a.example", "b.example"], quick.roots())
+    lines = sorted(log.read_text().splitlines())
+    assert lines[0] == "auth 0 a.example a.example 0 a.example,b.example unset"
+    assert lines[1] == "auth 0 b.example b.example 0 a.example,b.example unset"
+    assert lines[2].startswith("clean 0 a.example ") and lines[2].endswith(" zone-id 42")
+    nothing_left(kt, quick, "a.example", "b.example")
+
+
+def test_program_of_dehydrated(kt, quick):
+    log = kt.root / "log"
+    settle(kt, quick)
+    hook = script(kt, "hook.sh", tools(quick, log) + '''
+say "$1 $2 token=$3 $#"
+case $1 in
+deploy_challenge) add "_acme-challenge.$2." "$4" ;;
+clean_challenge) clear "_acme-challenge.$2." ;;
+esac
+''')
+    kt.manifest("set", quick.issuer(solvers=[program(hook, "Dehydrated")]), certificate("web", "pebble", names=["d.example"]))
+    kt.ok("renew", timeout=90)
+    check_set(kt.volume("web-tls"), ["d.example"], quick.roots())
+    first, second = log.read_text().splitlines()
+    assert first.startswith("deploy_challenge d.example token=") and first.endswith(" 4")
+    assert second == first.replace("deploy_", "clean_")
+    assert len(first.split("token=")[1].split()[0]) >= 16
+    nothing_left(kt, quick, "d.example")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_program_of_lego(kt, quick, raw):
+    log = kt.root / "log"
+    settle(kt, quick)
+    text = '''
+say "$@"
+case $1 in
+present) add "$2" "$3" ;;
+cleanup) clear "$2" ;;
+esac
+'''
+    if raw:
+        text = '''
+say "$@"
+value=$(printf %s "$5" | openssl dgst -sha256 -binary | openssl base64 | tr +/ -_ | tr -d =)
+case $1 in
+present) add "_acme-challenge.$3." "$value" ;;
+cleanup) clear "_acme-challenge.$3." ;;
+esac
+'''
+    path = script(kt, "lego.sh", tools(quick, log) + text)
+    kt.manifest("set", quick.issuer(solvers=[program(path, "Lego", exec={"env": {"EXEC_MODE": "RAW"}} if raw else {})]),
+                certificate("web", "pebble", names=["l.example"]))
+    kt.ok("renew", timeout=90)
+    check_set(kt.volume("web-tls"), ["l.example"], quick.roots())
+    first, second = log.read_text().splitlines()
+    assert first.startswith("present -- l.example " if raw else "present _acme-challenge.l.example. ")
+    assert second == first.replace("present", "cleanup")
+    nothing_left(kt, quick, "l.example")
+
+
+def test_program_that_fails_says_why_and_is_cleaned_up_after(kt, quick):
+    log = kt.root / "log"
+    settle(kt, quick)
+    path = keyturn_script(kt, quick, log, more='[ "$1" = cleanup ] || { echo "no such zone here" >&2; exit 3; }\n')
+    kt.manifest("set", quick.issuer(solvers=[program(path, "Keyturn")]), certificate("web", "pebble"))
+    result = kt.run("renew", timeout=60)
+    assert result.status != 0
+    assert "no such zone here" in result.err and "exit status 3" in result.err, result
+    assert not quick.issued()
+    assert [l.split()[0] for l in log.read_text().splitlines()] == ["cleanup"], "what may be there in part is removed"
+
+
+def test_program_that_lies_is_found_out(kt, quick):
+    settle(kt, quick, timeout="2s")
+    path = script(kt, "lies.sh", "exit 0\n")
+    kt.manifest("set", quick.issuer(solvers=[program(path, "Keyturn")]), certificate("web", "pebble"))
+    result = kt.run("renew", timeout=60)
+    assert result.status != 0 and "not yet" in result.err, result
+    assert "web.example" in result.err
+    assert "Attempting to validate" not in quick.log(), "the CA is not asked in vain"
+
+
+# --- after a kill
+
+
+def test_kill_while_a_record_is_out(kt, quick):
+    """kill -9 between presenting and finalizing: the next process takes the record back, whoever asked for it."""
+    log, gate = kt.root / "log", kt.root / "gate"
+    settle(kt, quick, timeout="60s")
+    # The record is written, but under another name, so that the order waits for it.
+    path = script(kt, "slow.sh", tools(quick, log) + f'''
+say "$1 $2 $3"
+case $1 in
+present) [ -e {gate} ] && add "$2." "$3" || add "$2.parked." "$3" ;;
+cleanup) clear "$2."; clear "$2.parked." ;;
+esac
+''')
+    kt.manifest("set", quick.issuer(solvers=[program(path, "Keyturn")]), certificate("web", "pebble"))
+    running = kt.background("renew")
+    until(lambda: quick.names.txt("_acme-challenge.web.example.parked"), 20, "the record is out")
+    running.kill9()
+    assert quick.names.txt("_acme-challenge.web.example.parked"), "nobody has removed it yet"
+    gate.touch()
+    kt.ok("renew", timeout=90)
+    assert not quick.names.txt("_acme-challenge.web.example.parked")
+    nothing_left(kt, quick, "web.example")
+    assert len(quick.issued()) == 1
+    check_set(kt.volume("web-tls"), ["web.example"], quick.roots())
+
+
+def test_what_was_left_goes_even_when_the_certificate_is_gone(kt, quick):
+    log = kt.root / "log"
+    settle(kt, quick, timeout="60s")
+    path = script(kt, "slow.sh", tools(quick, log) + '''
+say "$1 $2 $3"
+case $1 in
+present) add "$2.parked." "$3" ;;
+cleanup) clear "$2.parked." ;;
+esac
+''')
+    issuer = quick.issuer(solvers=[program(path, "Keyturn")])
+    kt.manifest("set", issuer, certificate("web", "pebble"))
+    running = kt.background("renew")
+    until(lambda: quick.names.txt("_acme-challenge.web.example.parked"), 20, "the record is out")
+    running.kill9()
+    kt.manifest("set", issuer)
+    kt.ok("renew", timeout=90)
+    assert not quick.names.txt("_acme-challenge.web.example.parked"), log.read_text()
+    calls = [l.split() for l in log.read_text().splitlines()]
+    assert calls[0][1:] == calls[1][1:] and calls[1][0] == "cleanup"
+
+
+# --- dns-persist-01
+
+
+def test_persistent_record(kt, quick):
+    settle(kt, quick, timeout="2s")
+    names = ["p.example", "*.p.example"]
+    kt.manifest("set", quick.issuer(solvers=[{"dnsPersist01": {}}]), certificate("web", "pebble", names=names))
+    result = kt.run("renew", timeout=60)
+    assert result.status != 0
+    assert f"_validation-persist.p.example. TXT" in result.err and f"{ISSUER_DOMAIN}; accounturi=" in result.err, result
+    account = result.err.split("accounturi=")[1].split('"')[0].split(";")[0]
+    # As somebody else may have written it: other spaces, another order, more parameters.
+    quick.names.ask("set-txt", host="_validation-persist.p.example.", value="ca.other.example; accounturi=https://x/1")
+    quick.names.ask("set-txt", host="_validation-persist.p.example.",
+                    value=f"{ISSUER_DOMAIN};persistUntil=4102444800 ; policy = wildcard; accounturi={account}")
+    kt.ok("renew", "web", timeout=60)
+    check_set(kt.volume("web-tls"), names, quick.roots())
+    assert len(quick.names.txt("_validation-persist.p.example")) == 2, "it is only read"
+
+
+@pytest.mark.parametrize("value", [
+    ISSUER_DOMAIN + "; accounturi=https://somebody.example/else",
+    ISSUER_DOMAIN + "; accounturi={account}; persistUntil=1600000000",
+    ISSUER_DOMAIN + ".example; accounturi={account}",
+])
+def test_persistent_record_that_does_not_do(kt, quick, value):
+    settle(kt, quick, timeout="2s")
+    kt.manifest("set", quick.issuer(solvers=[{"dnsPersist01": {}}]), certificate("web", "pebble", names=["p.example"]))
+    result = kt.run("renew", timeout=60)
+    account = result.err.split("accounturi=")[1].split('"')[0]
+    quick.names.ask("set-txt", host="_validation-persist.p.example.", value=value.format(account=account))
+    result = kt.run("renew", "web", timeout=60)
+    assert result.status != 0 and "publish once" in result.err, result
+    assert not quick.issued()
+
+
+# --- the choice
+
+
+def test_solvers_by_name(kt, quick):
+    """Selectors: a program for one zone and for wildcards, the listener for the rest."""
+    log = kt.root / "log"
+    settle(kt, quick)
+    path = keyturn_script(kt, quick, log)
+    kt.manifest("set", quick.issuer(solvers=[
+        {"http01": {"ingress": {}}},
+        {**program(path, "Keyturn"), "selector": {"dnsZones": ["deep.example"]}},
+        {**program(path, "Keyturn"), "selector": {"dnsZones": ["w.example"]}}]),
+        certificate("web", "pebble", names=["h.example", "a.deep.example", "*.w.example"]))
+    kt.ok("renew", timeout=90)
+    check_set(kt.volume("web-tls"), ["h.example", "a.deep.example", "*.w.example"], quick.roots())
+    assert sorted(l.split()[1] for l in log.read_text().splitlines() if l.startswith("present")) == [
+        "_acme-challenge.a.deep.example", "_acme-challenge.w.example"]
+
+
+def test_no_solver_fits(kt, quick):
+    settle(kt, quick)
+    kt.manifest("set", quick.issuer(), certificate("wild", "pebble", names=["*.x.example"]))
+    result = kt.run("renew", timeout=60)
+    assert result.status != 0
+    assert "*.x.example" in result.err and "a wildcard needs dns-01, dns-persist-01" in result.err, result
+
+
+# --- the listeners
+
+
+def addresses(kt, secret="web-tls"):
+    alts = load((kt.volume(secret) / "tls.crt").read_bytes())[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return [str(ip) for ip in alts.value.get_values_for_type(x509.IPAddress)]
+
+
+def test_addresses_by_http(kt, quick):
+    settle(kt, quick)
+    kt.manifest("set", quick.issuer(), certificate("web", "pebble", names=["t.example"], ipAddresses=["127.0.0.1"]))
+    kt.ok("renew", timeout=90)
+    assert addresses(kt) == ["127.0.0.1"]
+
+
+def test_tls_alpn_without_a_listener(kt, quick):
+    settle(kt, quick)
+    kt.manifest("set", quick.issuer(solvers=[{"tlsAlpn01": {}}]), certificate("web", "pebble"))
+    result = kt.run("renew", timeout=60)
+    assert result.status != 0 and "spec.listeners.tlsAlpn01" in result.err, result
