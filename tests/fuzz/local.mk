@@ -2,6 +2,9 @@
 # it (and CC=clang) `make fuzzers` builds libFuzzer targets: tests/fuzz/fuzz_json -max_total_time=60 FOLDER
 fuzz_targets = tests/fuzz/fuzz_manifest tests/fuzz/fuzz_json tests/fuzz/fuzz_answers tests/fuzz/fuzz_pki \
 	tests/fuzz/fuzz_jose tests/fuzz/fuzz_wire tests/fuzz/fuzz_http tests/fuzz/fuzz_url tests/fuzz/fuzz_time
+if HAVE_LDNS
+fuzz_targets += tests/fuzz/fuzz_dns
+endif
 EXTRA_DIST += tests/fuzz/corpus
 noinst_HEADERS += tests/fuzz/fuzz.h
 
@@ -56,3 +59,7 @@ tests_fuzz_fuzz_time_SOURCES = tests/fuzz/fuzz_time.c $(fuzz_replay)
 tests_fuzz_fuzz_time_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"time\"
 tests_fuzz_fuzz_time_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_time_LDADD = libkt_plan.a libkt_base.a $(JANSSON_LIBS) $(SODIUM_LIBS)
+tests_fuzz_fuzz_dns_SOURCES = tests/fuzz/fuzz_dns.c $(fuzz_replay)
+tests_fuzz_fuzz_dns_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"dns\"
+tests_fuzz_fuzz_dns_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_dns_LDADD = $(COURIER_LIBS)

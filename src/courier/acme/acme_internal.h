@@ -14,7 +14,8 @@
 #define ACME_ALTERNATES_MAX 8u
 #define ACME_SERVER_TRIES  2u /* 500s in a row for one request; likewise */
 #define ACME_JOB_TIME      (5 * KT_MINUTE)
-#define ACME_POLL_FIRST    ((kt_ms)20)
+#define ACME_POLL_FIRST    ((kt_ms)3)
+#define ACME_EARLY_LOOKS   6u /* polls that come before the time that Retry-After asks for; 189 ms in all */
 #define ACME_POLL_MAX      ((kt_ms)2000)
 #define ACME_KEEPER_TIME   (60 * KT_SECOND)
 #define ACME_PRESENT_TIME  (15 * KT_MINUTE) /* a record may take long to be seen everywhere */
@@ -46,6 +47,7 @@ struct acme_server {
 	bool insecure;
 	struct acme_directory directory;
 	bool has_directory;
+	bool slow; /* looking early was in vain here: Retry-After is obeyed at once */
 	kt_ms read_at;
 	struct kt_http_call *call;       /* the directory being read */
 	struct acme_job *queue, *flying; /* lists by ->next */
@@ -144,6 +146,7 @@ struct acme_job {
 	size_t authz_count, authz_at;
 	unsigned presenting; /* answers that the keeper is about to present */
 	kt_ms poll_next;
+	unsigned early; /* looks before the time that Retry-After asked for, since the last step */
 	int64_t poll_wait; /* seconds that the answers to our challenges asked for */
 	unsigned flips;    /* polls that went backwards */
 	json_t *new_order; /* the order just placed, while its URL is being committed */
@@ -236,6 +239,10 @@ void acme_manage_step(struct acme_job *job);
 void acme_revoke_step(struct acme_job *job);
 void acme_info_step(struct acme_job *job);
 void acme_order_poll(struct acme_job *job);
+/* A new wait begins: the next poll comes soon, those after it ever later. */
+void acme_order_wait(struct acme_job *job);
+/* Polls the order after the next pause, or when Retry-After (seconds, 0: none) says. */
+void acme_order_poll_later(struct acme_job *job, int64_t retry_after);
 /* Judges an order object: goes on by its status. */
 void acme_order_judge(struct acme_job *job, const struct acme_answer *answer);
 void acme_authz_step(struct acme_job *job);

@@ -111,7 +111,7 @@ static void on_told(struct acme_job *job, struct kt_err *err, const struct acme_
 
 static void tell(struct acme_job *job)
 {
-	kt_ms wait;
+	int64_t wait;
 
 	for (job->authz_at = 0; job->authz_at < job->authz_count; job->authz_at++) {
 		struct acme_authz *authz = current(job);
@@ -128,9 +128,10 @@ static void tell(struct acme_job *job)
 		}
 	}
 	job->step = "waiting for the order";
-	wait = job->poll_wait > 0 ? job->poll_wait * KT_SECOND : job->poll_next;
+	wait = job->poll_wait;
 	job->poll_wait = 0;
-	acme_job_pause(job, wait, acme_order_poll);
+	acme_order_wait(job);
+	acme_order_poll_later(job, wait);
 }
 
 /* --- presenting -------------------------------------------------------------------------------------------------------- */

@@ -34,7 +34,7 @@ void acme_finalize_step(struct acme_job *job)
 	job->step = "finalizing the order";
 	job->finalized = true;
 	job->resumed = false;
-	job->poll_next = ACME_POLL_FIRST;
+	acme_order_wait(job);
 	kt_buf_init(&payload, 65536);
 	kt_buf_adds(&payload, "{\"csr\":\"");
 	kt_base64url_encode(&payload, job->csr.ptr, job->csr.len);

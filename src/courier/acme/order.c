@@ -5,7 +5,7 @@
 #include "kt/log.h"
 #include "kt/text.h"
 
-#define FLIPS_MAX 8u /* polls that may still say "ready" after finalize */
+#define FLIPS_MAX 11u /* polls that may still say "ready" after finalize */
 
 static void place(struct acme_job *job);
 
@@ -113,12 +113,29 @@ static void start_over(struct acme_job *job, const char *why)
 	place(job);
 }
 
-static void poll_later(struct acme_job *job, int64_t retry_after)
+void acme_order_wait(struct acme_job *job)
+{
+	job->poll_next = ACME_POLL_FIRST;
+	job->early = 0;
+}
+
+/*
+ * Many CAs ask to come back in seconds for what they have done in milliseconds. So the first looks come early, and where
+ * that was in vain once, the server is taken at its word from then on.
+ */
+void acme_order_poll_later(struct acme_job *job, int64_t retry_after)
 {
 	kt_ms delay = job->poll_next;
 
 	job->poll_next = job->poll_next * 2 > ACME_POLL_MAX ? ACME_POLL_MAX : job->poll_next * 2;
-	acme_job_pause(job, retry_after > 0 ? retry_after * KT_SECOND : delay, acme_order_poll);
+	if (retry_after > 0 && job->early >= ACME_EARLY_LOOKS) {
+		job->server->slow = true;
+	}
+	if (retry_after > 0 && job->server->slow) {
+		delay = retry_after * KT_SECOND;
+	}
+	job->early++;
+	acme_job_pause(job, delay, acme_order_poll);
 }
 
 static void pending(struct acme_job *job, const json_t *order, int64_t retry_after)
@@ -132,7 +149,7 @@ static void pending(struct acme_job *job, const json_t *order, int64_t retry_aft
 		return;
 	}
 	if (job->authzs != NULL) {
-		poll_later(job, retry_after);
+		acme_order_poll_later(job, retry_after);
 		return;
 	}
 	if (job->resumed && kt_json_str(order, "expires") != NULL &&
@@ -156,7 +173,7 @@ static void ready(struct acme_job *job, int64_t retry_after)
 	} else if (++job->flips > FLIPS_MAX) {
 		acme_job_failf(job, KT_E_PROTO, "the CA's order stays 'ready' after it was finalized");
 	} else {
-		poll_later(job, retry_after);
+		acme_order_poll_later(job, retry_after);
 	}
 }
 
@@ -211,7 +228,7 @@ void acme_order_judge(struct acme_job *job, const struct acme_answer *answer)
 		ready(job, answer->http->retry_after);
 	} else if (strcmp(status, "processing") == 0) {
 		job->finalized = true;
-		poll_later(job, answer->http->retry_after);
+		acme_order_poll_later(job, answer->http->retry_after);
 	} else if (strcmp(status, "valid") == 0) {
 		if (take_url(job, order, "certificate", &job->cert_url, &err) != KT_OK) {
 			acme_job_fail(job, &err);
@@ -350,7 +367,7 @@ static void place(struct acme_job *job)
 
 void acme_order_step(struct acme_job *job)
 {
-	job->poll_next = ACME_POLL_FIRST;
+	acme_order_wait(job);
 	job->finalized = false;
 	if (job->order_url == NULL) {
 		place(job);

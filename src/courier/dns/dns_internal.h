@@ -134,7 +134,8 @@ typedef void dns_seen_fn(const struct kt_err *err, const char *seen, void *arg);
 enum kt_code dns_watch(struct dns_job *job, const struct dns_traced *traced, dns_seen_fn *fn, void *arg,
 		       struct dns_watch **ret, struct kt_err *err);
 void dns_watch_cancel(struct dns_watch *watch); /* NULL accepted */
-/* Whether a TXT text is the value looked for; one that ends in ";" needs only be the beginning. */
+/* Whether a TXT text is the value looked for; one that ends in ";" is an issue-value (RFC 8659)
+ * of which the text must say all; persistUntil counts. */
 bool dns_value_matches(const char *value, struct kt_view text);
 
 /* --- api.c: what providers with an HTTP interface share ----------------------------------------------------------------- */

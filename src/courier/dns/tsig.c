@@ -187,7 +187,8 @@ static size_t find(struct kt_view wire)
 		if (at == 0 || at + 10 > wire.len) {
 			return 0;
 		}
-		if (records == 0 && (get16(wire, at) != TYPE_TSIG || get16(wire, at + 2) != CLASS_ANY)) {
+		if (records == 0 && (get16(wire, at) != TYPE_TSIG || get16(wire, at + 2) != CLASS_ANY ||
+				     get16(wire, at + 4) != 0 || get16(wire, at + 6) != 0)) {
 			return 0;
 		}
 		at += 10 + get16(wire, at + 8);
