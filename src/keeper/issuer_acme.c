@@ -13,7 +13,9 @@
 #include "keeper/acme.h"
 #include "keeper/flight.h"
 
+/* The courier minds every step; this is the net below it. Records in the DNS take their time to be seen. */
 #define ORDER_TIMEOUT (10 * KT_MINUTE)
+#define DNS_TIMEOUT   (30 * KT_MINUTE)
 
 static const struct kt_acme *acme_of(const struct kt_flight *flight)
 {
@@ -371,6 +373,16 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 	kt_rotate_wake(flight, &err);
 }
 
+static kt_ms order_timeout(const struct kt_acme *acme)
+{
+	for (uint32_t i = 0; i < acme->solvers.count; i++) {
+		if (acme->solvers.items[i].dns01 != NULL) {
+			return DNS_TIMEOUT;
+		}
+	}
+	return ORDER_TIMEOUT;
+}
+
 static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
 {
 	struct kt_buf issuer KT_AUTOBUF = {0};
@@ -413,7 +425,8 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 		msg.not_before = now;
 		msg.not_after = now + spec->duration;
 	}
-	return kt_wire_call(kt_keeper_courier(keeper), KT_ACME, &msg, NULL, 0, ORDER_TIMEOUT, on_done, flight, err);
+	return kt_wire_call(kt_keeper_courier(keeper), KT_ACME, &msg, NULL, 0, order_timeout(acme_of(flight)), on_done, flight,
+	                    err);
 }
 
 static enum kt_effect obtain_acme(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
