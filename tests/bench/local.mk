@@ -1,10 +1,16 @@
-# tests/bench: figures, never a pass or a fail; `make bench` builds and runs them.
-EXTRA_PROGRAMS += tests/bench/floor
+# tests/bench: figures, never a pass or a fail; `make bench` and `make bench-acme` build and run them.
+EXTRA_PROGRAMS += tests/bench/floor tests/bench/acme_floor
 tests_bench_floor_SOURCES = tests/bench/floor.c
 tests_bench_floor_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS)
 tests_bench_floor_LDADD = $(CRYPTO_LIBS)
-EXTRA_DIST += tests/bench/bench.py
+tests_bench_acme_floor_SOURCES = tests/bench/acme_floor.c
+tests_bench_acme_floor_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
+tests_bench_acme_floor_LDADD = $(CURL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) -lpthread
+EXTRA_DIST += tests/bench/bench.py tests/bench/acme.py tests/bench/proxy.py
 
 bench: all tests/bench/floor
 	python3 $(top_srcdir)/tests/bench/bench.py $(abs_builddir)
-.PHONY: bench
+# Needs the peers of tests/peers/setup, and those of `tests/peers/setup clients`.
+bench-acme: all tests/bench/acme_floor
+	python3 $(top_srcdir)/tests/bench/acme.py $(abs_builddir) $(BENCH_ARGS)
+.PHONY: bench bench-acme
