@@ -297,6 +297,15 @@ def addresses(kt, secret="web-tls"):
     return [str(ip) for ip in alts.value.get_values_for_type(x509.IPAddress)]
 
 
+def test_tls_alpn(kt, quick):
+    settle(kt, quick, tlsAlpn01=f"127.0.0.1:{quick.tls_port}")
+    kt.manifest("set", quick.issuer(solvers=[{"tlsAlpn01": {}}]),
+                certificate("web", "pebble", names=["t.example", "u.example"], ipAddresses=["127.0.0.1"]))
+    kt.ok("renew", timeout=90)
+    check_set(kt.volume("web-tls"), ["t.example", "u.example"], quick.roots())
+    assert addresses(kt) == ["127.0.0.1"]
+
+
 def test_addresses_by_http(kt, quick):
     settle(kt, quick)
     kt.manifest("set", quick.issuer(), certificate("web", "pebble", names=["t.example"], ipAddresses=["127.0.0.1"]))
