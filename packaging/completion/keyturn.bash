@@ -9,7 +9,7 @@ _keyturn()
 {
 	local cur prev word command= i
 	local global='-c --config --state-dir --secrets-dir --socket -o --output -v --verbose -q --quiet -h --help'
-	local commands='run renew status plan why check rehearse token secret audit trace reload quit doctor master-key version help'
+	local commands='run renew status plan why check rehearse token secret audit trace dns-record reload quit doctor master-key version help'
 
 	cur=${COMP_WORDS[COMP_CWORD]}
 	prev=${COMP_WORDS[COMP_CWORD - 1]}
@@ -59,7 +59,7 @@ _keyturn()
 		options+=' --fail-within'
 		[[ $cur == -* ]] || words=$(_keyturn_names)
 		;;
-	why) [[ $cur == -* ]] || words=$(_keyturn_names) ;;
+	why | dns-record) [[ $cur == -* ]] || words=$(_keyturn_names) ;;
 	token)
 		options+=' --format'
 		[[ $cur == -* ]] || words=$(_keyturn_names)

@@ -20,6 +20,8 @@ const struct kt_command kt_commands[] = {
         {"secret rm", "NAME [KEY]", "remove a stored secret", kt_cli_secret_rm_options, 1, 2, kt_cli_secret_rm},
         {"audit", "", "show the audit trail, or verify it", kt_cli_audit_options, 0, 0, kt_cli_audit},
         {"trace", "ID [FILE...]", "show everything of one trace on a line of time", kt_cli_trace_options, 1, -1, kt_cli_trace},
+        {"dns-record", "NAME", "print the records that a Certificate wants in the DNS, to be published once", NULL, 1, 1,
+         kt_cli_dns_record},
         {"reload", "", "let the agent read its manifests again", kt_cli_reload_options, 0, 0, kt_cli_reload},
         {"quit", "", "end the agent: what is in flight is finished first", NULL, 0, 0, kt_cli_quit},
         {"doctor", "", "say what works on this machine: walls, volumes, signals, clock", NULL, 0, 0, kt_cli_doctor},

@@ -31,6 +31,7 @@ static const struct {
         {"master-key-rotate", kt_command_master_key, WRITES},
         {"walls", kt_command_walls, READS},
         {"rehearse", kt_command_rehearse, DRAFTS},
+        {"dns-record", kt_command_dns_record, WRITES},
         {"reload", kt_command_reload, WRITES},
         {"quit", kt_command_quit, READS},
         {"import", kt_command_import, WRITES},

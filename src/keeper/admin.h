@@ -90,6 +90,7 @@ kt_command_fn kt_command_status, kt_command_plan, kt_command_why, kt_command_ren
         kt_command_secret_set, kt_command_secret_list, kt_command_secret_rm, kt_command_audit, kt_command_audit_verify,
         kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload, kt_command_quit,
         kt_command_import;
+kt_command_fn kt_command_dns_record;
 
 /* admin_http.c: whether a first line is one of HTTP; and the answer to such a request once all of its head is there. */
 #define KT_ADMIN_HTTP_MAX 8192u

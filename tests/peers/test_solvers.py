@@ -318,3 +318,52 @@ def test_tls_alpn_without_a_listener(kt, quick):
     kt.manifest("set", quick.issuer(solvers=[{"tlsAlpn01": {}}]), certificate("web", "pebble"))
     result = kt.run("renew", timeout=60)
     assert result.status != 0 and "spec.listeners.tlsAlpn01" in result.err, result
+
+
+# --- keyturn dns-record
+
+
+def test_dns_record(kt, quick):
+    """What it prints does: published as it is, the certificate is issued; the account is registered by it and then kept."""
+    settle(kt, quick, timeout="2s")
+    names = ["p.example", "*.p.example", "q.example"]
+    kt.manifest("set", quick.issuer(solvers=[{"dnsPersist01": {}}]), certificate("web", "pebble", names=names))
+    first = kt.ok("dns-record", "web")
+    assert "an account was registered" in first.err and quick.accounts() == 1
+    lines = [l for l in first.out.splitlines() if not l.startswith(";")]
+    assert lines[0].startswith(f'_validation-persist.p.example. IN TXT "{ISSUER_DOMAIN}; accounturi=https://')
+    assert lines[0].endswith('; policy=wildcard"') and "wildcard" not in lines[1] and len(lines) == 2
+    again = kt.json("dns-record", "web")
+    assert [r["name"] for r in again["records"]] == ["p.example", "q.example"]
+    assert again["summary"]["registered"] is False and quick.accounts() == 1
+    for row in again["records"]:
+        assert f'{row["record"]}. IN TXT "{row["value"]}"' in lines
+        quick.names.ask("set-txt", host=row["record"] + ".", value=row["value"])
+    kt.ok("renew", timeout=60)
+    check_set(kt.volume("web-tls"), names, quick.roots())
+    assert quick.accounts() == 1
+
+
+def test_dns_record_of_aliases(kt, quick):
+    settle(kt, quick)
+    accounts = '{"a.example": {"username": "u", "password": "p-secret", "fulldomain": "7c1f.auth.example", "subdomain": "7c1f"}}'
+    kt.secret("acme-dns", acmedns__json=accounts)
+    kt.manifest("set", quick.issuer(solvers=[
+        {"dns01": {"acmeDNS": {"host": "https://auth.example", "accountSecretRef": {"name": "acme-dns"}}}},
+        {"dns01": {"cnameStrategy": "Follow", "rfc2136": {"nameserver": "127.0.0.1:53"}}, "selector": {"dnsZones": ["b.example"]}}]),
+        certificate("web", "pebble", names=["x.a.example", "www.b.example", "c.example"]))
+    shown = kt.json("dns-record", "web")
+    assert [(r["record"], r["type"], r["value"]) for r in shown["records"]] == [
+        ("_acme-challenge.x.a.example", "CNAME", "7c1f.auth.example."), ("_acme-challenge.www.b.example", "CNAME", None),
+        ("_acme-challenge.c.example", "CNAME", None)]
+    text = kt.ok("dns-record", "web").out
+    assert "_acme-challenge.x.a.example. IN CNAME 7c1f.auth.example.\n" in text
+    assert "p-secret" not in text + str(shown) and quick.accounts() == 0
+
+
+def test_dns_record_of_what_needs_none(kt, quick):
+    settle(kt, quick)
+    kt.manifest("set", quick.issuer(), certificate("web", "pebble"))
+    result = kt.ok("dns-record", "web")
+    assert result.out == "" and "nothing is to be published" in result.err
+    assert kt.run("dns-record", "nobody").status == 2
