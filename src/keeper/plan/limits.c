@@ -161,6 +161,11 @@ kt_ms kt_limit_next(const struct kt_limit *limit, const struct kt_bucket *bucket
 	return kt_plan_max(now, full_at(limit, bucket, now) - (room - 1) * interval_of(limit) + slack);
 }
 
+kt_ms kt_limit_spread(const struct kt_limit *limit)
+{
+	return kt_plan_min(40 * interval_of(limit), 10 * KT_MINUTE);
+}
+
 void kt_limit_spend(const struct kt_limit *limit, struct kt_bucket *bucket, kt_ms now)
 {
 	now = kt_plan_bound(now);

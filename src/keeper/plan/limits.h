@@ -72,6 +72,8 @@ unsigned kt_limit_used(const struct kt_limit *limit, const struct kt_bucket *buc
  * are near their end.
  */
 kt_ms kt_limit_next(const struct kt_limit *limit, const struct kt_bucket *bucket, kt_ms now, bool urgent);
+/* Over how long those that wait for the same bucket come back: not all at the moment at which one can go. */
+kt_ms kt_limit_spread(const struct kt_limit *limit);
 /* One more is spent now. */
 void kt_limit_spend(const struct kt_limit *limit, struct kt_bucket *bucket, kt_ms now);
 /* How many are kept for the urgent ones. */

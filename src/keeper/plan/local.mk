@@ -3,13 +3,14 @@ noinst_LIBRARIES += libkt_plan.a
 libkt_plan_a_CPPFLAGS = $(AM_CPPFLAGS)
 libkt_plan_a_SOURCES = \
 	src/keeper/plan/explain.c \
+	src/keeper/plan/health.c \
 	src/keeper/plan/life.c \
 	src/keeper/plan/limits.c \
 	src/keeper/plan/plan.c \
 	src/keeper/plan/retry.c \
 	src/keeper/plan/task.c \
 	src/keeper/plan/window.c
-noinst_HEADERS += src/keeper/plan/plan.h src/keeper/plan/limits.h src/keeper/plan/plan_internal.h
+noinst_HEADERS += src/keeper/plan/plan.h src/keeper/plan/limits.h src/keeper/plan/health.h src/keeper/plan/plan_internal.h
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/plan_test
@@ -23,4 +24,10 @@ TESTS += tests/unit/limits_test
 tests_unit_limits_test_SOURCES = tests/unit/limits_test.c
 tests_unit_limits_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_limits_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
+
+check_PROGRAMS += tests/unit/schedule_test
+TESTS += tests/unit/schedule_test
+tests_unit_schedule_test_SOURCES = tests/unit/schedule_test.c
+tests_unit_schedule_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_schedule_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
 endif

@@ -174,7 +174,7 @@ static void apply_obstacles(const struct kt_plan_policy *policy, const struct kt
 		put_off(ret, kt_plan_add(now, NOT_READY_POLL), KT_WHY_ISSUER_NOT_READY);
 	/* An order that is placed goes on: it is counted already. Whoever sets limit_at knows of that. */
 	if (is_work(ret->action) && kt_plan_bound(state->limit_at) > now)
-		put_off(ret, kt_plan_bound(state->limit_at), KT_WHY_LIMIT);
+		put_off(ret, kt_plan_add(state->limit_at, kt_plan_jitter(state->seed, KT_SALT_LIMIT, state->limit_spread)), KT_WHY_LIMIT);
 	if (ret->reason != KT_WHY_CLOCK && ret->reason != KT_WHY_ISSUER_NOT_READY && ret->reason != KT_WHY_LIMIT)
 		apply_windows(policy, state, life, now, retry, ret);
 }

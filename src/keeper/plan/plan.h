@@ -91,6 +91,7 @@ struct kt_plan_state {
 	bool orphan;                   /* no manifest asks for it any more */
 	const char *not_ready;         /* the issuer is not usable yet: what is missing (static text); NULL: ready */
 	kt_ms limit_at;                /* the CA's limits: no order before then; 0: one may be placed now */
+	kt_ms limit_spread;            /* how far apart those come back that wait for it */
 	const char *limit_text;        /* which one, for the text; NULL: not known */
 	uint64_t seed;                 /* kt_plan_seed of credential and revision: makes jitter reproducible */
 };

@@ -26,7 +26,16 @@ static inline kt_ms kt_plan_max(kt_ms a, kt_ms b)
 }
 
 /* Where jitter is drawn: the same seed must not give the same place on every scale. */
-enum kt_plan_salt { KT_SALT_RENEW = 1, KT_SALT_WINDOW, KT_SALT_RETRY, KT_SALT_ASKED, KT_SALT_FLOOR, KT_SALT_TASK, KT_SALT_INFO };
+enum kt_plan_salt {
+	KT_SALT_RENEW = 1,
+	KT_SALT_WINDOW,
+	KT_SALT_RETRY,
+	KT_SALT_ASKED,
+	KT_SALT_FLOOR,
+	KT_SALT_TASK,
+	KT_SALT_INFO,
+	KT_SALT_LIMIT,
+};
 
 /* Certificates that live less are renewed at half of their life. */
 #define KT_PLAN_SHORT_LIFE (10 * KT_DAY)
