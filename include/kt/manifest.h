@@ -179,6 +179,9 @@ unsigned kt_acme_challenge(const struct kt_acme_solver *solver);
 unsigned kt_acme_challenges_for(const char *name);
 /* As kt_acme_solver_for, among the solvers of these challenges only. name: a DNS name, with "*." of a wildcard, or an IP. */
 int kt_acme_solver_among(const struct kt_acme *acme, const struct kt_pairs *labels, const char *name, unsigned challenges);
+/* A warning for each name of a Certificate that no solver of its ACME issuer can prove. */
+void kt_acme_check_names(const struct kt_resource *certificate, const struct kt_resource *issuer,
+			 struct kt_report *report);
 /* Where the solver for a DNS name stands in spec.acme.solvers (cert-manager's order: most specific selector), or -1. */
 int kt_acme_solver_for(const struct kt_acme *acme, const struct kt_pairs *labels, const char *dns_name);
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "kt/io.h"
+#include "kt/mem.h"
 
 const struct kt_cli_option kt_cli_check_options[] = {
         {"host", 0, NULL, "FILEs too: check that hooks exist here and that nobody else may write them"},
@@ -17,13 +18,33 @@ struct reading {
 	void (*on_resource)(const struct kt_resource *resource, void *arg);
 	void *arg;
 	struct kt_check *check;
+	bool keeps;                   /* ACME issuers are kept for a second reading */
+	struct kt_resource **issuers;
+	size_t issuer_count;
 };
+
+static bool has_acme(const struct kt_resource *resource)
+{
+	return (resource->kind == KT_RES_ISSUER || resource->kind == KT_RES_CLUSTER_ISSUER) && resource->issuer.acme != NULL;
+}
+
+static enum kt_code keep_issuer(struct reading *reading, struct kt_resource *issuer, struct kt_err *err)
+{
+	struct kt_resource **more = kt_realloc(reading->issuers, (reading->issuer_count + 1) * sizeof(*more));
+
+	if (more == NULL) {
+		kt_resource_destroy(issuer);
+		return kt_err_set(err, KT_E_NOMEM, "no memory for an issuer");
+	}
+	reading->issuers = more;
+	reading->issuers[reading->issuer_count++] = issuer;
+	return KT_OK;
+}
 
 static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct kt_err *err)
 {
 	struct reading *reading = arg;
 
-	(void)err;
 	reading->check->resources++;
 	if (reading->trust) {
 		kt_manifest_check_host(resource, geteuid(), &reading->check->report);
@@ -31,8 +52,54 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 	if (reading->on_resource != NULL) {
 		reading->on_resource(resource, reading->arg);
 	}
+	if (reading->keeps && has_acme(resource)) {
+		return keep_issuer(reading, resource, err);
+	}
 	kt_resource_destroy(resource);
 	return KT_OK;
+}
+
+/* --- names that no solver can prove: issuers may stand after their Certificates, so it takes a second reading ------------ */
+
+static enum kt_code on_again(void *arg, struct kt_resource *resource, struct kt_err *err)
+{
+	struct reading *reading = arg;
+	const struct kt_issuer_ref *ref = &resource->certificate.issuer_ref;
+
+	(void)err;
+	for (size_t i = 0; resource->kind == KT_RES_CERTIFICATE && i < reading->issuer_count; i++) {
+		const struct kt_resource *issuer = reading->issuers[i];
+
+		if (issuer->kind == ref->kind && strcmp(issuer->meta.name, ref->name) == 0 &&
+		    (issuer->kind == KT_RES_CLUSTER_ISSUER || strcmp(issuer->meta.ns, resource->meta.ns) == 0)) {
+			kt_acme_check_names(resource, issuer, &reading->check->report);
+		}
+	}
+	kt_resource_destroy(resource);
+	return KT_OK;
+}
+
+static enum kt_code check_names(struct reading *reading, struct kt_view bundle, struct kt_err *err)
+{
+	struct kt_report again; /* the complaints of the first reading */
+	enum kt_code code = KT_OK;
+
+	if (reading->issuer_count > 0) {
+		kt_report_init(&again);
+		code = kt_manifest_read_bundle(bundle, NULL, on_again, reading, &again, err);
+		kt_report_finish(&again);
+	}
+	return code;
+}
+
+static void drop_issuers(struct reading *reading)
+{
+	for (size_t i = 0; i < reading->issuer_count; i++) {
+		kt_resource_destroy(reading->issuers[i]);
+	}
+	kt_free(reading->issuers);
+	reading->issuers = NULL;
+	reading->issuer_count = 0;
 }
 
 static enum kt_code read_all(const char *const *paths, size_t count, const struct kt_load_options *load,
@@ -55,6 +122,10 @@ static enum kt_code read_all(const char *const *paths, size_t count, const struc
 		code = kt_manifest_read_bundle(kt_buf_view(&bundle), set, on_resource, reading, report, err);
 	}
 	kt_set_destroy(set);
+	if (code == KT_OK) {
+		code = check_names(reading, kt_buf_view(&bundle), err);
+	}
+	drop_issuers(reading);
 	if (code == KT_OK && report->nomem) {
 		code = kt_err_set(err, KT_E_NOMEM, "no memory for all complaints");
 	}
@@ -71,7 +142,7 @@ enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool tru
 {
 	struct kt_load_options load = {
 	        .check_trust = trust, .uid = geteuid(), .in_pod = in_pod, .missing_is_ok = missing_is_ok};
-	struct reading reading = {trust, fn, arg, ret};
+	struct reading reading = {.trust = trust, .on_resource = fn, .arg = arg, .check = ret, .keeps = true};
 
 	*ret = (struct kt_check){.resources = 0};
 	kt_report_init(&ret->report);
@@ -83,7 +154,7 @@ int kt_check_bundle(const struct kt_cli *cli, int *ret)
 	struct kt_load_options load = {
 	        .check_trust = true, .uid = geteuid(), .in_pod = cli->sidecar, .missing_is_ok = cli->manifests_default};
 	struct kt_check check = {.resources = 0};
-	struct reading reading = {true, NULL, NULL, &check};
+	struct reading reading = {.trust = true, .check = &check};
 	int status = KT_EXIT_OK;
 	struct kt_err err;
 	int fd = -1;

@@ -277,6 +277,32 @@ static const struct kt_column columns[] = {
         {NULL, NULL, NULL, 0},
 };
 
+/* What `keyturn check` would say, in one line. */
+static void check_manifests(struct doctor *doctor)
+{
+	const struct kt_cli *cli = doctor->cli;
+	struct kt_check check;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (kt_check_manifests(cli->manifests, cli->manifest_count, true, cli->sidecar, cli->manifests_default, NULL, NULL, &check,
+	                       &err) != KT_OK) {
+		say(doctor, "manifests", "failed", "%s", err.what);
+	} else if (check.report.count > 0) {
+		const struct kt_complaint *first = &check.report.items[0];
+		unsigned others = check.report.errors + check.report.warnings - 1;
+
+		for (uint32_t i = 1; i < check.report.count && first->severity != KT_COMPLAINT_ERROR; i++) {
+			first = check.report.items[i].severity == KT_COMPLAINT_ERROR ? &check.report.items[i] : first;
+		}
+		say(doctor, "manifests", check.report.errors > 0 ? "failed" : "missing", "%s:%u: %s%s", first->file, first->line,
+		    first->text, others > 0 ? " (and more: keyturn check)" : "");
+	} else {
+		say(doctor, "manifests", "ok", "%u resources, nothing to say about them", check.resources);
+	}
+	kt_check_finish(&check);
+}
+
 int kt_cli_doctor(struct kt_cli *cli)
 {
 	struct doctor doctor = {.cli = cli};
@@ -297,6 +323,7 @@ int kt_cli_doctor(struct kt_cli *cli)
 	check_rooms(&doctor);
 	kt_cli_warden_options(cli, KT_MODE_READONLY, &options);
 	if (kt_warden_places(&options, &places, &err) == KT_OK) {
+		check_manifests(&doctor);
 		check_state_dir(&doctor, places.state_dir);
 		check_secrets_dir(&doctor, places.secrets_dir);
 		check_agent(&doctor);

@@ -40,7 +40,8 @@ struct kt_set {
 	const char *file; /* the last one, kept once */
 	struct entry *agent;
 	struct entry *listener; /* an ACME issuer that needs our own listener */
-	bool http01;            /* the Agent has one */
+	struct entry *alpn;     /* one that needs that of tls-alpn-01 */
+	bool http01, tls_alpn01; /* the Agent has them */
 };
 
 /* FNV-1a: names come from manifests that only the administrator writes. */
@@ -219,6 +220,20 @@ static void add_owner(struct adding *a, const char *path, const char *ns, const 
 			      place(entry, where));
 }
 
+static void add_listeners(struct adding *a, const struct kt_acme *acme)
+{
+	bool http = !acme->solvers.count, alpn = false;
+
+	for (uint32_t i = 0; i < acme->solvers.count; i++) {
+		http = http || acme->solvers.items[i].http01;
+		alpn = alpn || acme->solvers.items[i].tls_alpn01;
+	}
+	if (http && !acme->webroot && !a->set->listener)
+		a->set->listener = add(a, "spec.acme.solvers", "h");
+	if (alpn && !a->set->alpn)
+		a->set->alpn = add(a, "spec.acme.solvers", "t");
+}
+
 static void add_issuer(struct adding *a)
 {
 	const struct kt_issuer_spec *spec = &a->resource->issuer;
@@ -228,8 +243,8 @@ static void add_issuer(struct adding *a)
 		ask(a, "spec.ca.secretName", "S%s/%s", ns, spec->ca->secret_name);
 	if (spec->acme && spec->acme->disable_account_key_generation)
 		ask(a, "spec.acme.privateKeySecretRef.name", "S%s/%s", ns, spec->acme->private_key_ref.name);
-	if (spec->acme && !spec->acme->webroot && !a->set->listener)
-		a->set->listener = add(a, "spec.acme.solvers", "h");
+	if (spec->acme)
+		add_listeners(a, spec->acme);
 }
 
 static void add_token(struct adding *a)
@@ -298,6 +313,7 @@ static void add_agent(struct adding *a)
 	}
 	a->set->agent = add(a, "", "a");
 	a->set->http01 = a->resource->agent.listeners.http01 != NULL;
+	a->set->tls_alpn01 = a->resource->agent.listeners.tls_alpn01 != NULL;
 }
 
 enum kt_code kt_set_know_secret(struct kt_set *set, const char *ns, const char *name, struct kt_err *err)
@@ -501,5 +517,9 @@ enum kt_code kt_set_check(struct kt_set *set, struct kt_report *report, struct k
 			      "spec.acme.solvers can't be answered: no Agent has spec.listeners.http01 (such as "
 			      "\":80\"), and no annotation "
 			      "keyturn.dev/http01-webroot names a folder");
+	if (set->alpn && !set->tls_alpn01)
+		kt_report_add(report, KT_COMPLAINT_WARNING, set->alpn->file, set->alpn->line,
+			      "spec.acme.solvers has tls-alpn-01, which can't be answered: no Agent has "
+			      "spec.listeners.tlsAlpn01 (such as \":443\")");
 	return KT_OK;
 }

@@ -334,6 +334,31 @@ unsigned kt_acme_challenge(const struct kt_acme_solver *solver)
 					: 0;
 }
 
+static const char *what_name(const char *name)
+{
+	return !strncmp(name, "*.", 2) ? "a wildcard needs dns-01 or dns-persist-01" : "an address needs http-01 or tls-alpn-01";
+}
+
+void kt_acme_check_names(const struct kt_resource *certificate, const struct kt_resource *issuer, struct kt_report *report)
+{
+	const struct kt_certificate_spec *spec = &certificate->certificate;
+	const struct kt_acme *acme = issuer->issuer.acme;
+	uint32_t total = spec->dns_names.count + spec->ip_addresses.count;
+
+	for (uint32_t i = 0; i < total && acme->solvers.count; i++) {
+		bool dns = i < spec->dns_names.count;
+		const char *name = dns ? spec->dns_names.items[i] : spec->ip_addresses.items[i - spec->dns_names.count];
+		const char *field = dns ? "spec.dnsNames" : "spec.ipAddresses";
+		bool taken = kt_acme_solver_for(acme, &certificate->meta.labels, name) >= 0;
+
+		if (kt_acme_solver_among(acme, &certificate->meta.labels, name, kt_acme_challenges_for(name)) >= 0)
+			continue;
+		kt_report_add(report, KT_COMPLAINT_WARNING, certificate->file, kt_resource_line(certificate, field),
+			      "%s (%.253s) can't be proved by any solver of %s %s: %s", field, name, kt_kind_name(issuer->kind),
+			      issuer->meta.name, taken ? what_name(name) : "no selector takes it");
+	}
+}
+
 unsigned kt_acme_challenges_for(const char *name)
 {
 	struct in6_addr address;

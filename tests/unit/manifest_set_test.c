@@ -87,6 +87,12 @@ static const struct {
 	{CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: "
 			    "[{http01: {ingress: {}}}]}}\n",
 	 NULL, "can't be answered: no Agent has spec.listeners.http01"},
+	{CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: "
+			    "[{tlsAlpn01: {}}]}}\n",
+	 NULL, "no Agent has spec.listeners.tlsAlpn01"},
+	{CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: "
+			    "[{dnsPersist01: {}}]}}\n",
+	 NULL, NULL},
 };
 
 static void test_cases(void **state)
