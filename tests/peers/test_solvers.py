@@ -226,6 +226,62 @@ esac
     assert calls[0][1:] == calls[1][1:] and calls[1][0] == "cleanup"
 
 
+def test_removing_waits_for_adding(kt, quick):
+    """The order is called off while the program adds: it is not interrupted, and then asked to remove what it added."""
+    log = kt.root / "log"
+    settle(kt, quick)
+    path = script(kt, "slow.sh", tools(quick, log) + '''
+say "$1 begins"
+[ "$1" = cleanup ] || { sleep 2; add "$2." "$3"; }
+[ "$1" = present ] || clear "$2."
+say "$1 ends"
+''')
+    issuer = quick.issuer(solvers=[program(path, "Keyturn")])
+    kt.manifest("set", issuer, certificate("web", "pebble"))
+    agent = kt.start()
+    until(lambda: log.exists(), 20, "the program runs")
+    kt.manifest("set", issuer)
+    kt.ok("reload")
+    until(lambda: "cleanup ends" in log.read_text(), 20, "the record is removed")
+    assert log.read_text().splitlines() == ["present begins", "present ends", "cleanup begins", "cleanup ends"]
+    assert not quick.names.txt("_acme-challenge.web.example")
+    assert agent.stop() == 0
+    assert not quick.issued()
+
+
+def test_removing_is_tried_again(kt, quick):
+    log, gate = kt.root / "log", kt.root / "gate"
+    settle(kt, quick)
+    path = keyturn_script(kt, quick, log, more=f'[ "$1" = present ] || [ -e {gate} ] || {{ touch {gate}; exit 1; }}\n')
+    kt.manifest("set", quick.issuer(solvers=[program(path, "Keyturn")]), certificate("web", "pebble"))
+    result = kt.ok("renew", timeout=60)
+    assert "can't be taken back yet" in result.err, result
+    nothing_left(kt, quick, "web.example")
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_manifest_changes_while_a_record_is_out(kt, quick):
+    """The issuer has another solver by the time of the removal: the program that added is the one that removes."""
+    log, gate = kt.root / "log", kt.root / "gate"
+    settle(kt, quick, timeout="60s")
+    path = script(kt, "parks.sh", tools(quick, log) + f'''
+say "$1"
+case $1 in
+present) add "$2.parked." "$3" ;;
+cleanup) clear "$2.parked." ;;
+esac
+''')
+    kt.manifest("set", quick.issuer(solvers=[program(path, "Keyturn")]), certificate("web", "pebble"))
+    agent = kt.start()
+    until(lambda: quick.names.txt("_acme-challenge.web.example.parked"), 20, "the record is out")
+    kt.manifest("set", quick.issuer(), certificate("web", "pebble", names=["other.example"]))
+    kt.ok("reload")
+    until(lambda: not quick.names.txt("_acme-challenge.web.example.parked"), 20, "the record is removed")
+    until(lambda: kt.credential("web")["state"] == "ready", 30, "the new order goes by http-01")
+    assert log.read_text().split() == ["present", "cleanup"]
+    assert agent.stop() == 0
+
+
 # --- dns-persist-01
 
 

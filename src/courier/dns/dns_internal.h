@@ -102,6 +102,8 @@ struct kt_dns {
 
 /* The provider's work is done. */
 void dns_job_done(struct dns_job *job);
+/* The record's values are settled at the provider: others may go on with this name. */
+void dns_job_unlock(struct dns_job *job);
 /* The job fails; err is copied. */
 void dns_job_fail(struct dns_job *job, const struct kt_err *err);
 /* KT_E_… from a format; for one line in providers. */

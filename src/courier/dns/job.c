@@ -251,6 +251,12 @@ static void wake_waiting(struct kt_dns *dns, const char *name)
 	}
 }
 
+void dns_job_unlock(struct dns_job *job)
+{
+	job->writing = false;
+	wake_waiting(job->dns, job->locked);
+}
+
 static void on_seen(const struct kt_err *err, const char *seen, void *arg)
 {
 	struct dns_job *job = arg;

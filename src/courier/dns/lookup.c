@@ -1,6 +1,7 @@
 /* Where a name leads and who speaks for it: zone, authoritative servers, their addresses, and aliases on the way. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "courier/dns/dns_internal.h"
@@ -305,6 +306,12 @@ static void next_address(struct dns_trace *trace)
 	probe(trace);
 }
 
+/* Servers come in any order; people read them in one. */
+static int by_host(const void *a, const void *b)
+{
+	return strcmp(((const struct dns_ns *)a)->host, ((const struct dns_ns *)b)->host);
+}
+
 static void found_servers(struct dns_trace *trace)
 {
 	struct kt_err err;
@@ -314,6 +321,7 @@ static void found_servers(struct dns_trace *trace)
 		finish(trace, &err);
 		return;
 	}
+	qsort(trace->at->ns, trace->at->ns_count, sizeof(trace->at->ns[0]), by_host);
 	trace->ns = 0;
 	next_address(trace);
 }
@@ -325,6 +333,12 @@ static void set_zone(struct dns_trace *trace, const char *zone)
 	memcpy(trace->at->zone, zone, strlen(zone) + 1);
 	trace->at->ns_count = 0;
 	begin(trace, STEP_NS);
+}
+
+static void up(struct dns_trace *trace)
+{
+	memmove(trace->ask, dns_name_parent(trace->ask), strlen(dns_name_parent(trace->ask)) + 1);
+	begin(trace, STEP_ZONE);
 }
 
 static void on_zone(struct dns_trace *trace, const struct dns_answer *answer)
@@ -345,8 +359,7 @@ static void on_zone(struct dns_trace *trace, const struct dns_answer *answer)
 		finish(trace, &err);
 		return;
 	}
-	memmove(trace->ask, dns_name_parent(trace->ask), strlen(dns_name_parent(trace->ask)) + 1);
-	begin(trace, STEP_ZONE);
+	up(trace);
 }
 
 static void on_ns(struct dns_trace *trace, const struct dns_answer *answer)
@@ -408,7 +421,10 @@ static void on_recursive(const struct kt_err *err, const struct dns_answer *answ
 				 trace->step == STEP_ZONE ? trace->ask : trace->at->end);
 	}
 	if (trace->last.code != KT_OK) {
-		if (++trace->recursive < trace->job->recursive_count) {
+		if (trace->step == STEP_ZONE && err->code == KT_OK && answer->rcode == LDNS_RCODE_SERVFAIL &&
+		    strchr(trace->ask, '.') != NULL) {
+			up(trace); /* an alias that leads nowhere, for instance */
+		} else if (++trace->recursive < trace->job->recursive_count) {
 			ask_recursive(trace);
 		} else if (trace->step == STEP_ADDRESS) {
 			on_address(trace, NULL); /* others may have one */

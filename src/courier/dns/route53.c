@@ -250,6 +250,7 @@ static void on_changed(struct dns_job *job, const struct kt_http_reply *reply)
 		bad_answer(job, "changing the record");
 	} else {
 		(void)json_object_set_new(job->handle, "zone", json_string(state->zone));
+		dns_job_unlock(job); /* who reads now sees the change, though its servers may not have it yet */
 		go_on(job, insync);
 	}
 }
@@ -329,7 +330,7 @@ static void send_change(struct dns_job *job)
 static const char *read_values(struct dns_job *job, const struct kt_http_reply *reply)
 {
 	struct route53 *state = job->state;
-	bool name = false, type = false;
+	bool name = false, type = false, known = false;
 	const char *why = NULL;
 	enum dns_xml_event event;
 	struct dns_xml xml;
@@ -337,6 +338,7 @@ static const char *read_values(struct dns_job *job, const struct kt_http_reply *
 
 	dns_xml_init(&xml, reply->body);
 	while (why == NULL && (event = dns_xml_next(&xml)) != DNS_XML_DONE) {
+		known = known || dns_xml_at(&xml, "ListResourceRecordSetsResponse");
 		if (event == DNS_XML_BAD) {
 			why = "that can't be read";
 		} else if (event == DNS_XML_END && dns_xml_at(&xml, "ResourceRecordSets/ResourceRecordSet")) {
@@ -364,6 +366,7 @@ static const char *read_values(struct dns_job *job, const struct kt_http_reply *
 		}
 	}
 	dns_xml_finish(&xml);
+	why = known ? why : "that can't be read";
 	if (!state->exists) {
 		forget_values(state);
 		state->ttl = DNS_TTL;
@@ -410,7 +413,7 @@ static void find_zone(struct dns_job *job);
 /* The public zone of exactly this name: there may be private ones beside it. */
 static bool read_zone(struct route53 *state, const struct kt_http_reply *reply, bool *ret_found)
 {
-	bool name = false, private = false;
+	bool name = false, private = false, known = false;
 	enum dns_xml_event event = DNS_XML_BAD;
 	struct dns_xml xml;
 	char id[64] = "";
@@ -418,6 +421,7 @@ static bool read_zone(struct route53 *state, const struct kt_http_reply *reply, 
 	*ret_found = false;
 	dns_xml_init(&xml, reply->body);
 	while (!*ret_found && (event = dns_xml_next(&xml)) != DNS_XML_DONE && event != DNS_XML_BAD) {
+		known = known || dns_xml_at(&xml, "ListHostedZonesByNameResponse");
 		if (event == DNS_XML_START && dns_xml_at(&xml, "HostedZones/HostedZone")) {
 			name = private = false;
 			id[0] = '\0';
@@ -434,7 +438,7 @@ static bool read_zone(struct route53 *state, const struct kt_http_reply *reply, 
 		}
 	}
 	dns_xml_finish(&xml);
-	return *ret_found || event == DNS_XML_DONE;
+	return *ret_found || (event == DNS_XML_DONE && known);
 }
 
 static void on_zone(struct dns_job *job, const struct kt_http_reply *reply)
