@@ -9,7 +9,7 @@ _keyturn()
 {
 	local cur prev word command= i
 	local global='-c --config --state-dir --secrets-dir --socket -o --output -v --verbose -q --quiet -h --help'
-	local commands='run renew status plan why check rehearse token secret audit trace dns-record reload quit doctor master-key version help'
+	local commands='run renew status plan why check rehearse token secret account revoke audit trace dns-record reload quit doctor master-key version help'
 
 	cur=${COMP_WORDS[COMP_CWORD]}
 	prev=${COMP_WORDS[COMP_CWORD - 1]}
@@ -27,11 +27,15 @@ _keyturn()
 		mapfile -t COMPREPLY < <(compgen -W 'raw header json' -- "$cur")
 		return
 		;;
+	--reason)
+		mapfile -t COMPREPLY < <(compgen -W 'unspecified keyCompromise affiliationChanged superseded cessationOfOperation privilegeWithdrawn' -- "$cur")
+		return
+		;;
 	--until)
 		mapfile -t COMPREPLY < <(compgen -W 'delivered' -- "$cur")
 		return
 		;;
-	--fail-within | --timeout | --probe-address | --since | --days | --number | --namespace | -n)
+	--fail-within | --timeout | --probe-address | --since | --days | --number | --namespace | -n | --email)
 		return
 		;;
 	esac
@@ -69,6 +73,14 @@ _keyturn()
 	secret)
 		words='set list rm'
 		options+=' -n --namespace --raw'
+		;;
+	account)
+		words='show register update rollover deactivate'
+		options+=' --email --new-key'
+		;;
+	revoke)
+		options+=' --reason --by-key --no-renew --timeout'
+		[[ $cur == -* ]] || words=$(_keyturn_names)
 		;;
 	audit) options+=' --verify --anchor --since -n --number --resource --trace --follow' ;;
 	trace) options+=' --logs' ;;

@@ -75,12 +75,15 @@ struct kt_command {
 /* All commands, in the order of the help; ends with a NULL name. */
 extern const struct kt_command kt_commands[];
 
+int kt_cli_account(struct kt_cli *cli), kt_cli_revoke(struct kt_cli *cli);
 int kt_cli_run(struct kt_cli *cli), kt_cli_renew(struct kt_cli *cli), kt_cli_plan(struct kt_cli *cli),
         kt_cli_why(struct kt_cli *cli), kt_cli_status(struct kt_cli *cli), kt_cli_check(struct kt_cli *cli),
         kt_cli_token(struct kt_cli *cli), kt_cli_secret_set(struct kt_cli *cli), kt_cli_secret_list(struct kt_cli *cli),
         kt_cli_secret_rm(struct kt_cli *cli), kt_cli_audit(struct kt_cli *cli), kt_cli_trace(struct kt_cli *cli),
         kt_cli_reload(struct kt_cli *cli), kt_cli_doctor(struct kt_cli *cli), kt_cli_master_key(struct kt_cli *cli),
         kt_cli_rehearse(struct kt_cli *cli), kt_cli_dns_record(struct kt_cli *cli), kt_cli_quit(struct kt_cli *cli), kt_cli_version(struct kt_cli *cli);
+extern const struct kt_cli_option kt_cli_account_register_options[], kt_cli_account_update_options[],
+        kt_cli_revoke_options[];
 extern const struct kt_cli_option kt_cli_run_options[], kt_cli_renew_options[], kt_cli_status_options[],
         kt_cli_check_options[], kt_cli_token_options[], kt_cli_secret_set_options[], kt_cli_secret_list_options[],
         kt_cli_secret_rm_options[], kt_cli_audit_options[], kt_cli_trace_options[], kt_cli_reload_options[], kt_cli_rehearse_options[];
@@ -126,6 +129,11 @@ void kt_cli_relative(const struct kt_cli *cli, const char *rfc3339, struct kt_bu
 /* Colours for standard output; "" when there is none. */
 const char *kt_cli_color(const struct kt_cli *cli, const char *state);
 const char *kt_cli_plain(const struct kt_cli *cli);
+
+/* --- renew.c, for revoke ---------------------------------------------------------------------------------------------- */
+
+/* Sends body and shows the renewal that follows, as renew does; a row with "revoked" comes before it. */
+int kt_cli_follow(struct kt_cli *cli, json_t *body);
 
 /* --- audit.c, for trace ------------------------------------------------------------------------------------------------ */
 

@@ -25,6 +25,7 @@ struct renewal {
 	kt_ms started, said;
 	bool bar; /* a bar stands in the last line of the terminal */
 	json_t *failed;
+	json_t *revoked; /* what was revoked before */
 	uint64_t failures;
 };
 
@@ -205,6 +206,17 @@ static void unproved(const json_t *row, struct kt_buf *out)
 	}
 }
 
+static void on_revoked(struct renewal *renewal, const json_t *row)
+{
+	json_decref(renewal->revoked);
+	renewal->revoked = json_deep_copy(row);
+	if (renewal->cli->format < KT_FORMAT_JSON && !renewal->cli->quiet) {
+		(void)printf("revoked %s/%s/%s, serial %s (%s)\n", kt_json_str(row, "kind"), kt_json_str(row, "namespace"),
+		             kt_json_str(row, "name"), kt_json_str(row, "serial"), kt_json_str(row, "reason"));
+		(void)fflush(stdout);
+	}
+}
+
 static void on_row(const json_t *row, void *arg)
 {
 	struct renewal *renewal = arg;
@@ -213,6 +225,10 @@ static void on_row(const json_t *row, void *arg)
 	struct kt_buf cause KT_AUTOBUF = {0};
 
 	clear_bar(renewal);
+	if (kt_json_bool(row, "revoked", false)) {
+		on_revoked(renewal, row);
+		return;
+	}
 	renewal->failures++;
 	if (renewal->failed != NULL) {
 		(void)json_array_append(renewal->failed, (json_t *)row);
@@ -256,7 +272,8 @@ static void close_line(const struct renewal *renewal, const struct kt_answer *an
 static void print_value(const struct renewal *renewal, const struct kt_answer *answer)
 {
 	json_t *value KT_AUTOJSON =
-	        json_pack("{s:O,s:i,s:O*}", "failed", renewal->failed, "status", answer->status, "summary", answer->result);
+	        json_pack("{s:O,s:i,s:O*,s:O*}", "failed", renewal->failed, "status", answer->status, "summary", answer->result,
+	                  "revoked", renewal->revoked);
 
 	kt_cli_print_value(renewal->cli, stdout, value);
 }
@@ -272,24 +289,18 @@ static json_t *request_body(struct kt_cli *cli, kt_ms timeout)
 	                 !kt_cli_flag(cli, "no-wait"), "timeout", (json_int_t)timeout);
 }
 
-int kt_cli_renew(struct kt_cli *cli)
+int kt_cli_follow(struct kt_cli *cli, json_t *body)
 {
 	struct renewal renewal = {.cli = cli, .started = kt_clock_mono(&kt_clock_system)};
 	struct kt_request request = {
 	        .mode = KT_MODE_ONESHOT, .row = on_row, .event = on_event, .tick = on_tick, .arg = &renewal};
 	struct kt_answer answer;
-	kt_ms timeout = 0;
-	struct kt_err err;
 	int status;
 
-	kt_err_clear(&err);
-	if (kt_cli_duration(cli, "timeout", &timeout, &err) != KT_OK) {
-		return kt_cli_fail(&err);
-	}
 	renewal.said = renewal.started;
 	renewal.seen = json_object();
 	renewal.failed = cli->format >= KT_FORMAT_JSON ? json_array() : NULL;
-	request.body = request_body(cli, timeout);
+	request.body = body;
 	kt_client_call(cli, &request, &answer);
 	clear_bar(&renewal);
 	if (answer.code == KT_OK && cli->format >= KT_FORMAT_JSON) {
@@ -299,8 +310,22 @@ int kt_cli_renew(struct kt_cli *cli)
 	}
 	status = kt_answer_report(&answer);
 	kt_answer_finish(&answer);
-	json_decref(request.body);
 	json_decref(renewal.seen);
 	json_decref(renewal.failed);
+	json_decref(renewal.revoked);
 	return status;
+}
+
+int kt_cli_renew(struct kt_cli *cli)
+{
+	json_t *body KT_AUTOJSON = NULL;
+	kt_ms timeout = 0;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (kt_cli_duration(cli, "timeout", &timeout, &err) != KT_OK) {
+		return kt_cli_fail(&err);
+	}
+	body = request_body(cli, timeout);
+	return kt_cli_follow(cli, body);
 }

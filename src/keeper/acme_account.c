@@ -138,7 +138,9 @@ static void tell_entries(struct kt_keeper *keeper, const struct kt_issuer_entry 
 
 	for (each = keeper->issuers; each != NULL; each = each->next) {
 		if (each->ops == entry->ops && same_account(each, entry)) {
-			(void)snprintf(each->account_url, sizeof(each->account_url), "%s", url);
+			if (url != each->account_url) { /* it may be told what it holds */
+				(void)snprintf(each->account_url, sizeof(each->account_url), "%s", url);
+			}
 			each->account_off = off;
 		}
 	}
@@ -225,6 +227,7 @@ enum kt_code kt_acme_account_load(struct kt_keeper *keeper, struct kt_issuer_ent
 	if (code != KT_E_NOTFOUND) {
 		return code;
 	}
+	kt_err_clear(err);
 	entry->account_url[0] = '\0';
 	code = kt_issuers_secret(keeper, entry->spec->meta.ns, acme->private_key_ref.name, acme->private_key_ref.key,
 	                         &secret, err);
@@ -233,6 +236,7 @@ enum kt_code kt_acme_account_load(struct kt_keeper *keeper, struct kt_issuer_ent
 	} else if (acme->disable_account_key_generation) {
 		return kt_err_prefix(err, "%s: spec.acme.disableAccountKeyGeneration is set", entry->ref);
 	} else {
+		kt_err_clear(err);
 		code = kt_pki_key_generate(KT_KEY_ECDSA, 256, &entry->signing_key, err);
 	}
 	if (code == KT_OK) {

@@ -123,7 +123,7 @@ static void on_answer(const struct kt_err *why, enum kt_msg_type type, void *msg
 	struct kt_acme_job *job = arg;
 	struct kt_keeper *keeper = job->keeper;
 	struct kt_issuer_entry *entry = job->issuer;
-	bool exclusive = job->exclusive;
+	bool exclusive = job->exclusive, settles = job->settles;
 	struct kt_err err = *why;
 
 	(void)fds;
@@ -142,7 +142,7 @@ static void on_answer(const struct kt_err *why, enum kt_msg_type type, void *msg
 	entry->used_at = kt_clock_mono(keeper->clock);
 	kt_acme_job_destroy(job);
 	if (exclusive) {
-		wake_orders(keeper, entry, entry->account_moves && err.code != KT_OK ? &err : NULL);
+		wake_orders(keeper, entry, settles && entry->account_moves && err.code != KT_OK ? &err : NULL);
 	}
 }
 
@@ -246,6 +246,7 @@ enum kt_code kt_acme_settle(struct kt_keeper *keeper, struct kt_issuer_entry *en
 	}
 	code = kt_acme_next_load(keeper, entry, &key, err);
 	if (code == KT_E_NOTFOUND) {
+		kt_err_clear(err);
 		entry->account_moves = false;
 		return KT_OK;
 	}

@@ -9,6 +9,7 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "keeper/acme.h"
 #include "keeper/admin.h"
 
 #define SESSIONS_MAX 64u
@@ -34,6 +35,8 @@ static const struct {
         {"dns-record", kt_command_dns_record, WRITES},
         {"reload", kt_command_reload, WRITES},
         {"quit", kt_command_quit, READS},
+        {"account", kt_command_account, WRITES},
+        {"revoke", kt_command_revoke, WRITES},
         {"import", kt_command_import, WRITES},
 };
 
@@ -173,6 +176,7 @@ static void session_close(struct kt_session *session)
 	*at = session->next;
 	done = session->ended && !session->unsaid;
 	lost = !done && !keeper->ending;
+	kt_acme_jobs_leave(keeper, session);
 	kt_watch_destroy(session->watch);
 	kt_timer_destroy(session->timer);
 	close(session->fd);

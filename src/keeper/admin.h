@@ -86,7 +86,7 @@ int kt_admin_status(enum kt_code code);
 int kt_admin_worse(int a, int b);
 
 typedef void kt_command_fn(struct kt_session *session);
-kt_command_fn kt_command_status, kt_command_plan, kt_command_why, kt_command_renew, kt_command_token,
+kt_command_fn kt_command_account, kt_command_revoke, kt_command_status, kt_command_plan, kt_command_why, kt_command_renew, kt_command_token,
         kt_command_secret_set, kt_command_secret_list, kt_command_secret_rm, kt_command_audit, kt_command_audit_verify,
         kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload, kt_command_quit,
         kt_command_import;
@@ -100,6 +100,11 @@ void kt_admin_http(struct kt_session *session);
 /* Finds "name", "ns/name" or "Kind/ns/name" among credentials. */
 enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt_store_resource *ret,
                            struct kt_err *err);
+/* An Issuer or ClusterIssuer: "name", "ns/name", "Kind/name", "Kind/ns/name". */
+enum kt_code kt_admin_find_issuer(struct kt_keeper *keeper, const char *text, struct kt_issuer_entry **ret,
+                                  struct kt_err *err);
+/* Credentials whose last try failed are tried at once: what was in their way may be gone. */
+void kt_admin_retry_failed(struct kt_keeper *keeper);
 /* One credential as JSON, with its chain from issuer to proof when `deep`. */
 json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_resource *resource,
                             const struct kt_store_cred *cred, bool deep);

@@ -136,7 +136,7 @@ static bool wake_failed(const struct kt_store_resource *resource, const struct k
 	return true;
 }
 
-static void retry_waiting(struct kt_keeper *keeper)
+void kt_admin_retry_failed(struct kt_keeper *keeper)
 {
 	struct kt_store_page page = {.limit = 10000};
 	struct kt_store_counts counts;
@@ -174,7 +174,7 @@ void kt_command_secret_set(struct kt_session *session)
 		kt_session_fail(session, &err);
 		return;
 	}
-	retry_waiting(session->keeper);
+	kt_admin_retry_failed(session->keeper);
 	kt_session_end(session, 0, NULL);
 }
 

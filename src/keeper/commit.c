@@ -214,7 +214,7 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 		cred->cookie = NULL;
 	}
 	/* A set that is only put back does not fulfil a renewal that was asked for: that follows. */
-	cred->flags &= ~(unsigned)((flight->redelivery ? 0 : KT_CRED_FORCED) | KT_CRED_REDELIVER | KT_CRED_FAILED);
+	cred->flags &= ~(unsigned)((flight->redelivery ? 0 : KT_CRED_FORCED | KT_CRED_HELD) | KT_CRED_REDELIVER | KT_CRED_FAILED);
 	if (code == KT_OK) {
 		code = kt_flight_step(flight, KT_STEP_SWITCHED, flight->redelivery ? "delivered again" : NULL, err);
 	}

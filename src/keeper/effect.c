@@ -50,7 +50,7 @@ static bool reuse_key(struct kt_flight *flight, enum kt_key_type type, unsigned 
 		return false;
 	}
 	id = kt_store_material_seal_id(&flight->resource, active.revision, "key");
-	if (kt_keys_unseal(flight->keeper->keys, &id, active.sealed_key, &der, NULL) == KT_OK) {
+	if (active.state != KT_MATERIAL_REVOKED && kt_keys_unseal(flight->keeper->keys, &id, active.sealed_key, &der, NULL) == KT_OK) {
 		(void)kt_pki_key_from_der(kt_secret_view(der), &flight->key, NULL);
 	}
 	kt_store_material_finish(&active);

@@ -175,6 +175,7 @@ static void plan_state(const struct kt_store_resource *resource, const struct kt
 	state->request_changed =
 	        cred->active != 0 && strcmp(active->request_key, resource->request_key) != 0;
 	state->forced = (cred->flags & KT_CRED_FORCED) != 0;
+	state->revoked = cred->active != 0 && active->state == KT_MATERIAL_REVOKED && (cred->flags & KT_CRED_HELD) == 0;
 	state->disk = (cred->flags & KT_CRED_REDELIVER) != 0 ? KT_PLAN_DISK_OUTDATED : KT_PLAN_DISK_OK;
 	state->in_flight = cred->candidate != 0;
 	state->flight_stale =

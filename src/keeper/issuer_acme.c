@@ -136,6 +136,28 @@ static json_t *cookie_of(const char *text)
 	return cookie;
 }
 
+/* A successor shares a name with its predecessor, else the CA refuses it as such. */
+static bool shares_name(const struct kt_certificate_spec *spec, struct kt_view pem)
+{
+	struct kt_chain *chain KT_AUTOCHAIN = NULL;
+	const struct kt_cert *leaf;
+	size_t i;
+
+	if (kt_pki_chain_parse(pem, &chain, NULL) != KT_OK) {
+		return false;
+	}
+	leaf = kt_pki_chain_at(chain, 0);
+	for (i = 0; i < kt_pki_cert_name_count(leaf); i++) {
+		const char *name = kt_pki_cert_name(leaf, i);
+
+		if ((kt_starts_with(name, "dns:") && has_name(&spec->dns_names, spec->dns_names.count, name + 4)) ||
+		    (kt_starts_with(name, "ip:") && has_address(&spec->ip_addresses, spec->ip_addresses.count, name + 3))) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * RFC 9773 section 5: the certificate that the new one replaces, where it came from the same server and nothing has taken
  * its place there before.
@@ -153,7 +175,9 @@ static enum kt_code add_replaces(const struct kt_flight *flight, struct kt_buf *
 		return KT_OK;
 	}
 	cookie = cookie_of(old.cookie);
-	if (kt_acme_same_origin(kt_view_str(old.cert_url), kt_view_str(acme_of(flight)->server)) &&
+	/* A CA that stumbles over it must not be asked that way for ever: the third try goes without. */
+	if (flight->cred.attempts < 2 && shares_name(&flight->spec->certificate, old.chain) &&
+	    kt_acme_same_origin(kt_view_str(old.cert_url), kt_view_str(acme_of(flight)->server)) &&
 	    !kt_json_bool(cookie, "replaced", false) && kt_pki_chain_parse(old.chain, &chain, NULL) == KT_OK &&
 	    kt_pki_cert_ari_id(kt_pki_chain_at(chain, 0), &id, NULL) == KT_OK) {
 		kt_buf_adds(out, "\"replaces\":");

@@ -554,6 +554,7 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_sweep_finish(keeper);
 	kt_head_finish(keeper);
 	kt_admin_finish(keeper);
+	kt_acme_jobs_finish(keeper);
 	kt_answers_finish(keeper);
 	kt_issuers_drop(keeper, true);
 	kt_publish_finish(keeper);

@@ -353,6 +353,7 @@ enum kt_code kt_issuers_take_chain(struct kt_flight *flight, struct kt_view chai
                                    struct kt_err *err);
 /* Handlers of the courier's questions; arg: the keeper. */
 void kt_acme_on_sign(struct kt_wire_in *in, void *arg);
+void kt_acme_jobs_finish(struct kt_keeper *keeper); /* acme_job.c */
 void kt_acme_on_inner(struct kt_wire_in *in, void *arg);
 void kt_acme_on_save(struct kt_wire_in *in, void *arg);
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg);

@@ -13,7 +13,7 @@ elif [ -n "${CI:-}" ]; then
 fi
 
 ./keyturn --help >man_test.commands || fail "no help"
-commands=$(sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\( [a-z]\{2,6\}\)\{0,1\}\)  .*/\1/p' man_test.commands | tr ' ' '/')
+commands=$(sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\( [a-z]\{2,10\}\)\{0,1\}\)  .*/\1/p' man_test.commands | tr ' ' '/')
 [ "$(echo "$commands" | wc -w)" -ge 15 ] || fail "too few commands in the help: $commands"
 for command in $commands; do
 	words=$(echo "$command" | tr / ' ')

@@ -20,7 +20,7 @@ static enum kt_code fetch(struct kt_query *query, struct kt_store_material *ret,
 	sqlite3_stmt *stmt = query->stmt;
 	int64_t state = sqlite3_column_int64(stmt, 3);
 
-	if (state < 0 || state > KT_MATERIAL_FAILED)
+	if (state < 0 || state > KT_MATERIAL_REVOKED)
 		return kt_store_odd(query->store, "a material in a state", err);
 	*ret = (struct kt_store_material){
 	        .id = sqlite3_column_int64(stmt, 0),

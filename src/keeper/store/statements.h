@@ -93,7 +93,7 @@
 	  "UPDATE material SET state=?, not_before=?, not_after=?, created=?, issued=?, sealed_key=?,"               \
 	  " sealed_token=?, request_key=?, serial=?, sha256=?, csr=?, chain=?, ca=?, order_url=?, finalize_url=?,"   \
 	  " cert_url=?, cookie=?, dir=? WHERE id=?")                                                                 \
-	X(MAT_MARK, "UPDATE material SET state=?, dir=coalesce(?, dir) WHERE id=?")                                  \
+	X(MAT_MARK, "UPDATE material SET state=CASE state WHEN 5 THEN 5 ELSE ? END, dir=coalesce(?, dir) WHERE id=?")                                  \
 	X(MAT_URLS,                                                                                                  \
 	  "UPDATE material SET order_url=coalesce(?, order_url), finalize_url=coalesce(?, finalize_url),"            \
 	  " cert_url=coalesce(?, cert_url), cookie=coalesce(?, cookie) WHERE id=?")                                  \

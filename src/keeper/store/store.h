@@ -192,6 +192,7 @@ enum kt_store_proof { KT_PROOF_NOBODY = 0, KT_PROOF_WAITING = 1, KT_PROOF_PROVED
 enum {
 	KT_CRED_FORCED = 1, /* renew --force, or a trigger: issue now */
 	KT_CRED_ORPHAN = 2, /* its manifest is gone */
+	KT_CRED_HELD = 16,  /* its certificate was revoked, and nobody asked for another */
 	KT_CRED_FAILED = 8, /* stopped for good: needs a change of manifest or a forced renewal */
 };
 
@@ -284,6 +285,7 @@ enum kt_material_state {
 	KT_MATERIAL_PREVIOUS = 2,
 	KT_MATERIAL_RETIRED = 3,
 	KT_MATERIAL_FAILED = 4,
+	KT_MATERIAL_REVOKED = 5, /* by its CA, for us: stays so whatever else becomes of it */
 };
 
 struct kt_store_material {
