@@ -104,7 +104,8 @@ class Names(Server):
 class Pebble(Server):
     """An ACME server with its own names; validates http-01 at http_port. Random delays and 5 % bad nonces unless told otherwise."""
 
-    def __init__(self, tmp, http_port=None, sleep=True, reject=None, sleep_time=None, validity=None):
+    def __init__(self, tmp, http_port=None, sleep=True, reject=None, sleep_time=None, validity=None, profiles=None, eab=None,
+                 env=None):
         self.tmp = Path(tmp) / f"pebble-{free_port()}"
         self.tmp.mkdir(parents=True)
         self.port, self.management = free_port(), free_port()
@@ -120,6 +121,7 @@ class Pebble(Server):
             self.env["PEBBLE_VA_SLEEPTIME"] = str(sleep_time)
         if reject is not None:
             self.env["PEBBLE_WFE_NONCEREJECT"] = str(reject)
+        self.env.update(env or {})
         self.authority = Authority("pebble")
         cert, key, _ = self.authority.write(self.tmp, "localhost", "127.0.0.1")
         profile = {"description": "the only one", "validityPeriod": validity or 7776000}
@@ -127,8 +129,8 @@ class Pebble(Server):
         self.config.write_text(json.dumps({"pebble": {
             "listenAddress": f"127.0.0.1:{self.port}", "managementListenAddress": f"127.0.0.1:{self.management}",
             "certificate": str(cert), "privateKey": str(key), "httpPort": self.http_port, "tlsPort": self.tls_port,
-            "ocspResponderURL": "", "externalAccountBindingRequired": False, "keyAlgorithm": "ecdsa",
-            "retryAfter": {"authz": 1, "order": 1}, "profiles": {"default": profile},
+            "ocspResponderURL": "", "externalAccountBindingRequired": bool(eab), "externalAccountMACKeys": eab or {}, "keyAlgorithm": "ecdsa",
+            "retryAfter": {"authz": 1, "order": 1}, "profiles": profiles or {"default": profile},
             "certificateValidityPeriod": profile["validityPeriod"]}}))
         self.server = f"https://localhost:{self.port}/dir"
 
@@ -176,6 +178,30 @@ class Pebble(Server):
             if status == 200:
                 parts.append(body)
         return parts[0]
+
+    def ask(self, path, data=None):
+        """The management interface: (status, JSON or bytes)."""
+        status, body = fetch(f"https://127.0.0.1:{self.management}{path}", data, no_checks())
+        try:
+            return status, json.loads(body)
+        except ValueError:
+            return status, body
+
+    def certificate_status(self, serial):
+        """What it says of a certificate: {"Status", "Reason", ...}."""
+        status, answer = self.ask(f"/cert-status-by-serial/{serial}")
+        assert status == 200, (serial, status, answer)
+        return answer
+
+    def suggest(self, pem, answer):
+        """From now on this is its renewal information about the certificate: an object, or any text."""
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        status, body = self.ask("/set-renewal-info/", json.dumps({"Certificate": pem, "ARIResponse": text}).encode())
+        assert status == 200, (status, body)
+
+    def replacements(self):
+        """Orders that named a certificate which they replace."""
+        return re.findall(r'ARI: order "(\S+)" is a replacement of "(\S+)"', self.log())
 
     def issuer(self, name="pebble", webroot=None, email="ops@example.org", bundle=None, **more):
         """The Issuer manifest for it."""

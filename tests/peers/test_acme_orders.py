@@ -1,0 +1,307 @@
+"""What ACME orders can ask for, and work on accounts and certificates, each read back from Pebble and not from our state."""
+
+import datetime
+import re
+import shutil
+import ssl
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from lib.certs import check_set, load
+from lib.manifests import certificate
+from lib.servers import Pebble
+from lib.wait import until
+
+MAC = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+
+
+@pytest.fixture
+def pebble(tmp_path):
+    with Pebble(tmp_path, sleep=False) as server:
+        yield server
+
+
+def prepare(kt, server, *documents, **issuer):
+    kt.agent_settings(listeners={"http01": f"127.0.0.1:{server.http_port}"}, limits={"perIssuer": 8})
+    kt.manifest("set", server.issuer(**issuer), *documents)
+
+
+def serial(kt, name="a-tls"):
+    return f"{load(kt.read(name, 'tls.crt'))[0].serial_number:x}"
+
+
+def public(kt, name="a-tls"):
+    return load(kt.read(name, "tls.crt"))[0].public_key().public_numbers()
+
+
+# --- orders
+
+
+def test_external_account_binding(kt, tmp_path):
+    with Pebble(tmp_path, sleep=False, eab={"kid-1": MAC}) as server:
+        prepare(kt, server, certificate("a", "pebble"))
+        result = kt.run("renew", timeout=60)
+        assert result.status == 1 and "externalAccountBinding" in result.err, result
+        assert server.accounts() == 0
+        binding = {"keyID": "kid-1", "keySecretRef": {"name": "mac", "key": "secret"}, "keyAlgorithm": "HS256"}
+        prepare(kt, server, certificate("a", "pebble"), externalAccountBinding=binding)
+        kt.secret("mac", secret="c" * 43)
+        result = kt.run("renew", "a", timeout=60)
+        assert result.status == 1, result
+        assert server.accounts() == 0, "another key than the CA's"
+        kt.secret("mac", secret=MAC + "\n")
+        kt.ok("renew", "a", timeout=60)
+        assert 'newAccount Binding with CA using kid "kid-1"' in server.log()
+        check_set(kt.volume("a-tls"), ["a.example"], server.roots())
+        assert kt.json("account", "show", "pebble")["directory"]["externalAccountRequired"] is True
+
+
+def test_profiles(kt, tmp_path):
+    profiles = {"long": {"description": "the usual one", "validityPeriod": 90 * 86400},
+                "shortlived": {"description": "six days", "validityPeriod": 6 * 86400}}
+    with Pebble(tmp_path, sleep=False, profiles=profiles) as server:
+        for name, days in (("long", 90), ("shortlived", 6)):
+            kt.manifest(name, server.issuer(name, profile=name), certificate(name, name, commonName=f"{name}.example"))
+        kt.agent_settings(listeners={"http01": f"127.0.0.1:{server.http_port}"})
+        kt.ok("renew", timeout=60)
+        for name, days in (("long", 90), ("shortlived", 6)):
+            leaf = check_set(kt.volume(f"{name}-tls"), [f"{name}.example"], server.roots())
+            life = leaf.not_valid_after - leaf.not_valid_before
+            assert abs(life - datetime.timedelta(days=days)) < datetime.timedelta(minutes=1)
+        # Half of a life of less than ten days, two thirds of a longer one.
+        rows = {r["name"]: r for r in kt.json("plan")["plan"]}
+        for name, share in (("long", 2 / 3), ("shortlived", 1 / 2)):
+            leaf = load(kt.read(f"{name}-tls", "tls.crt"))[0]
+            point = datetime.datetime.strptime(rows[name]["renewAt"][:19], "%Y-%m-%dT%H:%M:%S")
+            part = (point - leaf.not_valid_before) / (leaf.not_valid_after - leaf.not_valid_before)
+            assert share - 0.03 < part <= share + 0.001, (name, part, rows[name])
+        orders = server.orders()
+        kt.manifest("unknown", server.issuer("unknown", profile="tlsserver"), certificate("u", "unknown"))
+        result = kt.run("renew", "u", timeout=60)
+        assert result.status in (1, 2), result
+        assert "tlsserver" in result.err and "long" in result.err and "shortlived" in result.err, "the list is shown"
+        assert server.orders() == orders, "no order is spent on it"
+
+
+def test_alternate_chains(kt, tmp_path):
+    with Pebble(tmp_path, sleep=False, env={"PEBBLE_ALTERNATE_ROOTS": "2", "PEBBLE_CHAIN_LENGTH": "2"}) as server:
+        roots = [x509.load_pem_x509_certificate(server.ask(f"/roots/{i}")[1]) for i in range(3)]
+        names = [r.subject.rfc4514_string().split("CN=")[1] for r in roots]
+        assert len(set(names)) == 3
+        kt.agent_settings(listeners={"http01": f"127.0.0.1:{server.http_port}"})
+        for i, name in enumerate(names):
+            kt.manifest(f"i{i}", server.issuer(f"i{i}", preferredChain=name), certificate(f"c{i}", f"i{i}"))
+        kt.manifest("none", server.issuer("none", preferredChain="Nobody's Root"), certificate("cn", "none"))
+        kt.ok("renew", timeout=60)
+        for i, root in enumerate(roots):
+            chain = load(kt.read(f"c{i}-tls", "tls.crt"))
+            assert len(chain) == 3, "leaf and two intermediates"
+            assert chain[-1].issuer == root.subject, f"chain {i} leads to {names[i]}"
+        assert kt.volume("cn-tls").exists(), "a chain that nobody offers is a wish"
+
+
+def test_addresses(kt, pebble):
+    """RFC 8738: an address is validated over http-01 at that address; nothing but the alternative names holds it."""
+    prepare(kt, pebble, certificate("a", "pebble", names=["127.0.0.1"]))
+    spec = certificate("a", "pebble", ipAddresses=["127.0.0.1"])
+    spec["spec"].pop("dnsNames")
+    both = certificate("b", "pebble", names=["b.example"], ipAddresses=["127.0.0.1"])
+    prepare(kt, pebble, spec, both)
+    kt.ok("renew", timeout=60)
+    leaf = load(kt.read("a-tls", "tls.crt"))[0]
+    alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(n.value) for n in alternatives] == ["127.0.0.1"]
+    assert not leaf.subject.rdns
+    alternatives = load(kt.read("b-tls", "tls.crt"))[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert {str(n.value) for n in alternatives} == {"127.0.0.1", "b.example"}
+
+
+# --- accounts
+
+
+def test_account_from_registration_to_its_end(kt, pebble):
+    prepare(kt, pebble, certificate("a", "pebble"))
+    shown = kt.json("account", "show", "pebble")
+    assert shown["accountURL"] is None and pebble.accounts() == 0, "to look makes none"
+    assert shown["directory"]["profiles"] == {"default": "the only one"}
+    assert shown["directory"]["renewalInfo"].startswith("https://") and shown["directory"]["termsOfService"]
+    made = kt.json("account", "register", "Issuer/pebble")
+    assert pebble.accounts() == 1
+    assert made["account"]["status"] == "valid" and made["account"]["contact"] == ["mailto:ops@example.org"]
+    assert kt.json("account", "register", "pebble")["accountURL"] == made["accountURL"]
+    kt.ok("renew", timeout=60)
+    assert pebble.accounts() == 1, "orders use it"
+
+    kt.ok("account", "update", "pebble", "--email", "new@example.org")
+    shown = kt.json("account", "show", "default/pebble")
+    assert shown["account"]["contact"] == ["mailto:new@example.org"]
+    text = kt.ok("account", "show", "pebble").out
+    assert "new@example.org" in text and "the only one" in text and "valid" in text
+    kt.ok("account", "update", "pebble", status=2)
+
+    kt.ok("account", "deactivate", "pebble")
+    result = kt.run("renew", "--force", timeout=60)
+    assert result.status == 1 and "keyturn account register" in result.err, result
+    assert kt.run("account", "update", "pebble", "--email", "x@example.org").status == 1
+    # Another account, with another key: one that was deactivated never comes back.
+    again = kt.json("account", "register", "pebble")
+    assert again["accountURL"] != made["accountURL"] and pebble.accounts() == 2
+    kt.ok("renew", "a", timeout=60)
+    assert len(pebble.issued()) == 2
+    steps = [r["step"] for r in kt.json("audit")["records"]]
+    for step in ("account.registered", "account.updated", "account.deactivated"):
+        assert step in steps, steps
+    kt.ok("audit", "--verify")
+
+
+def test_unknown_issuers(kt, pebble):
+    prepare(kt, pebble, {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "self"}, "spec": {"selfSigned": {}}})
+    assert "nobody" in kt.ok("account", "show", "nobody", status=2).err
+    assert "no acme issuer" in kt.ok("account", "show", "self", status=2).err
+
+
+
+def test_rollover(kt, pebble, tmp_path):
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    before = kt.json("account", "show", "pebble")
+    # A copy of the state from before has the old key.
+    old = kt.root / "old-state"
+    shutil.copytree(kt.state, old)
+    kt.ok("account", "rollover", "pebble")
+    after = kt.json("account", "show", "pebble")
+    assert after["accountURL"] == before["accountURL"] and after["account"]["status"] == "valid"
+    kt.ok("renew", "--force", timeout=60)
+    assert pebble.accounts() == 1 and len(pebble.issued()) == 2
+    result = kt.run("--state-dir", old, "account", "show", "pebble")
+    assert result.status != 0, "the server refuses the old key"
+    assert "JWS" in result.err or "signature" in result.err.lower() or "verification" in result.err.lower(), result
+    assert [r for r in kt.audit(step="account.key-changed")]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_rollover_cut_off(kt, pebble, moment):
+    """kill -9 during the roll-over: the next command asks the server which key it knows."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    copy = kt.root / "copy"
+    for delay in range(60):
+        shutil.rmtree(copy, ignore_errors=True)
+        running = kt.background("account", "rollover", "pebble")
+        log = pebble.log().count("rollover")
+        limit = time.monotonic() + 10
+        while time.monotonic() < limit and running.alive():
+            if moment == "after" and pebble.log().count("/rollover-account-key") > log:
+                break
+            if moment == "before" and delay * 0.004 + 0.02 < 10 - (limit - time.monotonic()):
+                break
+        if running.alive():
+            running.kill9()
+        shown = kt.run("account", "show", "pebble", "-o", "json", timeout=60)
+        assert shown.status == 0, shown
+        assert shown.json()["account"]["status"] == "valid"
+        if delay >= 5:
+            break
+    kt.ok("renew", "--force", timeout=60)
+    assert pebble.accounts() == 1
+    kt.ok("audit", "--verify")
+
+
+def test_account_that_the_server_forgot(kt, pebble):
+    """A CA that lost its accounts: registered anew by the next order, and remembered."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    first = kt.json("account", "show", "pebble")["accountURL"]
+    pebble.kill()
+    pebble.start()
+    made = pebble.log().count("accounts in memory")
+    result = kt.run("account", "show", "pebble")
+    assert result.status != 0 and "accountDoesNotExist" in result.err, result
+    assert pebble.log().count("accounts in memory") == made, "to look makes none"
+    kt.ok("renew", "--force", timeout=60)
+    assert pebble.log().count("accounts in memory") == made + 1
+    assert kt.json("account", "show", "pebble")["account"]["status"] == "valid"
+    kt.ok("renew", "--force", timeout=60)
+    assert pebble.log().count("accounts in memory") == made + 1
+    assert first
+
+
+def test_account_that_the_server_deactivated(kt, pebble, tmp_path):
+    """HOSTILE A22: what to do is said, and done."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    other = kt.root / "other-state"
+    shutil.copytree(kt.state, other)
+    kt.ok("--state-dir", other, "account", "deactivate", "pebble")
+    result = kt.run("renew", "--force", timeout=60)
+    assert result.status == 1, result
+    assert "keyturn account register --new-key" in result.err, result
+    kt.ok("account", "register", "--new-key", "pebble")
+    kt.ok("renew", "a", timeout=60)
+    assert pebble.accounts() == 2
+
+
+# --- revocation
+
+
+@pytest.mark.parametrize("how", [(), ("--by-key",)], ids=["account", "key"])
+def test_revocation(kt, pebble, how):
+    spec = certificate("a", "pebble")
+    spec["spec"]["privateKey"]["rotationPolicy"] = "Never"
+    prepare(kt, pebble, spec)
+    kt.ok("renew", timeout=60)
+    kt.ok("renew", "--force", timeout=60)
+    old, key = serial(kt), public(kt)
+    assert pebble.certificate_status(old)["Status"] == "Valid"
+    result = kt.ok("revoke", "a", "--reason", "keyCompromise", *how, timeout=60)
+    assert old in result.out
+    status = pebble.certificate_status(old)
+    assert status["Status"] == "Revoked" and status["Reason"] == 1
+    assert serial(kt) != old and public(kt) != key, "a new one, with a new key whatever rotationPolicy says"
+    assert pebble.certificate_status(serial(kt))["Status"] == "Valid"
+    record, = kt.audit(step="revoked")
+    assert "keyCompromise" in record["reason"]
+    kt.ok("audit", "--verify")
+
+
+def test_revocation_without_renewal(kt, pebble):
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    old = serial(kt)
+    kt.ok("revoke", "a", "--reason", "nonsense", status=2)
+    kt.ok("revoke", "a", "--reason", "superseded", "--no-renew")
+    assert pebble.certificate_status(old) ["Reason"] == 4
+    kt.ok("renew", timeout=60)
+    assert serial(kt) == old, "nothing takes its place by itself"
+    kt.ok("revoke", "a", "--no-renew")  # again: done already
+    kt.ok("renew", "--force", "a", timeout=60)
+    assert serial(kt) != old
+    assert len(pebble.issued()) == 2
+
+
+def test_revocation_by_a_running_agent(kt, pebble):
+    prepare(kt, pebble, certificate("a", "pebble"))
+    running = kt.start()
+    until(lambda: kt.volume("a-tls").exists(), 60, "issued")
+    old = serial(kt)
+    row = kt.json("revoke", "a", "--reason", "cessationOfOperation", timeout=60)
+    assert row["revoked"]["serial"] == old
+    assert pebble.certificate_status(old)["Reason"] == 5
+    assert serial(kt) != old
+    shown = kt.json("account", "show", "pebble")
+    assert shown["account"]["status"] == "valid"
+    kt.ok("account", "rollover", "pebble")
+    kt.ok("renew", "--force", timeout=60)
+    assert len(pebble.issued()) == 3 and pebble.accounts() == 1
+    assert running.stop() == 0
+
+
+def test_a_ca_issuer_revokes_nothing(kt):
+    kt.manifest("set", {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "self"}, "spec": {"selfSigned": {}}},
+                certificate("a", "self"))
+    kt.ok("renew")
+    result = kt.ok("revoke", "a", status=1)
+    assert "unsupported" in result.err
