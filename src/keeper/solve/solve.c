@@ -1,14 +1,40 @@
 /*
  * The courier asks for an answer to a challenge: which of those that the CA offers, by which solver, and in which way.
  */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "kt/jose.h"
 #include "kt/mem.h"
+#include "kt/text.h"
 #include "keeper/solve/solve.h"
 
 #define OFFERED_MAX 16384u
+
+static bool same_address(const char *a, const char *b)
+{
+	uint8_t one[16], other[16];
+
+	return (inet_pton(AF_INET6, a, one) == 1 && inet_pton(AF_INET6, b, other) == 1 && memcmp(one, other, 16) == 0) ||
+	       (inet_pton(AF_INET, a, one) == 1 && inet_pton(AF_INET, b, other) == 1 && memcmp(one, other, 4) == 0);
+}
+
+/* The order is for this name ("*.": the wildcard): a courier that was taken over gets no records for others. */
+static bool asked_for(const struct kt_certificate_spec *spec, const char *name)
+{
+	for (uint32_t i = 0; i < spec->dns_names.count; i++) {
+		if (kt_ascii_ieq(kt_view_str(spec->dns_names.items[i]), kt_view_str(name))) {
+			return true;
+		}
+	}
+	for (uint32_t i = 0; i < spec->ip_addresses.count; i++) {
+		if (same_address(spec->ip_addresses.items[i], name)) {
+			return true;
+		}
+	}
+	return spec->common_name != NULL && kt_ascii_ieq(kt_view_str(spec->common_name), kt_view_str(name));
+}
 
 /* The way for a solver: a challenge can be answered in several. */
 static const struct kt_solver_ops *ops_of(const struct kt_choice *choice, const struct kt_acme *acme)
@@ -61,6 +87,9 @@ static enum kt_code make_answer(struct kt_keeper *keeper, const struct kt_flight
 	                                   : kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
 
 	(void)snprintf(name, sizeof(name), "%s%.*s", ask->wildcard ? "*." : "", (int)ask->name.len, ask->name.ptr);
+	if (code == KT_OK && !asked_for(&flight->spec->certificate, name)) {
+		code = kt_err_set(err, KT_E_POLICY, "%s %s has no name %.255s", flight->resource.kind, flight->resource.name, name);
+	}
 	if (code == KT_OK) {
 		answer->keeper = keeper;
 		answer->job = ask->job;
