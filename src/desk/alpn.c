@@ -33,7 +33,7 @@ struct conn {
 	int fd;
 	struct kt_watch *watch;
 	struct kt_tls_handshake *handshake; /* while STAGE_SHAKING */
-	struct kt_buf head;                 /* until it is known whether a PROXY header comes */
+	struct kt_buf head;                 /* of a local socket: what came until it is known from whom */
 	struct kt_buf out;
 	size_t sent;  /* of out */
 	size_t ended; /* bytes thrown away */
@@ -141,10 +141,10 @@ static void admit(struct kt_desk_alpn *alpn)
 	for (struct conn *conn = alpn->oldest; conn && places > 0 && alpn->waiting > 0; conn = conn->next) {
 		if (conn->stage != STAGE_WAITING || !has_room(alpn, conn))
 			continue;
-		conn->stage = STAGE_SILENT; /* what waits to be read takes the place */
+		conn->stage = STAGE_SILENT; /* what waits to be read, or was read, takes the place */
 		alpn->waiting--;
 		places--;
-		conn_watch(conn, KT_LOOP_READ);
+		conn_watch(conn, conn->head.len > 0 ? KT_LOOP_READ | KT_LOOP_WRITE : KT_LOOP_READ);
 	}
 }
 
@@ -232,16 +232,47 @@ static bool feed(struct conn *conn, struct kt_view in)
 	return flush(conn);
 }
 
-/* Bytes of the start of a connection that a proxy handed over: is there a PROXY header? */
-static bool feed_head(struct conn *conn, struct kt_view in)
+/* Part of what the client sent; false when the connection has to end. */
+static bool take(struct conn *conn, struct kt_view in)
 {
-	size_t len;
-	bool ok;
+	if (conn->stage == STAGE_ENDING) {
+		conn->ended += in.len;
+		return conn->ended <= KT_TLS_INPUT_MAX;
+	}
+	return (conn->stage == STAGE_SHAKING || take_place(conn)) && feed(conn, in);
+}
 
-	kt_buf_addv(&conn->head, in);
-	if (kt_buf_check(&conn->head, "a PROXY header", NULL) != KT_OK)
+/* What came while it was not known from whom, without the PROXY header. */
+static bool take_head(struct conn *conn)
+{
+	bool ok = take(conn, kt_buf_view(&conn->head));
+
+	kt_buf_finish(&conn->head);
+	kt_buf_init(&conn->head, 1);
+	return ok;
+}
+
+/* True when it has to wait for a place. */
+static bool waits(struct conn *conn)
+{
+	if (conn->stage != STAGE_SILENT || has_room(conn->alpn, conn))
 		return false;
-	switch (kt_desk_proxy_read(kt_buf_view(&conn->head), &len, conn->address)) {
+	conn->stage = STAGE_WAITING;
+	conn->alpn->waiting++;
+	conn_watch(conn, 0);
+	return true;
+}
+
+/* The start of what a proxy hands over: is there a PROXY header? */
+static bool read_head(struct conn *conn, struct kt_view in)
+{
+	struct kt_buf *head = &conn->head;
+	size_t len;
+
+	kt_buf_addv(head, in);
+	if (kt_buf_check(head, "a PROXY header", NULL) != KT_OK)
+		return false;
+	switch (kt_desk_proxy_read(kt_buf_view(head), &len, conn->address)) {
 	case KT_DESK_PROXY_MORE:
 		return true;
 	case KT_DESK_PROXY_BAD:
@@ -251,22 +282,26 @@ static bool feed_head(struct conn *conn, struct kt_view in)
 		break;
 	}
 	conn->headed = true;
-	ok = conn->head.len == len || feed(conn, (struct kt_view){conn->head.ptr + len, conn->head.len - len});
-	kt_buf_finish(&conn->head);
-	kt_buf_init(&conn->head, 1);
-	return ok;
+	memmove(head->ptr, head->ptr + len, head->len - len);
+	head->len -= len;
+	return head->len == 0 || waits(conn) || take_head(conn);
 }
 
-/* One piece of what the client sent; false when the connection has to end. */
-static bool take(struct conn *conn, struct kt_view in)
+/* False when the connection has to end. */
+static bool read_some(struct conn *conn)
 {
-	if (conn->stage == STAGE_ENDING) {
-		conn->ended += in.len;
-		return conn->ended <= KT_TLS_INPUT_MAX;
-	}
-	if (conn->stage != STAGE_SHAKING && !take_place(conn))
-		return false;
-	return conn->headed ? feed(conn, in) : feed_head(conn, in);
+	char piece[PIECE];
+	ssize_t n;
+
+	if (conn->headed && waits(conn))
+		return true;
+	if (conn->headed && conn->head.len > 0)
+		return take_head(conn);
+	n = recv(conn->fd, piece, sizeof(piece), 0);
+	if (n <= 0)
+		return n < 0 && (errno == EAGAIN || errno == EINTR);
+	return conn->headed ? take(conn, (struct kt_view){piece, (size_t)n})
+	                    : read_head(conn, (struct kt_view){piece, (size_t)n});
 }
 
 static void on_ready(int events, void *arg)
@@ -274,25 +309,12 @@ static void on_ready(int events, void *arg)
 	struct conn *conn = arg;
 	struct kt_desk_alpn *alpn = conn->alpn;
 	unsigned before = alpn->handshakes;
-	char piece[PIECE];
-	ssize_t n;
 	bool goes_on = true;
 
 	if ((events & KT_LOOP_WRITE) && conn->out.len > 0)
 		goes_on = flush(conn);
-	if (goes_on && (events & KT_LOOP_READ)) {
-		if (conn->stage == STAGE_SILENT && !has_room(alpn, conn)) {
-			conn->stage = STAGE_WAITING;
-			alpn->waiting++;
-			conn_watch(conn, 0);
-			return;
-		}
-		n = recv(conn->fd, piece, sizeof(piece), 0);
-		if (n > 0)
-			goes_on = take(conn, (struct kt_view){piece, (size_t)n});
-		else
-			goes_on = n < 0 && (errno == EAGAIN || errno == EINTR);
-	}
+	if (goes_on && ((events & KT_LOOP_READ) || conn->head.len > 0))
+		goes_on = read_some(conn);
 	if (!goes_on)
 		conn_end(conn);
 	if (alpn->waiting > 0 && alpn->handshakes < before)

@@ -4,6 +4,7 @@ import http.client
 import os
 import resource
 import socket
+import ssl
 import threading
 import time
 
@@ -23,9 +24,9 @@ TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ"
 class Desk:
     def __init__(self):
         self.kt = Keyturn()
-        self.metrics, self.acme, self.jwks = free_port(), free_port(), free_port()
+        self.metrics, self.acme, self.jwks, self.tls = (free_port() for _ in range(4))
         self.kt.agent_settings(listeners={"metrics": f"127.0.0.1:{self.metrics}", "http01": f"127.0.0.1:{self.acme}",
-                                          "jwks": f"127.0.0.1:{self.jwks}"})
+                                          "jwks": f"127.0.0.1:{self.jwks}", "tlsAlpn01": f"127.0.0.1:{self.tls}"})
         self.kt.manifest("set", SELF, certificate("web", "ss", ["a.example"]))
         self.agent = self.kt.start()
         until(lambda: self.get(self.metrics, "/livez") == 200, 10, "the desk answers")
@@ -178,3 +179,142 @@ def test_many_pages_at_once(desk):
         thread.join(20)
     assert answers.count(200) >= 190, {a: answers.count(a) for a in set(answers)}
     desk.kt.ok("status")
+
+
+# --- the same for tls-alpn-01
+
+
+def hello(name="x.example", alpn=("acme-tls/1",)):
+    """The bytes of a client's first message."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(list(alpn))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+HELLO = hello()
+UNKNOWN_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # the alert for a name that no challenge waits for
+
+
+def alert(port, source, data=None, timeout=6):
+    """What is answered to a whole hello, from this address."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(source, 0)) as sock:
+            sock.sendall(data or HELLO)
+            return sock.recv(4096)
+    except OSError:
+        return b""
+
+
+def test_a_hello_is_answered(desk):
+    assert alert(desk.tls, "127.0.0.1") == UNKNOWN_NAME
+
+
+@pytest.mark.rows("A30")
+def test_ten_thousand_half_hellos(desk):
+    """As fast as they go, each with half a hello: memory stays, and another address is answered meanwhile."""
+    pid, began = desk.pid(), time.monotonic()
+    before = _status_kib(pid, "VmHWM")
+    limit = min(3000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)
+    held, opened, answers = [], 0, []
+    while opened < 10000 and time.monotonic() - began < 80:
+        sock = socket.socket()
+        sock.settimeout(2)
+        try:
+            sock.bind((f"127.0.2.{opened % 2 + 1}", 0))
+            sock.connect(("127.0.0.1", desk.tls))
+            sock.send(HELLO[:len(HELLO) // 2])
+        except OSError:
+            pass
+        opened += 1
+        held.append(sock)
+        if len(held) > limit:
+            held.pop(0).close()
+        if opened % 2000 == 0:
+            answers.append(alert(desk.tls, "127.0.2.9"))
+            answers.append(desk.get(desk.metrics, "/livez", source="127.0.2.9"))
+    for sock in held:
+        sock.close()
+    assert opened == 10000
+    assert all(a in (UNKNOWN_NAME, 200) for a in answers), f"others were not answered: {answers}"
+    assert desk.pid() == pid, "the desk died"
+    assert _status_kib(pid, "VmHWM") - before < 32 * 1024
+    assert len(os.listdir(f"/proc/{pid}/fd")) < 500
+
+
+@pytest.mark.rows("A30")
+def test_slow_hellos(desk):
+    """A byte a second on every place: cut off, and others are answered meanwhile."""
+    socks = [socket.create_connection(("127.0.0.1", desk.tls), source_address=(f"127.0.3.{i % 4 + 1}", 0)) for i in range(100)]
+    for sock in socks:
+        sock.setblocking(False)
+        sock.send(HELLO[:5])
+    began, at, closed = time.monotonic(), 5, set()
+    while time.monotonic() - began < 16 and len(closed) < len(socks):
+        for sock in socks:
+            if sock in closed:
+                continue
+            try:
+                sock.send(HELLO[at:at + 1])
+                if sock.recv(4096) == b"":
+                    closed.add(sock)
+            except BlockingIOError:
+                pass
+            except OSError:
+                closed.add(sock)
+        at += 1
+        assert alert(desk.tls, "127.0.3.9") == UNKNOWN_NAME
+        time.sleep(1)
+    for sock in socks:
+        sock.close()
+    assert len(closed) == len(socks), "all are cut off"
+
+
+NO_HELLO = {
+    "HTTP": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "NULs": b"\0" * 20000,
+    "an endless record": b"\x16\x03\x01\xff\xff" + b"\x01" * 70000,
+    "a hello of 16 MiB": b"\x16\x03\x01\x40\x00\x01\xff\xff\xff\x03\x03" + b"\0" * 16373 + b"\x16\x03\x01\x40\x00" + b"\0" * 16384,
+    "empty records": b"\x16\x03\x01\x00\x00" * 4000,
+    "alerts": b"\x15\x03\x01\x00\x02\x01\x00" * 3000,
+    "application data first": b"\x17\x03\x03\x00\x05hello",
+    "SSLv2": b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10" + b"\x07\x00\xc0" * 7 + b"\x11" * 16,
+    "a name with a NUL": HELLO.replace(b"x.example", b"x\0example"),
+    "a PROXY header": b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n" + HELLO,
+    "another protocol": hello(alpn=("h2", "http/1.1")),
+    "one more protocol": hello(alpn=("acme-tls/1", "h2")),
+    "an endless name": HELLO[:60] + b"a" * 400,
+}
+
+
+@pytest.mark.rows("A30")
+@pytest.mark.parametrize("name", NO_HELLO)
+def test_hellos_that_are_none(desk, name):
+    pid = desk.pid()
+    with socket.create_connection(("127.0.0.1", desk.tls), timeout=14) as sock:
+        data = b""
+        try:
+            sock.sendall(NO_HELLO[name])
+            while True:
+                got = sock.recv(4096)
+                if not got:
+                    break
+                data += got
+        except ConnectionError:
+            pass
+    assert not data or data[0] == 0x15, f"nothing but an alert: {data[:64]}"
+    assert alert(desk.tls, "127.0.0.1") == UNKNOWN_NAME and desk.pid() == pid
+
+
+@pytest.mark.rows("A30")
+def test_refused_hellos_cost_little(desk):
+    """Two thousand whole hellos for names that nobody waits for: no key is used, no memory stays."""
+    pid = desk.pid()
+    before = _status_kib(pid, "VmRSS")
+    for i in range(2000):
+        assert alert(desk.tls, f"127.0.4.{i % 200 + 1}") == UNKNOWN_NAME
+    assert desk.pid() == pid and _status_kib(pid, "VmRSS") - before < 8 * 1024

@@ -514,8 +514,8 @@ static void handed_over(void **state)
 	say(fd, "PROXY TCP4 here there 1 2\r\n", 27);
 	assert_true(is_ended(fd, 1000));
 	close(fd);
-	/* Everybody comes from the proxy: they are not one address. */
-	for (int i = 0; i < 3; i++) {
+	/* Everybody comes from the proxy, so they are not one address, unless the proxy says so. */
+	for (int i = 0; i < 2; i++) {
 		int fds[KT_DESK_ALPN_SHARE + 8];
 		unsigned char hello[2048];
 		size_t len = record_hello(hello, sizeof(hello));
@@ -527,7 +527,10 @@ static void handed_over(void **state)
 			say(fds[k], (const char *)hello, len / 2);
 		}
 		turn_for(20);
-		assert_int_equal(kt_desk_alpn_handshakes(t.desk->alpn), i == 0 ? KT_DESK_ALPN_SHARE + 8 : KT_DESK_ALPN_SHARE + 8);
+		assert_int_equal(kt_desk_alpn_handshakes(t.desk->alpn), i == 0 ? KT_DESK_ALPN_SHARE + 8 : KT_DESK_ALPN_SHARE);
+		fd = local_client(); /* waits for a place with its hello read already */
+		say(fd, headers[i].ptr, headers[i].len);
+		assert_int_equal(shake_fd(fd, &good, true), 0);
 		for (size_t k = 0; k < sizeof(fds) / sizeof(fds[0]); k++)
 			close(fds[k]);
 		turn_for(50);
@@ -624,6 +627,56 @@ static void changed_hellos(void **state)
 	kt_tls_server_destroy(server);
 }
 
+/* --- the program itself, behind its walls ------------------------------------------------------------------------ */
+
+static bool maps_libssl(pid_t pid)
+{
+	char path[64];
+	static char maps[256 * 1024];
+	size_t len;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	len = fread(maps, 1, sizeof(maps) - 1, file);
+	maps[len] = '\0';
+	fclose(file);
+	return strstr(maps, "libssl") || strstr(maps, "libcrypto");
+}
+
+static void behind_walls(void **state)
+{
+	static const struct hello wrong = {"x.example.org", ACME, 0, SSL_AD_UNRECOGNIZED_NAME};
+	struct program program;
+	int fd = listener(&a.port);
+
+	(void)state;
+	make_identity(NAME, a.der, &a.der_len, &a.key);
+	program_starts(&program, "tlsAlpn01 x\n", &fd, 1);
+	assert_true(maps_libssl(program.pid));
+	assert_int_equal(shake("127.0.0.1", &wrong), wrong.expect);
+	assert_int_equal(serve_alpn(NAME, true, der(), a.key), KT_OK);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(shake("127.0.0.1", &good), 0);
+	program_ends(&program);
+	close(fd);
+	kt_secret_destroy(a.key);
+}
+
+/* Who has no such listener does not pay for it. */
+static void without_openssl(void **state)
+{
+	struct program program;
+	int fd = listener(&a.port);
+
+	(void)state;
+	program_starts(&program, "acme x\n", &fd, 1);
+	assert_false(maps_libssl(program.pid));
+	program_ends(&program);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -640,6 +693,8 @@ int main(void)
 		STAGED(handed_over),
 		cmocka_unit_test(proxy_headers),
 		STAGED(changed_hellos),
+		LIVE(behind_walls),
+		LIVE(without_openssl),
 	};
 	struct kt_err err;
 

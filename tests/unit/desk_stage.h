@@ -293,6 +293,68 @@ static inline int teardown(void **state)
 	return 0;
 }
 
+/* --- the program itself, behind its walls ------------------------------------------------------------------------ */
+
+struct program {
+	pid_t pid;
+	struct kt_wire *warden;
+};
+
+/* With listeners as in SETUP; the test keeps its descriptors. Its keeper is t.keeper. */
+static inline void program_starts(struct program *ret, const char *lines, const int *fds, unsigned count)
+{
+	struct kt_wire_config config = {.self = KT_ROOM_WARDEN, .peer = KT_ROOM_DESK, .handlers = &keeper_handlers[1]};
+	struct kt_wire_config keeper_config = {.self = KT_ROOM_KEEPER, .peer = KT_ROOM_DESK, .handlers = keeper_handlers};
+	struct kt_msg_setup msg = {.mode = KT_MODE_DAEMON, .log_level = KT_LOG_INFO, .sandbox = true,
+	                           .settings = KT_VIEW_LIT("{}"), .listeners = kt_view_str(lines)};
+	struct kt_msg_peer peer = {KT_ROOM_KEEPER};
+	int64_t limit = clock_ms() + 10000;
+	struct kt_err err;
+	int ends[2], wire[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	ret->pid = fork();
+	assert_true(ret->pid >= 0);
+	if (ret->pid == 0) {
+		if (ends[1] == 3)
+			(void)fcntl(3, F_SETFD, 0);
+		else
+			(void)dup2(ends[1], 3);
+		execl("./keyturn-desk", "keyturn-desk", (char *)NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(kt_wire_create(t.loop, &config, &ret->warden, &err), KT_OK);
+	assert_int_equal(kt_wire_attach(ret->warden, ends[0], &err), KT_OK);
+	assert_int_equal(kt_wire_call(ret->warden, KT_SETUP, &msg, fds, count, 5000, on_served, &t, &err), KT_OK);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, wire), 0);
+	assert_int_equal(kt_wire_call(ret->warden, KT_PEER, &peer, &wire[0], 1, 5000, on_served, &t, &err), KT_OK);
+	while (t.done < 2 && clock_ms() < limit)
+		turn();
+	assert_int_equal(t.done, 2);
+	assert_int_equal(t.last.code, KT_OK);
+	close(wire[0]);
+	assert_int_equal(kt_wire_create(t.loop, &keeper_config, &t.keeper, &err), KT_OK);
+	assert_int_equal(kt_wire_attach(t.keeper, wire[1], &err), KT_OK);
+}
+
+static inline void program_ends(struct program *program)
+{
+	int64_t limit = clock_ms() + 10000;
+	struct kt_err err;
+	int status;
+
+	assert_int_equal(kt_wire_notice(program->warden, KT_SHUTDOWN, &(struct kt_msg_shutdown){0}, NULL, 0, &err), KT_OK);
+	while (waitpid(program->pid, &status, WNOHANG) == 0) {
+		assert_true(clock_ms() < limit);
+		turn();
+	}
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	kt_wire_destroy(program->warden);
+}
+
 #define LIVE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 static inline int desk_tests_start(void)

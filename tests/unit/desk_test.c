@@ -290,71 +290,86 @@ static void test_listeners_of_setup(void **state)
 	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT(""), fds, 0, &err), KT_OK);
 }
 
+/* Several kinds on one socket: all their paths, and no others. */
+static void test_shared_listener(void **state)
+{
+	static const char post[] = "POST /quit HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+	struct kt_err err;
+	int fd = listener(&t.ports[KT_DESK_ACME]);
+
+	(void)state;
+	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("acme+jwks+probes 127.0.0.1:1\n"), &fd, 1, &err), KT_OK);
+	keeper_starts();
+	assert_int_equal(serve("acme", CHALLENGE, "application/octet-stream", "yes", 0), KT_OK);
+	assert_int_equal(serve("jwks", "/jwks.json", "application/json", "{}", 60), KT_OK);
+	assert_string_equal(body_of(get(KT_DESK_ACME, CHALLENGE)), "yes");
+	assert_string_equal(body_of(get(KT_DESK_ACME, "/jwks.json")), "{}");
+	assert_int_equal(status_of(get(KT_DESK_ACME, "/livez")), 200);
+	assert_int_equal(status_of(get(KT_DESK_ACME, "/status.json")), 404); /* of "metrics" only */
+	assert_int_equal(status_of(get(KT_DESK_ACME, "/")), 404);
+	assert_int_equal(status_of(get(KT_DESK_ACME, "/x")), 404);
+	assert_non_null(strstr(request_from("127.0.0.1", KT_DESK_ACME, post, sizeof(post) - 1), "Allow: GET, HEAD\r\n"));
+	fd = listener(&t.ports[KT_DESK_ACME]);
+	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("acme+metrics+control 127.0.0.1:1\n"), &fd, 1, &err), KT_OK);
+	assert_string_equal(body_of(get(KT_DESK_ACME, CHALLENGE)), "yes");
+	assert_int_equal(status_of(get(KT_DESK_ACME, "/")), 200);
+	assert_int_equal(status_of(get(KT_DESK_ACME, "/jwks.json")), 404);
+	assert_int_equal(status_of(get(KT_DESK_ACME, "/quit")), 404);
+	assert_int_equal(status_of(request_from("127.0.0.1", KT_DESK_ACME, post, sizeof(post) - 1)), 401);
+	assert_non_null(strstr(get_host(KT_DESK_ACME, "PUT", "/quit", "localhost"), "Allow: GET, HEAD, POST\r\n"));
+	fd = listener(&t.ports[KT_DESK_ACME]);
+	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("acme+tlsAlpn01 x\n"), &fd, 1, &err), KT_E_UNSUPPORTED);
+	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("acme+ x\n"), &fd, 1, &err), KT_E_UNSUPPORTED);
+	close(fd);
+}
+
+/* A bulk of orders: each token is there, at its place only. */
+static void test_many_tokens(void **state)
+{
+	char path[128];
+	char body[64];
+
+	(void)state;
+	keeper_starts();
+	for (int i = 0; i < 2000; i++) {
+		snprintf(path, sizeof(path), "/.well-known/acme-challenge/token-%d", i);
+		snprintf(body, sizeof(body), "token-%d.thumb", i);
+		assert_int_equal(kt_desk_served_put(t.desk->served,
+		                                    &(struct kt_msg_serve){KT_VIEW_LIT("acme"), kt_view_str(path),
+		                                                           KT_VIEW_LIT("application/octet-stream"),
+		                                                           kt_view_str(body), 0},
+		                                    NULL),
+		                 KT_OK);
+	}
+	for (int i = 0; i < 2000; i += 97) {
+		snprintf(path, sizeof(path), "/.well-known/acme-challenge/token-%d", i);
+		snprintf(body, sizeof(body), "token-%d.thumb", i);
+		assert_string_equal(body_of(get_host(KT_DESK_ACME, "GET", path, "www.example.org")), body);
+		assert_string_equal(body_of(get_host(KT_DESK_ACME, "HEAD", path, "www.example.org")), "");
+	}
+	assert_int_equal(status_of(get(KT_DESK_ACME, "/.well-known/acme-challenge/token-2000")), 404);
+}
+
 /* --- the program itself, behind its walls ------------------------------------------------------------------------ */
 
 static void test_program(void **state)
 {
-	struct kt_wire_config config = {.self = KT_ROOM_WARDEN, .peer = KT_ROOM_DESK,
-	                                .handlers = &keeper_handlers[1]};
-	struct kt_msg_setup msg = {.mode = KT_MODE_DAEMON, .log_level = KT_LOG_INFO, .sandbox = true,
-	                           .settings = KT_VIEW_LIT("{}"), .listeners = KT_VIEW_LIT("metrics x\nacme y\n")};
-	struct kt_msg_peer peer = {KT_ROOM_DESK};
-	struct kt_wire_config keeper_config = {.self = KT_ROOM_KEEPER, .peer = KT_ROOM_DESK,
-	                                       .handlers = keeper_handlers};
-	struct kt_wire *warden;
-	struct kt_err err;
-	int ends[2], wire[2], fds[2], status, old[2];
-	int64_t limit = clock_ms() + 10000;
-	pid_t pid;
+	uint16_t old[2] = {t.ports[KT_DESK_METRICS], t.ports[KT_DESK_ACME]};
+	int fds[2] = {listener(&t.ports[KT_DESK_METRICS]), listener(&t.ports[KT_DESK_ACME])};
+	struct program program;
 
 	(void)state;
-	peer.room = KT_ROOM_KEEPER;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		if (ends[1] == 3)
-			(void)fcntl(3, F_SETFD, 0);
-		else
-			(void)dup2(ends[1], 3);
-		execl("./keyturn-desk", "keyturn-desk", (char *)NULL);
-		_exit(127);
-	}
-	close(ends[1]);
-	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
-	assert_int_equal(kt_wire_create(t.loop, &config, &warden, &err), KT_OK);
-	assert_int_equal(kt_wire_attach(warden, ends[0], &err), KT_OK);
-	old[0] = t.ports[KT_DESK_METRICS];
-	old[1] = t.ports[KT_DESK_ACME];
-	fds[0] = listener(&t.ports[KT_DESK_METRICS]);
-	fds[1] = listener(&t.ports[KT_DESK_ACME]);
 	assert_int_not_equal(old[0], t.ports[KT_DESK_METRICS]);
 	assert_int_not_equal(old[1], t.ports[KT_DESK_ACME]);
-	assert_int_equal(kt_wire_call(warden, KT_SETUP, &msg, fds, 2, 5000, on_served, &t, &err), KT_OK);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, wire), 0);
-	assert_int_equal(kt_wire_call(warden, KT_PEER, &peer, &wire[0], 1, 5000, on_served, &t, &err), KT_OK);
-	while (t.done < 2 && clock_ms() < limit)
-		turn();
-	assert_int_equal(t.done, 2);
-	assert_int_equal(t.last.code, KT_OK);
-	close(wire[0]);
-	assert_int_equal(kt_wire_create(t.loop, &keeper_config, &t.keeper, &err), KT_OK);
-	assert_int_equal(kt_wire_attach(t.keeper, wire[1], &err), KT_OK);
+	program_starts(&program, "metrics x\nacme y\n", fds, 2);
 	assert_int_equal(serve("acme", CHALLENGE, "application/octet-stream", "yes", 0), KT_OK);
 	assert_string_equal(body_of(get(KT_DESK_ACME, CHALLENGE)), "yes");
 	assert_int_equal(status_of(get(KT_DESK_METRICS, "/")), 200);
 	assert_int_equal(status_of(get(KT_DESK_METRICS, "/metrics")), 200);
 	assert_int_equal(status_of(get_host(KT_DESK_METRICS, "POST", "/metrics", "localhost")), 405);
-	assert_int_equal(kt_wire_notice(warden, KT_SHUTDOWN, &(struct kt_msg_shutdown){0}, NULL, 0, &err), KT_OK);
-	while (waitpid(pid, &status, WNOHANG) == 0) {
-		assert_true(clock_ms() < limit);
-		turn();
-	}
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	program_ends(&program);
 	/* The listening socket outlives the room: a connection is taken into its queue. */
 	close(client("127.0.0.1", t.ports[KT_DESK_ACME]));
-	kt_wire_destroy(warden);
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -372,6 +387,8 @@ int main(void)
 	        LIVE(test_end_while_waiting),
 	        LIVE(test_keep_alive),
 	        LIVE(test_listeners_of_setup),
+	        LIVE(test_shared_listener),
+	        LIVE(test_many_tokens),
 	        LIVE(test_program),
 	};
 
