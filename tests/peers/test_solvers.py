@@ -6,6 +6,7 @@ import pytest
 from cryptography import x509
 
 from lib.certs import check_set, load
+from lib.dns import SECRET, Bind, nsupdate
 from lib.manifests import certificate
 from lib.servers import Pebble
 from lib.wait import until
@@ -280,6 +281,30 @@ esac
     until(lambda: (kt.volume("web-tls") / "tls.crt").exists(), 30, "the new order goes by http-01")
     assert log.read_text().split() == ["present", "cleanup"]
     assert agent.stop() == 0
+
+
+def test_kill_while_a_record_is_at_a_name_server(kt, tmp_path):
+    """The same with a real server and dynamic updates: what the next process has is the row of the store."""
+    bind = Bind(tmp_path).zone("kill.test", ["@ NS ns1", "@ NS ns2", "* A 127.0.0.1"])
+    server = Pebble(tmp_path, sleep=False, reject=0)
+    server.names = bind
+    with bind, server:
+        kt.agent_settings(dns01={"recursiveNameservers": [f"127.0.0.1:{bind.port}"], "propagationTimeout": "60s"})
+        kt.secret("tsig", tsig__secret=SECRET)
+        kt.manifest("set", server.issuer(solvers=[{"dns01": {"rfc2136": {
+            "nameserver": f"127.0.0.1:{bind.port}", "tsigKeyName": "kt-sha256", "tsigAlgorithm": "HMACSHA256",
+            "tsigSecretSecretRef": {"name": "tsig", "key": "tsig.secret"}}}}]),
+            certificate("web", "pebble", names=["a.kill.test", "*.a.kill.test"]))
+        running = kt.background("renew")
+        # ns2 does not exist, so the order waits.
+        until(lambda: len(bind.txt("_acme-challenge.a.kill.test")) == 2, 20, "both records are out")
+        running.kill9()
+        assert len(bind.txt("_acme-challenge.a.kill.test")) == 2 and not server.issued()
+        nsupdate(bind.port, ["update delete kill.test. NS ns2.kill.test."])
+        kt.ok("renew", timeout=90)
+        assert bind.txt("_acme-challenge.a.kill.test") == []
+        assert len(server.issued()) == 1
+        check_set(kt.volume("web-tls"), ["a.kill.test", "*.a.kill.test"], server.roots())
 
 
 # --- dns-persist-01
