@@ -197,7 +197,7 @@ def test_openssl_and_both_families(kt, quick):
     for port in (http, tls):
         assert connects(socket.AF_INET, "127.0.0.1", port)
         assert connects(socket.AF_INET6, "::1", port) or not has_ipv6()
-    assert fetch(f"http://127.0.0.1:{http}/livez")[0] == 200
+    until(lambda: fetch(f"http://127.0.0.1:{http}/livez")[0] == 200, 10, "the pages are there, too")
     assert fetch(f"http://127.0.0.1:{http}/.well-known/acme-challenge/x")[0] == 404
     assert "alert number 112" in s_client(tls, "-alpn", "acme-tls/1", "-servername", "x.example")
     assert "alert number 112" in s_client(tls, "-alpn", "acme-tls/1", "-noservername")
