@@ -176,6 +176,24 @@ static void sentence_manifest(const json_t *plan)
 	(void)puts(": the plan is what loading it would do. 'keyturn reload' or 'keyturn renew' does.");
 }
 
+/* The explanation is the CA's: shown, never opened. */
+static void sentence_window(const struct kt_cli *cli, const json_t *info)
+{
+	const char *start = kt_json_str(info, "start"), *end = kt_json_str(info, "end");
+
+	if (start == NULL || end == NULL) {
+		return;
+	}
+	(void)printf("Its CA suggests renewal between %s and %s%s", start, end,
+	             kt_json_bool(info, "followed", false) ? "" : ", which is not believed");
+	if (kt_json_str(info, "explanation") != NULL) {
+		(void)fputs("; it explains that at ", stdout);
+		kt_cli_print(stdout, kt_json_str(info, "explanation"));
+	}
+	(void)puts(".");
+	sentence_time(cli, "It is asked again ", kt_json_str(info, "nextCheck"), ".");
+}
+
 static void explain(const struct kt_cli *cli, const json_t *row)
 {
 	const json_t *plan = json_object_get(row, "plan");
@@ -205,6 +223,7 @@ static void explain(const struct kt_cli *cli, const json_t *row)
 	sentence_manifest(plan);
 	sentence_time(cli, "It ends ", kt_json_str(row, "notAfter"), ".");
 	sentence_time(cli, "It is renewed ", kt_json_str(plan, "renewAt"), ".");
+	sentence_window(cli, json_object_get(plan, "renewalInfo"));
 	if (error != NULL) {
 		(void)printf("The last attempt failed at step %s (%lld in a row): ", kt_json_str(row, "step"),
 		             (long long)kt_json_int(row, "attempts", 0));

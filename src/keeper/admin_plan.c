@@ -69,6 +69,26 @@ static void set_manifest(json_t *row, const char *manifest, const char *changes)
 	}
 }
 
+/* What the CA suggests (RFC 9773), and whether the plan goes by it. */
+static void set_renewal_info(struct kt_keeper *keeper, json_t *row, const struct kt_store_cred *cred, bool followed)
+{
+	struct kt_store_renewal_info info;
+
+	if (row == NULL || cred->active == 0 || keeper->store == NULL ||
+	    kt_store_renewal_info_get(keeper->store, cred->id, &info, NULL) != KT_OK) {
+		return;
+	}
+	if (info.material == cred->active && info.asked_at != 0) {
+		(void)json_object_set_new(row, "renewalInfo",
+		                          json_pack("{s:o,s:o,s:s?,s:o,s:o,s:b}", "start", kt_admin_time(info.window_start), "end",
+		                                    kt_admin_time(info.window_end), "explanation",
+		                                    info.explanation[0] != '\0' ? info.explanation : NULL, "askedAt",
+		                                    kt_admin_time(info.asked_at), "nextCheck", kt_admin_time(info.check_at),
+		                                    "followed", followed));
+	}
+	kt_store_renewal_info_finish(&info);
+}
+
 /* The agent writes the files first and then goes on to what is due; of both, the greater is told. */
 static enum kt_code plan_of(struct kt_keeper *keeper, struct view *view, const struct kt_resource *spec, struct kt_plan *ret)
 {
@@ -102,6 +122,7 @@ json_t *kt_admin_plan_row(struct kt_session *session, const struct kt_store_reso
 		                kt_admin_time(plan.renew_at), "notAfter", kt_admin_time(view.cred.expiry), "text", plan.text, "alarm",
 		                plan.alarm);
 		set_manifest(row, view.manifest, view.changes);
+		set_renewal_info(keeper, row, &view.cred, plan.by_info);
 	}
 	kt_resource_destroy(spec);
 	kt_free(view.changes);

@@ -8,6 +8,7 @@
 
 #define NAMES_MAX  10000u
 #define QUICK_WAIT (11 * KT_SECOND) /* what is tried again so soon is waited for, unless it is late */
+#define INFO_WAIT  (20 * KT_SECOND)
 #define PAGE       64u
 
 /* What is in flight would overwrite the flag; where it issues already, that is what was asked for. */
@@ -52,7 +53,10 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 		kt_flight_forget_deliveries(&cred);
 		cred.flags |= force ? KT_CRED_FORCED : 0u;
 		cred.flags &= ~(unsigned)KT_CRED_FAILED;
-		if (kt_rotate_find(keeper, cred.id) == NULL) {
+		if (!force) {
+			code = kt_renewal_info_wish(keeper, cred.id, err);
+		}
+		if (code == KT_OK && kt_rotate_find(keeper, cred.id) == NULL) {
 			code = kt_store_cred_put(keeper->store, &cred, err);
 		} else if (force) {
 			force_flight(kt_rotate_find(keeper, cred.id));
@@ -363,6 +367,10 @@ static bool busy(struct kt_session *session)
 
 	if (keeper->mode != KT_MODE_DAEMON && kt_answers_busy(keeper)) {
 		return true; /* nobody else would take them back today */
+	}
+	/* What CAs say may make something due; a CA that is down must not hold this up for long. */
+	if (kt_renewal_info_busy(keeper) && now - session->started < INFO_WAIT) {
+		return true;
 	}
 	if (session->id_count > 0) {
 		return named_busy(session, now);

@@ -81,6 +81,10 @@ static enum kt_code begin_new(struct kt_flight *flight, struct kt_err *err)
 	                                              .request_key = flight->resource.request_key,
 	                                              .created = now};
 	flight->fresh_row = true;
+	if (flight->plan.reason == KT_WHY_RENEWAL_INFO) { /* remembered: the CA may say the same of this one */
+		(void)snprintf(flight->cookie, sizeof(flight->cookie), "{\"why\":\"renewal-info\"}");
+		flight->material.cookie = flight->cookie;
+	}
 	code = kt_issuers_get(keeper, flight->spec, &flight->issuer, &flight->err);
 	if (code != KT_OK) {
 		return kt_flight_fail(flight, err);

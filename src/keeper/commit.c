@@ -205,6 +205,9 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 		return commit_rolled_back(flight, err);
 	}
 	code = swap_materials(flight, err);
+	if (code == KT_OK && !flight->redelivery) {
+		code = kt_renewal_info_begin(flight, err);
+	}
 	/* With a candidate this was a delivery in between: its step, its failures and its next try stay. */
 	if (!flight->retrial && cred->candidate == 0) {
 		cred->attempts = 0;

@@ -200,6 +200,24 @@ static void plan_state(const struct kt_store_resource *resource, const struct kt
 	state->seed = kt_plan_seed(identity, (uint64_t)cred->revision);
 }
 
+/* What the CA said of the certificate in force, if it came from one that says anything. */
+static void add_renewal_info(struct kt_keeper *keeper, const struct kt_store_cred *cred,
+                             const struct kt_store_material *active, struct kt_plan_state *state)
+{
+	struct kt_store_renewal_info info;
+
+	if (cred->active == 0 || active->cert_url[0] == '\0' || active->state == KT_MATERIAL_REVOKED ||
+	    kt_store_renewal_info_get(keeper->store, cred->id, &info, NULL) != KT_OK) {
+		return;
+	}
+	if (info.material == cred->active) {
+		state->ari_start = info.window_start;
+		state->ari_end = info.window_end;
+		state->ari_again = strstr(active->cookie, "\"renewal-info\"") != NULL;
+	}
+	kt_store_renewal_info_finish(&info);
+}
+
 enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_resource *resource,
                             const struct kt_store_cred *cred, const struct kt_resource *spec, bool quick,
                             struct kt_plan *ret, struct kt_err *err)
@@ -220,6 +238,7 @@ enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_reso
 		kt_ms now = kt_keeper_now(keeper);
 
 		plan_state(resource, cred, &active, &candidate, now, &state);
+		add_renewal_info(keeper, cred, &active, &state);
 		if (quick) {
 			kt_plan_decide_quick(&policy.plan, &state, now, ret);
 		} else {

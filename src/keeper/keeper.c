@@ -473,6 +473,9 @@ static enum kt_code opened(struct kt_room_ctx *ctx, struct kt_err *err)
 		code = kt_sweep_start(keeper, err);
 	}
 	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
+		code = kt_renewal_info_start(keeper, err);
+	}
+	if (code == KT_OK && keeper->mode != KT_MODE_READONLY) {
 		code = kt_head_start(keeper, err);
 		kt_head_flush(keeper);
 	}
@@ -555,6 +558,7 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_head_finish(keeper);
 	kt_admin_finish(keeper);
 	kt_acme_jobs_finish(keeper);
+	kt_renewal_info_finish(keeper);
 	kt_answers_finish(keeper);
 	kt_issuers_drop(keeper, true);
 	kt_publish_finish(keeper);

@@ -353,6 +353,15 @@ enum kt_code kt_issuers_take_chain(struct kt_flight *flight, struct kt_view chai
                                    struct kt_err *err);
 /* Handlers of the courier's questions; arg: the keeper. */
 void kt_acme_on_sign(struct kt_wire_in *in, void *arg);
+/* renewal_info.c: asking CAs when they suggest renewal, on a timer of its own. */
+enum kt_code kt_renewal_info_start(struct kt_keeper *keeper, struct kt_err *err);
+void kt_renewal_info_go(struct kt_keeper *keeper); /* from now on what is due is asked for */
+void kt_renewal_info_finish(struct kt_keeper *keeper);
+/* The flight's certificate is in force: it is asked for soon. In a transaction. */
+enum kt_code kt_renewal_info_begin(struct kt_flight *flight, struct kt_err *err);
+/* A command is about this credential: asked for now if it was not yet. In a transaction. */
+enum kt_code kt_renewal_info_wish(struct kt_keeper *keeper, int64_t credential, struct kt_err *err);
+bool kt_renewal_info_busy(struct kt_keeper *keeper); /* something is asked for, or due to be */
 void kt_acme_jobs_finish(struct kt_keeper *keeper); /* acme_job.c */
 void kt_acme_on_inner(struct kt_wire_in *in, void *arg);
 void kt_acme_on_save(struct kt_wire_in *in, void *arg);

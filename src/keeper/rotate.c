@@ -447,6 +447,7 @@ void kt_rotate_go(struct kt_keeper *keeper)
 {
 	keeper->rotating = true;
 	kt_sweep_go(keeper);
+	kt_renewal_info_go(keeper);
 	kt_answers_go(keeper);
 	kt_rotate_kick(keeper);
 }

@@ -1,14 +1,12 @@
 """What ACME orders can ask for, and work on accounts and certificates, each read back from Pebble and not from our state."""
 
 import datetime
-import re
 import shutil
-import ssl
 import time
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+
 
 from lib.certs import check_set, load
 from lib.manifests import certificate
@@ -305,3 +303,135 @@ def test_a_ca_issuer_revokes_nothing(kt):
     kt.ok("renew")
     result = kt.ok("revoke", "a", status=1)
     assert "unsupported" in result.err
+
+
+# --- renewal information
+
+
+def moment(**delta):
+    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(**delta)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def window(start, end, **more):
+    return {"suggestedWindow": {"start": moment(**start), "end": moment(**end)}, **more}
+
+
+def leaf_pem(kt, name="a-tls"):
+    end = b"-----END CERTIFICATE-----\n"
+    return (kt.read(name, "tls.crt").split(end)[0] + end).decode()
+
+
+def plan_of(kt, name="a"):
+    row, = [r for r in kt.json("plan")["plan"] if r["name"] == name]
+    return row
+
+
+def test_renewal_information_renews_early(kt, pebble):
+    """A window in the past: renewed by the next look, as the successor of the one before."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    old = serial(kt)
+    kt.ok("renew", "a", timeout=60)
+    assert serial(kt) == old
+    seen = plan_of(kt)["renewalInfo"]
+    assert seen["followed"] and seen["start"] and seen["nextCheck"] >= moment(hours=1)[:16], "Pebble says six hours"
+    # The next look is hours away; a new certificate is looked at when it is named.
+    kt.ok("renew", "--force", timeout=60)
+    old = serial(kt)
+    pebble.suggest(leaf_pem(kt), window({"hours": -2}, {"hours": -1}, explanationURL="https://ca.example/incident?a=1"))
+    count = len(pebble.replacements())
+    kt.ok("renew", "a", timeout=60)
+    assert serial(kt) != old
+    assert len(pebble.replacements()) == count + 1, "the order said what it replaces"
+    until(lambda: "has been marked as replaced" in pebble.log(), 5, "Pebble took it as that")
+    assert any("https://ca.example/incident?a=1" in r["reason"] for r in kt.audit(step="renewal-info"))
+    assert [r for r in kt.audit(step="due") if r.get("reason") == "renewal-info"]
+    # The same said of the new one is not followed into a loop.
+    pebble.suggest(leaf_pem(kt), window({"hours": -2}, {"hours": -1}))
+    new = serial(kt)
+    kt.ok("renew", "a", timeout=60)
+    assert serial(kt) == new
+    assert plan_of(kt)["renewalInfo"]["followed"] is True
+    assert plan_of(kt)["renewAt"] < moment(days=1, minutes=5)
+    kt.ok("audit", "--verify")
+
+
+def test_renewal_window_ahead(kt, pebble):
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    said = window({"days": 10}, {"days": 11}, explanationURL="https://ca.example/why\u001b[31m")
+    pebble.suggest(leaf_pem(kt), said)
+    kt.ok("renew", "a", timeout=60)
+    row = plan_of(kt)
+    assert said["suggestedWindow"]["start"] <= row["renewAt"] <= said["suggestedWindow"]["end"]
+    assert plan_of(kt)["renewAt"] == row["renewAt"], "the same moment whenever it is asked"
+    text = kt.ok("why", "a").out
+    assert "suggests renewal between" in text and "\x1b" not in text
+
+
+HOSTILE = {
+    "end before start": lambda: window({"days": 11}, {"days": 10}),
+    "a hundred years": lambda: window({"days": -1}, {"days": 36500}),
+    "javascript": lambda: window({"days": 36000}, {"days": 36001}, explanationURL="javascript:alert(1)"),
+    "no JSON": lambda: "<html>it works</html>",
+    "nothing in it": lambda: {"suggestedWindow": {}},
+    "another type": lambda: {"suggestedWindow": {"start": 5, "end": [1]}},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_renewal_information(kt, pebble, what):
+    """HOSTILE A24: the life counts, the question comes again after an hour at the soonest, nothing strange is shown."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    old = serial(kt)
+    usual = plan_of(kt)["renewAt"]
+    pebble.suggest(leaf_pem(kt), HOSTILE[what]())
+    kt.ok("renew", "a", timeout=60)
+    row = plan_of(kt)
+    assert serial(kt) == old
+    assert row["renewAt"] == usual and not row["renewalInfo"]["followed"]
+    assert row["renewalInfo"]["nextCheck"] >= moment(minutes=59)
+    assert "javascript" not in str(row) and "javascript" not in kt.ok("why", "a").out
+    asked = pebble.log().count("renewalInfo")
+    assert asked > 0
+    kt.ok("renew", "a", timeout=60)
+    assert pebble.log().count("renewalInfo") == asked
+
+
+def test_renewal_information_of_a_revoked_certificate(kt, pebble):
+    """Somebody else revoked it: the CA's window says so, and it is renewed."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    other = kt.root / "other-state"
+    shutil.copytree(kt.state, other)
+    old = serial(kt)
+    kt.ok("--state-dir", other, "revoke", "a", "--no-renew")
+    assert pebble.certificate_status(old)["Status"] == "Revoked"
+    kt.ok("renew", "a", timeout=60)
+    assert serial(kt) != old
+
+
+def test_replaced_already(kt, pebble):
+    """A state from a backup names a certificate that has a successor: ordered without, and that is in the audit trail."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    backup = kt.root / "backup"
+    shutil.copytree(kt.state, backup)
+    kt.ok("renew", "--force", timeout=60)
+    until(lambda: "has been marked as replaced" in pebble.log(), 5, "replaced")
+    kt.ok("--state-dir", backup, "renew", "--force", timeout=60)
+    records = kt.json("--state-dir", backup, "audit")["records"]
+    assert [r for r in records if r["outcome"] == "refused" and "successor" in r.get("reason", "")], records
+    assert len(pebble.issued()) == 3
+
+
+def test_renewal_information_switched_off(kt, pebble):
+    issuer = pebble.issuer()
+    issuer["metadata"].setdefault("annotations", {})["keyturn.dev/renewal-info"] = "Disabled"
+    kt.agent_settings(listeners={"http01": f"127.0.0.1:{pebble.http_port}"})
+    kt.manifest("set", issuer, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    kt.ok("renew", "a", timeout=60)
+    kt.ok("renew", "--force", timeout=60)
+    assert not pebble.replacements() and "renewalInfo" not in plan_of(kt)
