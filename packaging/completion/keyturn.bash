@@ -9,13 +9,13 @@ _keyturn()
 {
 	local cur prev word command= i
 	local global='-c --config --state-dir --secrets-dir --socket -o --output -v --verbose -q --quiet -h --help'
-	local commands='run renew status plan why check rehearse token secret account revoke audit trace dns-record reload quit doctor master-key version help'
+	local commands='run renew status plan why check rehearse import token secret account revoke audit trace dns-record reload quit doctor master-key version help'
 
 	cur=${COMP_WORDS[COMP_CWORD]}
 	prev=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	case $prev in
-	-c | --config | --state-dir | --secrets-dir | --socket)
+	-c | --config | --state-dir | --secrets-dir | --socket | --manifests | --ca-bundle | --exec)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -42,7 +42,7 @@ _keyturn()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in
-		-c | --config | --state-dir | --secrets-dir | --socket | -o | --output) ((i++)) ;;
+		-c | --config | --state-dir | --secrets-dir | --socket | -o | --output | --manifests | --server | --ca-bundle) ((i++)) ;;
 		-*) ;;
 		*)
 			command=$word
@@ -70,6 +70,10 @@ _keyturn()
 		;;
 	check) options+=' --host --strict' ;;
 	rehearse) options+=' --days' ;;
+	import)
+		words='certbot lego acme.sh dehydrated certmonger'
+		options+=' --dry-run --manifests -n --namespace --server --ca-bundle --exec --with-secrets'
+		;;
 	secret)
 		words='set list rm'
 		options+=' -n --namespace --raw'

@@ -12,6 +12,8 @@ const struct kt_command kt_commands[] = {
         {"why", "NAME", "say why a credential is, or is not, being renewed", NULL, 1, 1, kt_cli_why},
         {"check", "[FILE...]", "check manifests without doing anything", kt_cli_check_options, 0, -1, kt_cli_check},
         {"rehearse", "", "play the schedule on a virtual clock", kt_cli_rehearse_options, 0, 0, kt_cli_rehearse},
+        {"import", "CLIENT [DIR]", "take over accounts and certificates of another ACME client; orders nothing",
+         kt_cli_import_options, 1, 2, kt_cli_import},
         {"token", "NAME", "print a valid token", kt_cli_token_options, 1, 1, kt_cli_token},
         {"secret set", "NAME KEY[=FILE|=-]...", "store secrets that manifests refer to", kt_cli_secret_set_options, 2, -1,
          kt_cli_secret_set},
