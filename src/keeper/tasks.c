@@ -140,7 +140,7 @@ static void apply_tally(struct kt_store_cred *cred, const struct tally *tally, k
 	cred->proof = tally->proved > 0 ? KT_PROOF_PROVED : KT_PROOF_NOBODY;
 	if (cred->proof == KT_PROOF_PROVED) {
 		cred->proved_at = now;
-		if (resting) { /* else the failure is that of a renewal which is tried again */
+		if (resting && cred->next_try <= now) { /* else the failure is that of a renewal which is tried again */
 			cred->attempts = 0;
 			cred->error = KT_OK;
 			cred->error_text = NULL;

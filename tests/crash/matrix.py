@@ -3,12 +3,17 @@
 import errno
 import multiprocessing
 import os
+import random
+import time
 import traceback
 
 import lib.wait
 from common import House, Torn, wait_a_moment
 
 ALL_POINTS = bool(os.environ.get("KEYTURN_CRASH_ALL"))
+BUDGET = 60 * float(os.environ.get("KEYTURN_CRASH_MINUTES", "20"))  # of all scenarios together; no limit with KEYTURN_CRASH_ALL
+SHARE = 8  # seconds that a scenario gets when the budget is used up
+STARTED = time.monotonic()
 WORKERS = min(6 * (os.cpu_count() or 1), 24)
 SLOWEST = 10  # seconds in which a command that met a fault must have ended
 
@@ -149,7 +154,12 @@ class Walk:
         return bool(done.points)
 
 
-def _worker(scenario, jobs, taken, pipe):
+def time_left():
+    """Seconds that a scenario may still take: those of the budget, and a few even when that is used up."""
+    return float("inf") if ALL_POINTS else max(STARTED + BUDGET - time.monotonic(), SHARE)
+
+
+def _worker(scenario, jobs, taken, until, pipe):
     lib.wait.ctypes.CDLL(None).prctl(lib.wait._PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     walk = None
     try:
@@ -157,7 +167,7 @@ def _worker(scenario, jobs, taken, pipe):
         while True:
             with taken.get_lock():
                 mine, taken.value = taken.value, taken.value + 1
-            if mine >= len(jobs):
+            if mine >= len(jobs) or time.monotonic() > until:
                 break
             method, args, point = jobs[mine]
             try:
@@ -174,12 +184,18 @@ def _worker(scenario, jobs, taken, pipe):
 
 
 def run(scenario, jobs):
-    """Tries every job (method of Walk, arguments, point). Returns how many points were reached, and what was bad."""
+    """
+    Tries every job (method of Walk, arguments, point), in no order, so that what fits into the time is a fair sample when
+    not all does. Returns how many points were reached, how many not, what was bad, and how many there was no time for.
+    """
+    jobs = list(jobs)
+    random.Random(len(jobs)).shuffle(jobs)
+    until = time.monotonic() + time_left()
     context = multiprocessing.get_context("fork")
     workers, taken = [], context.Value("l", 0)
     for _ in range(min(WORKERS, 1 + len(jobs) // 4)):
         here, there = context.Pipe(False)
-        process = context.Process(target=_worker, args=(scenario, jobs, taken, there))
+        process = context.Process(target=_worker, args=(scenario, jobs, taken, until, there))
         process.start()
         there.close()
         workers.append((process, here))
@@ -198,7 +214,7 @@ def run(scenario, jobs):
             if why:
                 bad.append((point, args, why))
         process.join()
-    return hit, missed, bad
+    return hit, missed, bad, max(0, len(jobs) - hit - missed)
 
 
 def trace(scenario, classes, program="keyturn-keeper"):
@@ -207,6 +223,10 @@ def trace(scenario, classes, program="keyturn-keeper"):
         return walk.trace(classes, program)
     finally:
         walk.close()
+
+
+def show_left(left):
+    return f"{left} without time, " if left else ""
 
 
 def show(bad, most=4):

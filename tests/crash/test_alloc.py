@@ -169,14 +169,14 @@ def test_alloc(scenario, say):
     seen, bad = Counter(), []
     for forever, numbers in ((False, chosen), (True, for_good)):
         jobs = [("alloc", (n, forever), ("alloc", n)) for n in numbers]
-        hit, missed, wrong = matrix.run(scenario, jobs)
+        hit, missed, wrong, left = matrix.run(scenario, jobs)
         bad += wrong
-        seen[forever], seen["missed"] = hit, seen["missed"] + missed
+        seen[forever], seen["missed"], seen["left"] = hit, seen["missed"] + missed, seen["left"] + left
     known = Counter()
     while not deaths.empty():
         known[deaths.get()] += 1
     say(f"alloc {scenario.__name__}: {len(ways)} allocations on {count} ways through our code, {new} of them new; failed once: {seen[False]}, "
-        f"for good: {seen[True]}; {seen['missed']} not reached, {len(bad)} bad")
+        f"for good: {seen[True]}; {seen['missed']} not reached, {matrix.show_left(seen['left'])}{len(bad)} bad")
     for (library, ours), times in sorted(known.items(), key=str):
         say(f"alloc {scenario.__name__}: {times} times the keeper was started again: {library} in {ours} does not survive it")
     assert not bad, matrix.show(bad)

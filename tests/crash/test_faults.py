@@ -31,9 +31,9 @@ def test_fault(scenario, say):
         points = matrix.trace(scenario, "wo", program)
         total += len(points)
         jobs += tries_of(points, program, paced)
-    hit, missed, bad = matrix.run(scenario, jobs)
+    hit, missed, bad, left = matrix.run(scenario, jobs)
     names = sorted({errno.errorcode[args[2]] for _, args, _ in jobs})
     say(f"fault {scenario.__name__}: {total} points, {hit} failures once or for good with {', '.join(names)}"
-        f"{' (one of them a point)' if paced else ''}, {missed} not reached, {len(bad)} bad")
+        f"{' (one of them a point)' if paced else ''}, {missed} not reached, {matrix.show_left(left)}{len(bad)} bad")
     assert not bad, matrix.show(bad)
-    assert hit >= len(jobs) * 0.8, "most points must be reached"
+    assert hit >= (len(jobs) - left) * 0.8, "most points must be reached"

@@ -23,11 +23,11 @@ def test_kill(scenario, say):
         totals.append(f"{len(points)} points of the {room(program)}")
         jobs += [("kill", ("before", p[0], "wm", program), p) for p in points]
         jobs += [("kill", ("after", p[0], "wm", program), p) for p in points if p[1] == "m" or p is points[-1]]
-    hit, missed, bad = matrix.run(scenario, jobs)
+    hit, missed, bad, left = matrix.run(scenario, jobs)
     say(f"kill {scenario.__name__}: {', '.join(totals)}; {hit} kills before each and after each message, {missed} not reached, "
-        f"{len(bad)} bad")
+        f"{matrix.show_left(left)}{len(bad)} bad")
     assert not bad, matrix.show(bad)
-    assert hit >= len(jobs) * 0.9, "most points must be reached"
+    assert hit >= (len(jobs) - left) * 0.9, "most points must be reached"
 
 
 @pytest.mark.parametrize("scenario", ALONE, ids=lambda s: s.__name__)
@@ -35,7 +35,8 @@ def test_room(scenario, say):
     """One room alone dies: the warden starts it again, and the command goes on."""
     for program in ALONE[scenario]:
         points = matrix.trace(scenario, "wm", program)
-        hit, missed, bad = matrix.run(scenario, [("kill", ("room", p[0], "wm", program), p) for p in points])
-        say(f"{room(program)} killed alone, {scenario.__name__}: {len(points)} points, {hit} kills, {missed} not reached, {len(bad)} bad")
+        hit, missed, bad, left = matrix.run(scenario, [("kill", ("room", p[0], "wm", program), p) for p in points])
+        say(f"{room(program)} killed alone, {scenario.__name__}: {len(points)} points, {hit} kills, {missed} not reached, "
+            f"{matrix.show_left(left)}{len(bad)} bad")
         assert not bad, matrix.show(bad)
-        assert hit >= len(points) * 0.9, "most points must be reached"
+        assert hit >= (len(points) - left) * 0.9, "most points must be reached"
