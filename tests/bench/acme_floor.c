@@ -28,7 +28,8 @@
 #include <unistd.h>
 
 #define BODY_MAX    65536
-#define POLL_PAUSE  3000000L /* nanoseconds */
+#define POLL_PAUSE  3000000L /* nanoseconds before the first poll; twice as long before each further one */
+#define POLL_MAX    400000000L
 #define POLLS_MAX   20000
 #define NONCE_TRIES 50
 
@@ -317,7 +318,7 @@ static char *make_csr(const char *name)
 /* Polls the order until it has this status. */
 static void wait_for(struct flight *flight, const char *url, const char *wanted, bool known)
 {
-	static const struct timespec pause = {.tv_nsec = POLL_PAUSE};
+	struct timespec pause = {.tv_nsec = POLL_PAUSE};
 
 	for (int i = 0; i < POLLS_MAX; i++) {
 		char *status;
@@ -325,6 +326,7 @@ static void wait_for(struct flight *flight, const char *url, const char *wanted,
 
 		if (!known) {
 			(void)nanosleep(&pause, NULL);
+			pause.tv_nsec = pause.tv_nsec * 2 > POLL_MAX ? POLL_MAX : pause.tv_nsec * 2;
 			post(flight, url, "");
 		}
 		known = false;

@@ -75,6 +75,20 @@ class Authority:
                 .sign(self.key, hashes.SHA256()))
         return cert, key
 
+    def sub(self, name):
+        """(certificate, key) of a CA below it, which signs leaves only."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.datetime.utcnow()
+        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+        cert = (x509.CertificateBuilder().subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+                .issuer_name(self.name).public_key(key.public_key()).serial_number(x509.random_serial_number())
+                .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=2))
+                .add_extension(x509.BasicConstraints(True, 0), True).add_extension(usage, True)
+                .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+                .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
+                .sign(self.key, hashes.SHA256()))
+        return cert, key
+
     def write(self, folder, *names):
         """Writes server.crt, server.key and ca.crt for a server; returns their paths."""
         folder = Path(folder)

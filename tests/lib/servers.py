@@ -1,4 +1,4 @@
-"""Real servers around the agent: Pebble with its DNS, nginx, haproxy, oidc-provider; and a small HTTP consumer."""
+"""Real servers around the agent: Pebble with its DNS, step-ca, nginx, haproxy, oidc-provider; and a small HTTP consumer."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from .agent import TOP
-from .certs import Authority
+from .certs import Authority, key_pem, pem
 from .wait import Process, free_port
 
 PEERS = Path(os.environ.get("KEYTURN_PEERS") or TOP / "build" / "peers")  # where tests/peers/setup put them
@@ -105,13 +105,13 @@ class Pebble(Server):
     """An ACME server with its own names; validates http-01 at http_port. Random delays and 5 % bad nonces unless told otherwise."""
 
     def __init__(self, tmp, http_port=None, sleep=True, reject=None, sleep_time=None, validity=None, profiles=None, eab=None,
-                 env=None):
+                 env=None, names=None):
         self.tmp = Path(tmp) / f"pebble-{free_port()}"
         self.tmp.mkdir(parents=True)
         self.port, self.management = free_port(), free_port()
         self.http_port = http_port or free_port()
         self.tls_port = free_port()  # where it validates tls-alpn-01
-        self.names = Names(self.tmp)
+        self.names, self.own_names = names or Names(self.tmp), names is None  # others' are theirs to start and stop
         self.env = dict(os.environ)
         for name in [n for n in self.env if n.startswith("PEBBLE_")]:
             del self.env[name]
@@ -147,7 +147,8 @@ class Pebble(Server):
 
     def stop(self):
         super().stop()
-        self.names.stop()
+        if self.own_names:
+            self.names.stop()
 
     def kill(self):
         """The CA goes down; its names stay."""
@@ -211,6 +212,57 @@ class Pebble(Server):
         return {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": meta, "spec": {"acme": {
             "server": self.server, "email": email, "privateKeySecretRef": {"name": f"{name}-account"},
             "caBundle": bundle or self.authority.bundle(), "solvers": [{"http01": {"ingress": {}}}], **more}}}
+
+
+class StepCa(Server):
+    """step-ca with a CA of its own and an ACME provisioner; names come from `names`. Answers a small part of orders with 500."""
+
+    def __init__(self, tmp, names=None, challenges=("http-01", "dns-01", "tls-alpn-01")):
+        self.tmp = Path(tmp) / f"step-ca-{free_port()}"
+        self.tmp.mkdir(parents=True)
+        self.port, self.http_port, self.tls_port = free_port(), free_port(), free_port()
+        self.names, self.own_names = names or Names(self.tmp), names is None
+        self.authority = Authority("step")
+        cert, key = self.authority.sub("step intermediate")
+        for name, data in (("root.crt", self.authority.pem()), ("ca.crt", pem(cert)), ("ca.key", key_pem(key))):
+            (self.tmp / name).write_bytes(data)
+        self.config = self.tmp / "ca.json"
+        self.config.write_text(json.dumps({
+            "root": str(self.tmp / "root.crt"), "crt": str(self.tmp / "ca.crt"), "key": str(self.tmp / "ca.key"),
+            "address": f"127.0.0.1:{self.port}", "dnsNames": ["localhost"], "logger": {"format": "json"},
+            "db": {"type": "badgerv2", "dataSource": str(self.tmp / "db")},
+            "authority": {"provisioners": [{"type": "ACME", "name": "acme", "challenges": list(challenges)}]}}))
+        self.server = f"https://localhost:{self.port}/acme/acme/directory"
+
+    def start(self):
+        binary = PEERS / "bin" / "step-ca"
+        if not binary.exists():
+            lacking("no step-ca")
+        if not self.names.process:
+            self.names.start()
+        self.process = Process([binary, self.config, "--insecure", "--acme-http-port", str(self.http_port), "--acme-tls-port",
+                                str(self.tls_port), "--resolver", f"127.0.0.1:{self.names.port}"], self.tmp / "step-ca.log",
+                               env={**os.environ, "HOME": str(self.tmp), "STEPPATH": str(self.tmp)})
+        self.process.wait_port(self.port)
+
+    def stop(self):
+        super().stop()
+        if self.own_names:
+            self.names.stop()
+
+    def requests(self):
+        """What came in: [{method, path, status, ...}]."""
+        lines = [line for line in self.log().splitlines() if line.startswith("{")]
+        return [r for r in map(json.loads, lines) if "path" in r]
+
+    def roots(self):
+        return self.authority.pem()
+
+    def issuer(self, name="step", email="ops@example.org", **more):
+        """The Issuer manifest for it."""
+        return {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": name}, "spec": {"acme": {
+            "server": self.server, "email": email, "privateKeySecretRef": {"name": f"{name}-account"},
+            "caBundle": self.authority.bundle(), "solvers": [{"http01": {"ingress": {}}}], **more}}}
 
 
 class Nginx(Server):
@@ -426,4 +478,4 @@ class Consumer(Server):
         return f"http://127.0.0.1:{self.port}{path}"
 
 
-__all__ = ["Consumer", "Haproxy", "Names", "Nginx", "OidcProvider", "Pebble", "fetch", "lacking", "program"]
+__all__ = ["Consumer", "Haproxy", "Names", "Nginx", "OidcProvider", "Pebble", "StepCa", "fetch", "lacking", "program"]

@@ -74,6 +74,7 @@ struct acme_challenge {
 };
 
 #define ACME_CHALLENGES_MAX 16u
+#define ACME_LOOKS_AGAIN    3u /* for a CA that found nothing and leaves the challenge open (RFC 8555 section 8.2) */
 #define ACME_PRESENTING_MAX 16u /* questions to the keeper at once, of one job */
 
 struct acme_authz {
@@ -86,6 +87,7 @@ struct acme_authz {
 	const struct acme_challenge *chosen; /* NULL: the authorization is valid already, or not presented yet */
 	bool asked;                          /* the keeper may have something to take back */
 	bool told;
+	unsigned retries; /* times that the CA was asked to look again */
 };
 
 /* What the server said to a request of ours. */

@@ -90,17 +90,43 @@ static bool asked_for(const struct acme_job *job, const char *value, bool wildca
 
 static void tell(struct acme_job *job);
 
+/* The CA looked, found fault, and lets us ask again: a few times, then what it says is the end. */
+static void look_again(struct acme_job *job, json_t *problem, int64_t retry_after)
+{
+	struct acme_authz *authz = current(job);
+	kt_ms delay = KT_SECOND << authz->retries;
+	struct kt_err err;
+
+	if (authz->retries >= ACME_LOOKS_AGAIN) {
+		kt_err_clear(&err);
+		(void)acme_problem(problem, 0, retry_after, &err);
+		err.code = err.code == KT_E_PROTO ? KT_E_DENIED : err.code;
+		(void)kt_err_prefix(&err, "the CA could not validate %.100s", authz->identifier);
+		acme_job_fail(job, &err);
+		return;
+	}
+	authz->retries++;
+	authz->told = false;
+	acme_job_pause(job, delay < retry_after * KT_SECOND ? retry_after * KT_SECOND : delay, tell);
+}
+
 static void on_told(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer)
 {
 	const char *status;
+	json_t *problem;
 
 	if (err->code != KT_OK) {
 		acme_job_fail(job, err);
 		return;
 	}
 	status = kt_json_str(answer->json, "status");
+	problem = json_object_get(answer->json, "error");
 	if (status != NULL && strcmp(status, "invalid") == 0) {
 		acme_authz_explain(job);
+		return;
+	}
+	if (json_is_object(problem) && status != NULL && strcmp(status, "pending") == 0) {
+		look_again(job, problem, answer->http->retry_after);
 		return;
 	}
 	if (answer->http->retry_after > job->poll_wait) {
