@@ -271,7 +271,8 @@ static void dns(unsigned number)
 				   .value = kt_view_str(value),
 				   .solver = kt_view_str(drive.args[4]),
 				   .dns = kt_view_str(drive.args[6]),
-				   .handle = kt_view_str(drive.arg_count > 7 ? drive.args[7] : "")};
+				   .handle = kt_view_str(drive.arg_count > 7 ? drive.args[7] : ""),
+				   .traceparent = KT_VIEW_LIT("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")};
 	struct kt_err err;
 
 	while (msg.action < 3 && strcmp(actions[msg.action], drive.args[1]) != 0) {

@@ -29,6 +29,7 @@ static void names(void **state)
 	assert_int_equal(dns_name(kt_view_str("."), name, NULL), KT_OK);
 	assert_string_equal(name, "");
 	assert_int_equal(dns_name(kt_view_str("a..b"), name, NULL), KT_E_INVALID);
+	assert_int_equal(dns_name(kt_view_str("a.."), name, NULL), KT_E_INVALID);
 	assert_int_equal(dns_name(kt_view_str(".a"), name, NULL), KT_E_INVALID);
 	assert_int_equal(dns_name(kt_view_str("a b"), name, NULL), KT_E_INVALID);
 	assert_int_equal(dns_name(kt_view_str("a\\046b"), name, NULL), KT_E_INVALID);

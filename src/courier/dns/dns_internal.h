@@ -75,6 +75,7 @@ struct dns_job {
 	bool waiting;       /* for somebody else to end that */
 	json_t *named;      /* the settings' name servers as text, or NULL */
 	unsigned resolving; /* the next of them to be looked up */
+	struct kt_timer *limit; /* of the whole job */
 	struct kt_lookup *lookup;
 	struct dns_trace *trace;
 	struct dns_traced *traced;

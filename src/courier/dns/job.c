@@ -11,6 +11,9 @@
 #include "kt/mem.h"
 
 #define RESOLVE_TIMEOUT (5 * KT_SECOND)
+/* Less than the keeper waits, which then knows why. */
+#define WRITE_LIMIT     (4 * KT_MINUTE) /* beside the propagation */
+#define REMOVE_LIMIT    (100 * KT_SECOND)
 #define RESOLV_CONF     "/etc/resolv.conf"
 
 /* --- the list --------------------------------------------------------------------------------------------------------- */
@@ -69,6 +72,7 @@ static void end(struct dns_job *job)
 	dns->count--;
 	memcpy(name, job->locked, sizeof(name));
 	end_provider(job);
+	kt_timer_destroy(job->limit);
 	kt_resolve_cancel(job->lookup);
 	dns_trace_cancel(job->trace);
 	dns_watch_cancel(job->watch);
@@ -549,6 +553,14 @@ static enum kt_code read_request(struct dns_job *job, struct kt_msg_dns01 *msg, 
 	return read_settings(job, msg->dns, err);
 }
 
+static void on_limit(void *arg)
+{
+	struct dns_job *job = arg;
+
+	dns_job_failf(job, KT_E_TIMEOUT, "%s",
+		      job->waiting ? "other changes of this name take too long" : "provider and name servers take too long");
+}
+
 void kt_dns_handle(struct kt_wire_in *in, void *arg)
 {
 	struct kt_courier *courier = arg;
@@ -576,5 +588,10 @@ void kt_dns_handle(struct kt_wire_in *in, void *arg)
 		dns_job_fail(job, &err);
 		return;
 	}
+	if (kt_timer_create(courier->loop, on_limit, job, &job->limit, &err) != KT_OK) {
+		dns_job_fail(job, &err);
+		return;
+	}
+	kt_timer_start(job->limit, job->action == KT_DNS01_REMOVE ? REMOVE_LIMIT : job->timeout + WRITE_LIMIT);
 	resolve_next(job);
 }

@@ -26,7 +26,7 @@ enum kt_code dns_name(struct kt_view text, char *ret, struct kt_err *err)
 		c = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 		label = c == '.' ? 0 : label + 1;
 		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.') ||
-		    label > 63 || (c == '.' && (i == 0 || text.ptr[i - 1] == '.'))) {
+		    label > 63 || (c == '.' && (i == 0 || i + 1 == len || text.ptr[i - 1] == '.'))) {
 			return kt_err_set(err, KT_E_INVALID, "'%.*s' is no DNS name that can be asked for",
 					  (int)(len < 253 ? len : 253), text.ptr);
 		}
