@@ -3,7 +3,7 @@
 usage: acme.py BUILDDIR [--quick] [--only one-shot,nonces,bulk] [--clients keyturn,uacme,...] [--runs N]
 
 BUILDDIR is a release build with tests/bench/acme_floor (`make bench-acme` there does all of it). Clients that are not
-installed are left out, and said so; `tests/peers/setup clients` gets them. Everything is on loopback and in memory, no
+installed are left out, and said so; `tests/peers/setup` gets them. Everything is on loopback and in memory, no
 machine setting is changed, no figure passes or fails. All issue ECDSA P-256 with an account that exists already, by http-01.
 Pebble runs without its validation sleep and (but for the nonces) without refused nonces.
 """
@@ -461,7 +461,7 @@ def main():
     missing = [n for n in names if not CLIENTS[n].there()]
     names = [n for n in names if n not in missing]
     if missing:
-        print(f"not installed, left out: {', '.join(missing)} (tests/peers/setup clients)\n")
+        print(f"not installed, left out: {', '.join(missing)} (tests/peers/setup)\n")
     only = args.only.split(",")
     if "one-shot" in only:
         print_one_shot(names, args.runs or (3 if args.quick else 7))

@@ -10,7 +10,7 @@ EXTRA_DIST += tests/bench/bench.py tests/bench/acme.py tests/bench/proxy.py
 
 bench: all tests/bench/floor
 	python3 $(top_srcdir)/tests/bench/bench.py $(abs_builddir)
-# Needs the peers of tests/peers/setup, and those of `tests/peers/setup clients`.
+# Needs the peers of tests/peers/setup.
 bench-acme: all tests/bench/acme_floor
 	python3 $(top_srcdir)/tests/bench/acme.py $(abs_builddir) $(BENCH_ARGS)
 .PHONY: bench bench-acme
