@@ -101,7 +101,7 @@ enum kt_code kt_solve_dns_ask(struct kt_answer *answer, const struct kt_dns_ask 
 	struct kt_buf dns KT_AUTOBUF = {0};
 	char traceparent[56];
 	struct kt_msg_dns01 msg = {.action = (uint32_t)ask->action,
-	                           .record = kt_view_str(answer->record),
+	                           .record = kt_view_str(ask->record != NULL ? ask->record : answer->record),
 	                           .value = kt_view_str(ask->value != NULL ? ask->value : answer->value),
 	                           .traceparent = kt_answer_traceparent(answer, traceparent)};
 	enum kt_code code;
@@ -219,7 +219,7 @@ static enum kt_code ask(struct kt_answer *answer, enum kt_dns01_action action, k
 	enum kt_code code = kt_json_parse(kt_view_str(answer->config), 65536, &config, err);
 	const char *ns = kt_json_str(config, "ns");
 	struct kt_dns_ask question = {action, json_object_get(config, "solver"), json_object_get(config, "refs"),
-	                              ns != NULL ? ns : "", NULL, true};
+	                              ns != NULL ? ns : "", NULL, NULL, true};
 
 	return code == KT_OK ? kt_solve_dns_ask(answer, &question, fn, err) : code;
 }

@@ -162,7 +162,7 @@ static void on_seen(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 static enum kt_code look(struct kt_answer *answer, struct kt_err *err)
 {
 	KT_AUTOJSON json_t *solver = json_pack("{s:s,s:b}", "provider", "none", "followCNAME", 1);
-	struct kt_dns_ask question = {KT_DNS01_ADD, solver, NULL, "", NULL, true};
+	struct kt_dns_ask question = {KT_DNS01_ADD, solver, NULL, "", NULL, NULL, true};
 
 	return solver != NULL ? kt_solve_dns_ask(answer, &question, on_seen, err)
 	                      : kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");

@@ -8,7 +8,9 @@
 #include "kt/text.h"
 #include "keeper/solve/solve.h"
 
-#define RECORD "_validation-persist"
+#define RECORD     "_validation-persist"
+#define WILDCARD   "; policy=wildcard"
+#define LEVELS_MAX 8u
 
 enum kt_code kt_solve_persist_value(const char *issuer_domain, const char *account_url, bool wildcard, struct kt_buf *out,
                                     struct kt_err *err)
@@ -19,7 +21,7 @@ enum kt_code kt_solve_persist_value(const char *issuer_domain, const char *accou
 			return kt_err_set(err, KT_E_PROTO, "the account URL can't stand in a DNS record: %.200s", account_url);
 		}
 	}
-	kt_buf_addf(out, "%s; accounturi=%s%s", issuer_domain, account_url, wildcard ? "; policy=wildcard" : "");
+	kt_buf_addf(out, "%s; accounturi=%s%s", issuer_domain, account_url, wildcard ? WILDCARD : "");
 	return kt_buf_check(out, "record", err);
 }
 
@@ -71,12 +73,47 @@ static enum kt_code prepare(struct kt_answer *answer, const struct kt_answer_ord
 	return answer->record != NULL && answer->place != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
 }
 
+/*
+ * Looks at the name, then (answer->tries) at the domains above it: a record there that says policy=wildcard is good for all
+ * below, with CAs that take it so.
+ */
+static kt_wire_reply_fn on_seen;
+
+static enum kt_code look(struct kt_answer *answer, struct kt_err *err)
+{
+	KT_AUTOJSON json_t *solver = json_pack("{s:s,s:b}", "provider", "none", "followCNAME", 1);
+	struct kt_dns_ask question = {.action = KT_DNS01_CHECK, .solver = solver, .ns = ""};
+	const char *domain = answer->name;
+	char *record KT_AUTOFREE = NULL, *value KT_AUTOFREE = NULL;
+
+	for (unsigned i = 0; i < answer->tries && domain != NULL; i++) {
+		domain = strchr(domain, '.');
+		domain = domain != NULL ? domain + 1 : NULL;
+	}
+	if (domain == NULL || strchr(domain, '.') == NULL) {
+		return kt_err_set(err, KT_E_NOTFOUND, "nor above it");
+	}
+	record = kt_asprintf(RECORD ".%s", domain);
+	/* To be read as what it says, not byte by byte. */
+	value = kt_asprintf("%s%s;", answer->value, answer->tries > 0 && !answer->wildcard ? WILDCARD : "");
+	if (solver == NULL || record == NULL || value == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
+	}
+	question.record = record;
+	question.value = value;
+	return kt_solve_dns_ask(answer, &question, on_seen, err);
+}
+
 static void on_seen(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_answer *answer = arg;
 	struct kt_err err = *why;
 
 	(void)type, (void)msg, (void)fds, (void)fd_count;
+	/* It is not there: TIMEOUT of a single look. */
+	if (err.code == KT_E_TIMEOUT && answer->wanted && ++answer->tries < LEVELS_MAX && look(answer, NULL) == KT_OK) {
+		return;
+	}
 	if (err.code != KT_OK && err.code != KT_E_CLOSED && err.code != KT_E_CANCELLED && err.code != KT_E_NOMEM) {
 		(void)kt_err_set(&err, why->code, "publish once: %s. TXT \"%s\" ('keyturn dns-record' prints it) (%.250s)",
 		                 answer->record, answer->value, why->what);
@@ -86,15 +123,7 @@ static void on_seen(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 
 static enum kt_effect present(struct kt_answer *answer, struct kt_err *err)
 {
-	KT_AUTOJSON json_t *solver = json_pack("{s:s,s:b}", "provider", "none", "followCNAME", 1);
-	char *value KT_AUTOFREE = kt_asprintf("%s;", answer->value); /* to be read as what it says, not byte by byte */
-	struct kt_dns_ask question = {KT_DNS01_CHECK, solver, NULL, "", value, false};
-
-	if (solver == NULL || value == NULL) {
-		(void)kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
-		return KT_EFFECT_FAILED;
-	}
-	return kt_solve_dns_ask(answer, &question, on_seen, err) == KT_OK ? KT_EFFECT_PENDING : KT_EFFECT_FAILED;
+	return look(answer, err) == KT_OK ? KT_EFFECT_PENDING : KT_EFFECT_FAILED;
 }
 
 const struct kt_solver_ops kt_solve_persist = {.name = "dns-persist-01",

@@ -130,7 +130,7 @@ struct kt_dns_ask {
 	enum kt_dns01_action action;
 	const json_t *solver, *refs;
 	const char *ns;
-	const char *value; /* NULL: the answer's */
+	const char *record, *value; /* NULL: the answer's */
 	bool patient;
 };
 enum kt_code kt_solve_dns_ask(struct kt_answer *answer, const struct kt_dns_ask *ask, kt_wire_reply_fn *fn,
