@@ -79,6 +79,32 @@ static const struct kt_column draft_columns[] = {
         {NULL, NULL, NULL, 0},
 };
 
+/* A line for each CA whose limits are known, and for each issuer that does not fare well. */
+static void print_issuers(const json_t *result)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(json_object_get(result, "budgets"), i, row)
+	{
+		(void)printf("%s: ", kt_json_str(row, "issuer"));
+		kt_cli_print(stdout, kt_json_str(row, "text"));
+		(void)printf("; %lld left\n", (long long)kt_json_int(row, "left", 0));
+	}
+	json_array_foreach(json_object_get(result, "issuers"), i, row)
+	{
+		const char *retry = kt_json_str(row, "retryAt");
+
+		if (kt_json_int(row, "failures", 0) > 0) {
+			(void)printf("%s is %s after %lld failures in a row%s%s: ", kt_json_str(row, "issuer"),
+			             kt_json_str(row, "state"), (long long)kt_json_int(row, "failures", 0),
+			             retry != NULL ? ", tried again at " : "", retry != NULL ? retry : "");
+			kt_cli_print(stdout, kt_json_str(row, "lastError"));
+			(void)fputc('\n', stdout);
+		}
+	}
+}
+
 int kt_cli_plan(struct kt_cli *cli)
 {
 	json_t *body KT_AUTOJSON = json_pack("{s:s}", "command", "plan");
@@ -94,6 +120,9 @@ int kt_cli_plan(struct kt_cli *cli)
 	status = kt_answer_report(&answer);
 	if (status == KT_EXIT_OK && rows == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
 		(void)puts("nothing to plan: there is no Certificate and no Token");
+	}
+	if (answer.result != NULL && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
+		print_issuers(answer.result);
 	}
 	kt_answer_finish(&answer);
 	if (request.bundle > 0) {
@@ -221,6 +250,9 @@ static void explain(const struct kt_cli *cli, const json_t *row)
 		(void)puts(".");
 	}
 	sentence_manifest(plan);
+	if (kt_json_str(row, "issuedBy") != NULL) {
+		(void)printf("It was issued by %s.\n", kt_json_str(row, "issuedBy"));
+	}
 	sentence_time(cli, "It ends ", kt_json_str(row, "notAfter"), ".");
 	sentence_time(cli, "It is renewed ", kt_json_str(plan, "renewAt"), ".");
 	sentence_window(cli, json_object_get(plan, "renewalInfo"));

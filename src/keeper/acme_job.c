@@ -10,6 +10,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/acme.h"
+#include "keeper/budget.h"
 
 #define JOB_TIMEOUT (5 * KT_MINUTE + 30 * KT_SECOND) /* the courier gives up after five minutes by itself */
 #define JOBS_MAX    64u
@@ -292,13 +293,15 @@ struct signer {
 	struct kt_issuer_entry *issuer;
 	const struct kt_key *key;
 	struct kt_acme_job *job; /* NULL: an order's */
+	struct kt_flight *flight; /* ... of this one */
 };
 
 static enum kt_code find_signer(struct kt_keeper *keeper, uint64_t id, struct kt_view url, struct signer *ret,
                                 struct kt_err *err)
 {
-	const struct kt_flight *flight;
+	struct kt_flight *flight;
 
+	*ret = (struct signer){0};
 	ret->job = kt_acme_job_find(keeper, id);
 	if (ret->job != NULL) {
 		ret->issuer = ret->job->issuer;
@@ -310,6 +313,7 @@ static enum kt_code find_signer(struct kt_keeper *keeper, uint64_t id, struct kt
 		}
 		ret->issuer = flight->issuer;
 		ret->key = flight->issuer->signing_key;
+		ret->flight = flight;
 	}
 	if (ret->key == NULL) {
 		return kt_err_set(err, KT_E_CANCELLED, "%s has no account key at hand", ret->issuer->ref);
@@ -347,7 +351,8 @@ void kt_acme_on_sign(struct kt_wire_in *in, void *arg)
 	kt_buf_init(&jws, 131072);
 	if (nonce == NULL || url == NULL) {
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a signature");
-	} else if (find_signer(arg, ask->job, ask->url, &signer, &err) == KT_OK) {
+	} else if (find_signer(arg, ask->job, ask->url, &signer, &err) == KT_OK &&
+	           (signer.flight == NULL || kt_budget_request(signer.flight, ask->payload, ask->by_jwk, &err) == KT_OK)) {
 		header.kid = ask->by_jwk ? NULL : signer.issuer->account_url;
 		(void)kt_jose_jws_acme(signer.key, &header, ask->payload, &jws, &err);
 	}

@@ -4,6 +4,8 @@
 
 #include "kt/mem.h"
 #include "keeper/admin.h"
+#include "keeper/budget.h"
+#include "keeper/fallback.h"
 
 enum kt_code kt_admin_draft(struct kt_session *session, struct kt_err *err)
 {
@@ -230,6 +232,41 @@ static bool page_removed(struct kt_session *session, struct kt_err *err)
 	return rows.taken < KT_ADMIN_PAGE;
 }
 
+struct fares {
+	struct kt_keeper *keeper;
+	json_t *list;
+};
+
+static bool add_fare(const struct kt_store_resource *resource, void *arg)
+{
+	struct fares *fares = arg;
+	char ref[600];
+	json_t *row;
+
+	(void)snprintf(ref, sizeof(ref), "%s/%s/%s", resource->kind, resource->ns, resource->name);
+	row = kt_fallback_health_json(fares->keeper, ref);
+	if (row != NULL) {
+		(void)json_array_append_new(fares->list, row);
+	}
+	return true;
+}
+
+/* What is left of what CAs allow, and how issuers fare. */
+static json_t *with_issuers(struct kt_session *session, json_t *summary)
+{
+	struct fares fares = {session->keeper, NULL};
+
+	if (summary == NULL || session->keeper->store == NULL) {
+		return summary;
+	}
+	fares.list = json_array();
+	(void)kt_store_resource_each(session->keeper->store, "Issuer", 0, 64, add_fare, &fares, NULL);
+	(void)kt_store_resource_each(session->keeper->store, "ClusterIssuer", 0, 64, add_fare, &fares, NULL);
+	(void)json_object_set_new(summary, "budgets", kt_budget_json(session->keeper));
+	(void)json_object_set_new(summary, "issuers", fares.list);
+	return summary;
+}
+
 static void more_plan(struct kt_session *session)
 {
 	struct kt_err err;
@@ -256,7 +293,7 @@ static void more_plan(struct kt_session *session)
 			return;
 		}
 	}
-	kt_session_end(session, 0, kt_admin_summary(session));
+	kt_session_end(session, 0, with_issuers(session, kt_admin_summary(session)));
 }
 
 void kt_command_plan(struct kt_session *session)

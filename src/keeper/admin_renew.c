@@ -310,8 +310,8 @@ static bool is_near(const struct kt_store_cred *cred, kt_ms now)
 	int64_t asked = kt_flight_peer_said(cred, &problem);
 
 	return cred->attempts > 0 && cred->error != KT_OK && cred->due_at != 0 &&
-	       kt_plan_retry_is_near(kt_flight_retry_row(cred, cred->error, problem), cred->attempts, asked,
-	                             cred->next_try - now);
+	       ((cred->flags & KT_CRED_ELSEWHERE) != 0 || kt_plan_retry_is_near(kt_flight_retry_row(cred, cred->error, problem), cred->attempts, asked,
+	                                                                            cred->next_try - now));
 }
 
 /* Whether one of those that are due so soon is worth to wait for. */

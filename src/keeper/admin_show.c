@@ -4,6 +4,7 @@
 
 #include "kt/mem.h"
 #include "keeper/admin.h"
+#include "keeper/fallback.h"
 
 json_t *kt_admin_time(kt_ms at)
 {
@@ -58,6 +59,7 @@ static const char *state_name(const struct kt_store_cred *cred, kt_ms now)
 static void add_material(struct kt_keeper *keeper, const struct kt_store_cred *cred, json_t *out, bool token)
 {
 	struct kt_store_material material;
+	char by[600];
 
 	if (cred->active == 0 || kt_store_material_get(keeper->store, cred->active, &material, NULL) != KT_OK) {
 		return;
@@ -70,6 +72,9 @@ static void add_material(struct kt_keeper *keeper, const struct kt_store_cred *c
 	(void)json_object_set_new(out, "rotations", json_integer(material.revision));
 	(void)json_object_set_new(out, "generation", json_string(material.dir));
 	(void)json_object_set_new(out, "issued", kt_admin_time(material.issued));
+	if (!token && kt_fallback_issuer_of(&material, by)[0] != '\0') {
+		(void)json_object_set_new(out, "issuedBy", json_string(by));
+	}
 	(void)json_object_set_new(out, "orderURL", material.order_url[0] != '\0' ? json_string(material.order_url) : json_null());
 	kt_store_material_finish(&material);
 }

@@ -8,7 +8,7 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
-#include "keeper/flight.h"
+#include "keeper/fallback.h"
 
 
 /* Opens what a stored material holds into the flight. */
@@ -85,7 +85,7 @@ static enum kt_code begin_new(struct kt_flight *flight, struct kt_err *err)
 		(void)snprintf(flight->cookie, sizeof(flight->cookie), "{\"why\":\"renewal-info\"}");
 		flight->material.cookie = flight->cookie;
 	}
-	code = kt_issuers_get(keeper, flight->spec, &flight->issuer, &flight->err);
+	code = kt_fallback_choose(flight, &flight->err);
 	if (code != KT_OK) {
 		return kt_flight_fail(flight, err);
 	}
@@ -103,7 +103,7 @@ static enum kt_code begin_resume(struct kt_flight *flight, struct kt_err *err)
 	flight->retrial = step == KT_STEP_ROLLED_BACK;
 	code = open_material(flight, flight->cred.candidate, &flight->err);
 	if (code == KT_OK) {
-		code = kt_issuers_get(keeper, flight->spec, &flight->issuer, &flight->err);
+		code = kt_fallback_choose(flight, &flight->err);
 	}
 	if (code != KT_OK) {
 		return kt_flight_fail(flight, err);

@@ -11,7 +11,8 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
-#include "keeper/flight.h"
+#include "keeper/budget.h"
+#include "keeper/fallback.h"
 
 static enum kt_code seal_key(struct kt_flight *flight, struct kt_err *err)
 {
@@ -406,6 +407,15 @@ static enum kt_code fail_delivery(struct kt_flight *flight, struct kt_err *err)
 	return code == KT_OK ? kt_flight_end(flight, flight->plan.due_at, err) : code;
 }
 
+/* What the CA allows is used up, which is no failure: the plan says so, and when it is tried again. */
+static enum kt_code hold_back(struct kt_flight *flight, struct kt_err *err)
+{
+	kt_ms now = kt_keeper_now(flight->keeper);
+
+	flight->failed = false;
+	return kt_flight_end(flight, now + flight->err.retry_after_s * KT_SECOND, err);
+}
+
 enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 {
 	struct kt_keeper *keeper = flight->keeper;
@@ -425,6 +435,9 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 
 	if (flight->redelivery && !flight->rollback && flight->stage != KT_FLIGHT_RECHECK) {
 		return fail_delivery(flight, err);
+	}
+	if (strcmp(flight->err.problem_type, KT_BUDGET_PROBLEM) == 0) {
+		return hold_back(flight, err);
 	}
 	(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", flight->err.what);
 	flight->failed = false;
@@ -457,6 +470,16 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 		(void)kt_audit_trace_id(now, flight->trace_id);
 	}
 	code = flight->waiting_for[0] != '\0' && cred->attempts > 1 ? KT_OK : kt_flight_audit(flight, &event, err);
+	if (code == KT_OK) {
+		code = kt_budget_failed(flight, err);
+	}
+	if (code == KT_OK) {
+		code = kt_fallback_failed(flight, row, err);
+	}
+	if (code == KT_OK && kt_fallback_is_other(flight)) {
+		cred->next_try = now + KT_SECOND; /* it has not failed there yet */
+		cred->flags |= KT_CRED_ELSEWHERE;
+	}
 	return code == KT_OK ? kt_flight_end(flight, cred->next_try, err) : code;
 }
 

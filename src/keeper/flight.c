@@ -5,6 +5,7 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "keeper/budget.h"
 #include "keeper/flight.h"
 
 static bool seen_consumer(const struct kt_flight *flight, int64_t id)
@@ -218,6 +219,31 @@ static void add_renewal_info(struct kt_keeper *keeper, const struct kt_store_cre
 	kt_store_renewal_info_finish(&info);
 }
 
+/*
+ * What the CA allows, where the plan would have an order placed: with that the plan decides once more. An order that is
+ * placed goes on; a fallback's limits are looked at when it is asked.
+ */
+static enum kt_code look_at_limits(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                                   const struct kt_store_cred *cred, const struct kt_resource *spec,
+                                   const struct kt_store_material *active, const struct kt_store_material *candidate,
+                                   const struct kt_plan *plan, struct kt_plan_state *state, char text[256],
+                                   struct kt_err *err)
+{
+	struct kt_issuer_entry *issuer;
+	struct kt_budget_ask ask;
+	bool placed = plan->action == KT_PLAN_RESUME && (candidate->serial[0] != '\0' || candidate->order_url[0] != '\0');
+	bool orders = plan->action == KT_PLAN_ISSUE || plan->action == KT_PLAN_RENEW || plan->action == KT_PLAN_REISSUE ||
+	              plan->action == KT_PLAN_RESUME;
+
+	if (!orders || placed || spec->kind != KT_RES_CERTIFICATE ||
+	    kt_issuers_get(keeper, spec, &issuer, NULL) != KT_OK || issuer->ops != &kt_issuer_acme) {
+		return KT_OK;
+	}
+	kt_budget_ask_init(&ask, issuer, resource, spec, cred->active != 0 ? active : NULL, plan->renew_at,
+	                   kt_keeper_now(keeper));
+	return kt_budget_look(keeper, &ask, kt_keeper_now(keeper), state, text, err);
+}
+
 enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_resource *resource,
                             const struct kt_store_cred *cred, const struct kt_resource *spec, bool quick,
                             struct kt_plan *ret, struct kt_err *err)
@@ -226,6 +252,7 @@ enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_reso
 	struct kt_store_material candidate = {.request_key = ""};
 	struct kt_spec_policy policy;
 	struct kt_plan_state state;
+	char limit_text[256];
 	enum kt_code code = kt_spec_policy_init(spec, &policy, err);
 
 	if (code == KT_OK && cred->active != 0) {
@@ -239,10 +266,13 @@ enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_reso
 
 		plan_state(resource, cred, &active, &candidate, now, &state);
 		add_renewal_info(keeper, cred, &active, &state);
-		if (quick) {
+		kt_plan_decide_quick(&policy.plan, &state, now, ret);
+		code = look_at_limits(keeper, resource, cred, spec, &active, &candidate, ret, &state, limit_text, err);
+		if (state.limit_at != 0) {
 			kt_plan_decide_quick(&policy.plan, &state, now, ret);
-		} else {
-			kt_plan_decide(&policy.plan, &state, now, ret);
+		}
+		if (!quick) {
+			kt_plan_explain(&policy.plan, &state, now, ret);
 		}
 		/* The store's next_try is the one that was announced; the plan's jitter is drawn anew. */
 		if (cred->attempts > 0 && cred->next_try > now && (cred->flags & KT_CRED_FORCED) == 0 &&

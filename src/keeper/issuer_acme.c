@@ -11,7 +11,8 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/acme.h"
-#include "keeper/flight.h"
+#include "keeper/budget.h"
+#include "keeper/fallback.h"
 
 /* The courier minds every step; this is the net below it. Records in the DNS take their time to be seen. */
 #define ORDER_TIMEOUT (10 * KT_MINUTE)
@@ -206,7 +207,7 @@ static enum kt_code options_json(const struct kt_flight *flight, struct kt_buf *
 		kt_buf_addc(out, ',');
 	}
 	code = add_replaces(flight, out, err);
-	kt_buf_addf(out, "\"checkPublic\":%s}", acme->fallback.count > 0 && !acme->fallback_unchecked ? "true" : "false");
+	kt_buf_addf(out, "\"checkPublic\":%s}", (acme->fallback.count > 0 && !acme->fallback_unchecked) || flight->by_fallback ? "true" : "false");
 	return code == KT_OK ? kt_buf_check(out, "options", err) : code;
 }
 
@@ -249,19 +250,22 @@ static enum kt_code check_chain(struct kt_keeper *keeper, struct kt_flight *flig
 	return code;
 }
 
-static enum kt_code take_result(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_view pem,
+static enum kt_code take_result(struct kt_keeper *keeper, struct kt_flight *flight, const struct kt_msg_acme_done *done,
                                 struct kt_err *err)
 {
 	struct kt_chain *chain KT_AUTOCHAIN = NULL;
 	struct kt_buf chain_pem KT_AUTOBUF = {0};
 	struct kt_buf root_pem KT_AUTOBUF = {0};
 	const struct kt_cert *leaf;
-	enum kt_code code = kt_pki_chain_parse(pem, &chain, err);
+	enum kt_code code = kt_pki_chain_parse(done->chain, &chain, err);
 
 	kt_buf_init(&chain_pem, KT_PKI_CHAIN_BYTES_MAX);
 	kt_buf_init(&root_pem, KT_PKI_CHAIN_BYTES_MAX);
 	if (code == KT_OK) {
 		code = check_chain(keeper, flight, chain, err);
+	}
+	if (code == KT_OK) {
+		code = kt_fallback_check(flight, chain, done->public, err);
 	}
 	if (code == KT_OK) {
 		code = kt_pki_chain_split(chain, &chain_pem, &root_pem, err);
@@ -337,6 +341,9 @@ static void take_extras(struct kt_flight *flight, const struct kt_msg_acme_done 
 	flight->got.replaces_dropped = done->replaces_dropped;
 	kt_buf_init(&text, sizeof(flight->cookie));
 	(void)json_object_set_new(cookie, "issuer", json_string(flight->issuer->ref));
+	if (done->public) {
+		(void)json_object_set_new(cookie, "public", json_true());
+	}
 	if (kt_json_dump(cookie, &text, NULL) == KT_OK) {
 		(void)snprintf(flight->cookie, sizeof(flight->cookie), "%s", text.ptr);
 	}
@@ -365,8 +372,13 @@ static enum kt_code obtained_acme(struct kt_flight *flight, struct kt_err *err)
 		}
 		kt_store_material_finish(&old);
 	}
-	return code;
+	if (code == KT_OK) {
+		code = kt_budget_obtained(flight, err);
+	}
+	return code == KT_OK ? kt_fallback_obtained(flight, err) : code;
 }
+
+static void end_rehearsal(struct kt_flight *flight, struct kt_err *err);
 
 static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
@@ -378,6 +390,12 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 	(void)fd_count;
 	kt_err_clear(&err);
 	kt_rotate_end_job(flight, why->code == KT_E_TIMEOUT);
+	if (flight->rehearsing) {
+		err = *why;
+		end_rehearsal(flight, &err);
+		kt_rotate_wake(flight, &err);
+		return;
+	}
 	if (why->code != KT_OK) {
 		err = *why;
 		kt_acme_explain(flight->issuer, &err);
@@ -386,7 +404,7 @@ static void on_done(const struct kt_err *why, enum kt_msg_type type, void *msg, 
 		}
 	} else if (type != KT_ACME_DONE) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
-	} else if (take_result(flight->keeper, flight, ((struct kt_msg_acme_done *)msg)->chain, &err) != KT_OK) {
+	} else if (take_result(flight->keeper, flight, msg, &err) != KT_OK) {
 		(void)kt_err_prefix(&err, "%s: the certificate is refused", acme_of(flight)->server);
 		if (err.code != KT_E_NOMEM) {
 			forget_order(flight, &anew, &err);
@@ -416,7 +434,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	char traceparent[56];
 	const struct kt_certificate_spec *spec = &flight->spec->certificate;
 	struct kt_msg_acme msg = {.account_url = kt_view_str(flight->issuer->account_url),
-	                          .order_url = kt_view_str(flight->order_url)};
+	                          .order_url = kt_view_str(flight->rehearsing ? "" : flight->order_url)};
 	kt_ms now = kt_keeper_now(keeper);
 	enum kt_code code;
 
@@ -438,7 +456,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 		return code;
 	}
 	flight->job = ++keeper->next_job;
-	flight->resumed_order = flight->order_url[0] != '\0';
+	flight->resumed_order = !flight->rehearsing && flight->order_url[0] != '\0';
 	msg.job = flight->job;
 	msg.issuer = kt_buf_view(&issuer);
 	msg.names = kt_buf_view(&names);
@@ -453,11 +471,53 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	                    err);
 }
 
+/*
+ * Validation failed before, so that this try goes to the issuer's staging server first, with an account of its own there:
+ * failing costs nothing, and what it gives is thrown away. Where that is down itself the real one is asked.
+ */
+static enum kt_code begin_rehearsal(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
+{
+	struct kt_issuer_entry *staging;
+	enum kt_code code = kt_fallback_staging(keeper, flight->issuer, &staging, err);
+
+	if (code == KT_OK) {
+		flight->rehearsing = true;
+		flight->real = flight->issuer;
+		flight->issuer = flight->staging = staging;
+	}
+	return code;
+}
+
+static void end_rehearsal(struct kt_flight *flight, struct kt_err *err)
+{
+	const struct kt_plan_retry *row = kt_plan_retry_find(err->code, err->problem_type);
+
+	flight->rehearsing = false;
+	flight->rehearsed = true;
+	flight->issuer = flight->real;
+	flight->rehearsal_failed = err->code != KT_OK && (row->validation || row->fault == KT_FAULT_USER);
+	if (flight->rehearsal_failed) {
+		(void)kt_err_prefix(err, "tried at %s first", flight->staging->spec->issuer.acme->server);
+		return;
+	}
+	if (err->code != KT_OK) {
+		kt_log_err(KT_LOG_WARN, err, "%s can't be tried at its staging server first", flight->issuer->ref);
+	}
+	kt_err_clear(err);
+	flight->again = true; /* now the real one */
+}
+
 static enum kt_effect obtain_acme(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
 {
 	bool hold = false;
-	enum kt_code code = kt_acme_account_load(keeper, flight->issuer, err);
+	enum kt_code code = KT_OK;
 
+	if (kt_fallback_rehearses(flight)) {
+		code = begin_rehearsal(keeper, flight, err);
+	}
+	if (code == KT_OK) {
+		code = kt_acme_account_load(keeper, flight->issuer, err);
+	}
 	if (code == KT_OK) {
 		code = kt_acme_hold(keeper, flight->issuer, &hold, err);
 	}
@@ -492,7 +552,7 @@ struct kt_flight *kt_acme_flight(struct kt_keeper *keeper, uint64_t job, struct 
 	return flight;
 }
 
-/* The order URL: with it the step "ordered", its audit record and an entry in the ledger. */
+/* The order URL: with it the step "ordered" and its audit record. What it costs was counted before (budget.c). */
 static enum kt_code save_order(struct kt_keeper *keeper, struct kt_flight *flight, const char *url, struct kt_err *err)
 {
 	struct kt_store *store = keeper->store;
@@ -508,9 +568,6 @@ static enum kt_code save_order(struct kt_keeper *keeper, struct kt_flight *fligh
 		flight->cred.step = KT_STEP_ORDERED;
 		flight->cred.step_at = kt_keeper_now(keeper);
 		code = kt_store_cred_put(store, &flight->cred, err);
-	}
-	if (code == KT_OK) {
-		code = kt_store_ledger_add(store, flight->issuer->ref, "order", NULL, flight->cred.step_at, "placed", err);
 	}
 	if (code == KT_OK) {
 		code = kt_flight_audit(flight, &event, err);
@@ -562,6 +619,9 @@ static enum kt_code save(struct kt_keeper *keeper, const struct kt_msg_acme_save
 		                  value);
 	}
 	if (!kt_view_eq_str(ask->what, "account")) {
+		if (flight != NULL && flight->rehearsing) {
+			return KT_OK; /* nothing of it is gone on with */
+		}
 		return flight != NULL ? save_of_order(keeper, flight, ask->what, value, err)
 		                      : kt_err_set(err, KT_E_PROTO, "the courier wants to save an order that nobody asked for");
 	}

@@ -39,7 +39,7 @@ static bool entry_used(const struct kt_keeper *keeper, const struct kt_issuer_en
 	const struct kt_flight *flight;
 
 	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
-		if (flight->issuer == entry) {
+		if (flight->issuer == entry || flight->real == entry || flight->staging == entry) {
 			return true;
 		}
 	}
@@ -85,7 +85,7 @@ enum kt_code kt_issuers_entry(struct kt_keeper *keeper, const char *kind, const 
 		return kt_err_set(err, KT_E_NOTFOUND, "%s %s was removed from the manifests", kind, name);
 	}
 	for (entry = keeper->issuers; entry != NULL; entry = entry->next) {
-		if (entry->id == row.id && entry->generation == row.generation) {
+		if (entry->id == row.id && entry->generation == row.generation && !entry->staging) {
 			goto found;
 		}
 	}

@@ -40,6 +40,8 @@
 #define KT_CRED_REDELIVER 0x100u
 /* The material in place was refused by a consumer: the previous one is to be put back. */
 #define KT_CRED_ROLL_BACK 0x200u
+/* The next try is made at another issuer, at once: commands wait for it. */
+#define KT_CRED_ELSEWHERE 0x1000u
 
 struct kt_keeper;
 struct kt_flight;
@@ -60,6 +62,7 @@ struct kt_issuer_entry {
 	char kid[64];
 	kt_ms signing_until;        /* local token issuer: look for another key then */
 	char account_url[2048];     /* acme; "" until registered */
+	bool staging;               /* acme: the same issuer at its staging server (fallback.h) */
 	bool account_off;           /* ... deactivated by command */
 	bool account_moves;         /* ... a new key is stored that the CA may know or not (acme.h) */
 	char *ca_pem;               /* what goes into ca.crt */
@@ -149,6 +152,14 @@ struct kt_flight {
 	char order_url[2048];
 	char cert_url[2048];
 	char cookie[800]; /* acme: JSON of the candidate, as its row has it */
+	uint64_t counted_job;   /* budget.c: what was counted of this job already */
+	unsigned counted;
+	bool ordered_replacing; /* the order names the certificate that it replaces */
+	bool by_fallback;       /* fallback.c: issuer is not the one that the manifest names */
+	bool rehearsing;        /* issuer is its staging server: what comes of it is thrown away */
+	bool rehearsed;         /* that was tried */
+	bool rehearsal_failed;
+	struct kt_issuer_entry *real, *staging; /* both, once it is rehearsed */
 	bool resumed_order; /* the courier goes on with order_url */
 
 	int64_t consumers[64]; /* resource ids of the Consumers of this secret */
@@ -212,6 +223,7 @@ struct kt_keeper {
 	kt_ms look_again; /* wall time; 0: nothing due was passed over */
 	struct kt_issuer_entry *issuers;
 	uint64_t next_job;
+	kt_ms ledger_pruned; /* budget.c */
 	struct kt_acme_job *acme_jobs; /* acme_job.c */
 	struct kt_info_asks *infos;    /* renewal_info.c */
 	struct kt_answer *answers; /* solve/answers.c */

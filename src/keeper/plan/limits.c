@@ -118,7 +118,7 @@ static kt_ms interval_of(const struct kt_limit *limit)
 /* The CA counts a little later than we do: what has only just come back is not asked for yet. */
 static kt_ms slack_of(const struct kt_limit *limit)
 {
-	return kt_plan_min(limit->window / 1000, 30 * KT_SECOND);
+	return kt_plan_min(limit->window / 1000, 10 * KT_SECOND);
 }
 
 /* When the bucket is full, by a clock that says now: in [now, now + window]. */

@@ -237,6 +237,7 @@ struct kt_plan_retry {
 	bool obey_retry_after; /* never earlier than asked (asked is already clamped to [1 s, 24 h]) */
 	bool needs_change;     /* waits at `cap` unless key, secret or request change (negative cache) */
 	bool alarm;            /* tell a person at once */
+	bool validation;       /* the CA could not see that a name is ours: CAs count such failures by name */
 	bool near;             /* passes within seconds as a rule: a command waits for the next try */
 };
 /* The row for a failure; problem ("" or NULL: none) wins over code. Never NULL. */

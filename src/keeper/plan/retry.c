@@ -13,6 +13,7 @@
 #define ASKED .obey_retry_after = true
 #define CHANGE .needs_change = true, .alarm = true
 #define ALARM .alarm = true
+#define FAILED .validation = true
 /* They did not take the request and may well take the next: an order goes on where it stood. */
 #define NEAR .near = true
 #define NEAR_WAIT  (10 * S)
@@ -57,17 +58,19 @@ static const struct kt_plan_retry by_problem[] = {
         {"serverInternal", 0, KT_FAULT_PEER, 1 * S, 200, 1 * H, 1 * S, ASKED, NEAR},
         {"orderNotReady", 0, KT_FAULT_PEER, 5 * S, 200, 5 * M, 5 * S, ASKED},
         {"alreadyReplaced", 0, KT_FAULT_PEER, 1 * M, 200, 1 * H, 1 * M, ASKED},
+        /* What they allow is used up, by our own count of it. */
+        {"budget", 0, KT_FAULT_LIMIT, 1 * M, 200, 12 * H, 1 * S, ASKED},
         /* Limits count in hours and weeks; coming back soon only keeps them alive. */
         {"rateLimited", 0, KT_FAULT_LIMIT, 15 * M, 200, 12 * H, 15 * M, ASKED, ALARM},
         /* ACME: they could not see our answer: DNS, firewall, web server. Failed validations are rate-limited. */
-        {"connection", 0, KT_FAULT_USER, 1 * M, 300, 6 * H, 1 * M, ASKED, ALARM},
-        {"dns", 0, KT_FAULT_USER, 1 * M, 300, 6 * H, 1 * M, ASKED, ALARM},
-        {"tls", 0, KT_FAULT_USER, 1 * M, 300, 6 * H, 1 * M, ASKED, ALARM},
-        {"incorrectResponse", 0, KT_FAULT_USER, 5 * M, 300, 12 * H, 5 * M, ASKED, ALARM},
-        {"unauthorized", 0, KT_FAULT_USER, 5 * M, 300, 12 * H, 5 * M, ASKED, ALARM},
-        {"compound", 0, KT_FAULT_USER, 5 * M, 300, 12 * H, 5 * M, ASKED, ALARM},
+        {"connection", 0, KT_FAULT_USER, 1 * M, 300, 6 * H, 1 * M, ASKED, ALARM, FAILED},
+        {"dns", 0, KT_FAULT_USER, 1 * M, 300, 6 * H, 1 * M, ASKED, ALARM, FAILED},
+        {"tls", 0, KT_FAULT_USER, 1 * M, 300, 6 * H, 1 * M, ASKED, ALARM, FAILED},
+        {"incorrectResponse", 0, KT_FAULT_USER, 5 * M, 300, 12 * H, 5 * M, ASKED, ALARM, FAILED},
+        {"unauthorized", 0, KT_FAULT_USER, 5 * M, 300, 12 * H, 5 * M, ASKED, ALARM, FAILED},
+        {"compound", 0, KT_FAULT_USER, 5 * M, 300, 12 * H, 5 * M, ASKED, ALARM, FAILED},
         /* ACME: only a change helps */
-        {"caa", 0, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
+        {"caa", 0, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE, FAILED},
         {"rejectedIdentifier", 0, KT_FAULT_USER, 6 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
         {"unsupportedIdentifier", 0, KT_FAULT_USER, 6 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
         {"badCSR", 0, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
@@ -75,6 +78,8 @@ static const struct kt_plan_retry by_problem[] = {
         {"badSignatureAlgorithm", 0, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
         {"invalidProfile", 0, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
         {"malformed", 0, KT_FAULT_OURS, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
+        {"badRevocationReason", 0, KT_FAULT_USER, 6 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
+        {"alreadyRevoked", 0, KT_FAULT_USER, 6 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
         {"accountDoesNotExist", 0, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
         {"externalAccountRequired", 0, KT_FAULT_USER, 6 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
         {"userActionRequired", 0, KT_FAULT_USER, 1 * H, 200, 24 * H, 1 * H, ASKED, CHANGE},
