@@ -627,6 +627,74 @@ static void changed_hellos(void **state)
 	kt_tls_server_destroy(server);
 }
 
+/* Name, server and handshake with each allocation missing in turn; the same again with memory goes well. */
+static void without_memory(void **state)
+{
+	struct kt_msg_serve_alpn msg = {true, KT_VIEW_LIT("other.example.org"), der(), a.key};
+	unsigned char hello[2048];
+	struct kt_view in = {(char *)hello, record_hello(hello, sizeof(hello))};
+	unsigned failures = 0;
+
+	(void)state;
+	for (int n = 0, ok = 0; ok < 2 && n < 20000; n += n < 64 ? 1 : 13) { /* each would take half a minute */
+		struct kt_tls_server *server = NULL;
+		struct kt_tls_handshake *handshake = NULL;
+		struct kt_buf out KT_AUTOBUF = {0};
+		uint64_t before = kt_mem_failures();
+		enum kt_tls_step step = KT_TLS_REFUSED;
+		struct kt_err err;
+		enum kt_code code;
+
+		kt_buf_init(&out, 32768);
+		kt_mem_fail_after(n, 0);
+		code = kt_desk_served_put_alpn(t.desk->served, &msg, &err);
+		if (code == KT_OK)
+			code = kt_tls_server_create(find_any, NULL, &server, &err);
+		if (code == KT_OK)
+			code = kt_tls_handshake_create(server, &handshake, &err);
+		if (code == KT_OK)
+			step = kt_tls_handshake_feed(handshake, in, &out, &err);
+		kt_mem_fail_after(-1, 0);
+		failures += code != KT_OK || step == KT_TLS_REFUSED;
+		ok = kt_mem_failures() == before ? ok + 1 : 0;
+		if (ok > 0) {
+			assert_int_equal(code, KT_OK);
+			assert_int_equal(step, KT_TLS_MORE);
+			assert_true(out.len > 500);
+		}
+		kt_tls_handshake_destroy(handshake);
+		kt_tls_server_destroy(server);
+		msg.present = false;
+		assert_int_equal(kt_desk_served_put_alpn(t.desk->served, &msg, &err), KT_OK);
+		msg.present = true;
+	}
+	assert_true(failures > 50);
+	assert_int_equal(shake("127.0.0.1", &good), 0);
+}
+
+/* No descriptor is left: deaf for a moment, not busy, and there again afterwards. */
+static void without_descriptors(void **state)
+{
+	struct rlimit limit, few;
+	int fds[64];
+	int count = 0, waiting;
+
+	(void)state;
+	waiting = client("127.0.0.1", a.port);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	few = limit;
+	while (count < 64 && (fds[count] = fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0 && fds[count] < 60)
+		count++;
+	few.rlim_cur = (rlim_t)fds[count > 0 ? count - 1 : 0] + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	turn_for(100);
+	assert_int_equal(kt_desk_alpn_connections(t.desk->alpn), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	while (count-- > 0)
+		close(fds[count]);
+	assert_int_equal(shake_fd(waiting, &good, true), 0);
+}
+
 /* --- the program itself, behind its walls ------------------------------------------------------------------------ */
 
 static bool maps_libssl(pid_t pid)
@@ -693,6 +761,8 @@ int main(void)
 		STAGED(handed_over),
 		cmocka_unit_test(proxy_headers),
 		STAGED(changed_hellos),
+		STAGED(without_memory),
+		STAGED(without_descriptors),
 		LIVE(behind_walls),
 		LIVE(without_openssl),
 	};
