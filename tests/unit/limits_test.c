@@ -6,9 +6,11 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "keeper/plan/limits.h"
+#include "keeper/plan/plan.h"
 
 #define T0 INT64_C(1800000000000)
 #define HOUR KT_HOUR
@@ -217,12 +219,75 @@ static void test_domain(void **state)
 	assert_int_equal(strlen(out), KT_LIMIT_DOMAIN_MAX - 1);
 }
 
+/* ---- the page that people read ---------------------------------------------------------------------------------------- */
+
+static const char *words(kt_ms span, char out[32])
+{
+	if (span % KT_HOUR == 0)
+		(void)snprintf(out, 32, "%d h", (int)(span / KT_HOUR));
+	else if (span % KT_MINUTE == 0)
+		(void)snprintf(out, 32, "%d min", (int)(span / KT_MINUTE));
+	else
+		(void)snprintf(out, 32, "%d s", (int)(span / KT_SECOND));
+	return out;
+}
+
+static void add_note(char *notes, bool have, const char *text)
+{
+	if (have)
+		(void)snprintf(notes + strlen(notes), 200 - strlen(notes), "%s%s", notes[0] ? ", " : "", text);
+}
+
+static void assert_line(const char *page, const char *name, const struct kt_plan_retry *row)
+{
+	static const char *const faults[] = {
+	        [KT_FAULT_OURS] = "this machine",  [KT_FAULT_NETWORK] = "the way to the CA",
+	        [KT_FAULT_PEER] = "the CA",        [KT_FAULT_LIMIT] = "a limit",
+	        [KT_FAULT_CONSUMER] = "the consumer", [KT_FAULT_USER] = "manifest, DNS, firewall or credentials",
+	};
+	char a[32], b[32], c[32], notes[200] = "", line[512];
+
+	add_note(notes, row->needs_change, "a person must change something");
+	add_note(notes, row->alarm && !row->needs_change, "alarm");
+	add_note(notes, row->near, "passes in seconds");
+	add_note(notes, row->validation, "counts as a failed validation");
+	(void)snprintf(line, sizeof(line), "\n| `%s` | %s | %s | %u %% | %s | %s | %s |\n", name, faults[row->fault],
+	               words(row->first, a), row->growth, words(row->cap, b), words(row->floor, c), notes);
+	if (!strstr(page, line))
+		print_error("docs/problems.md lacks:%s", line);
+	assert_non_null(strstr(page, line));
+}
+
+static void test_problems_page(void **state)
+{
+	static char page[65536];
+	const char *folder = getenv("srcdir");
+	char path[4096];
+	const struct kt_plan_retry *row;
+	size_t lines = 0, rows = 0;
+	FILE *file;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/docs/problems.md", folder ? folder : SOURCE_DIR);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	page[fread(page, 1, sizeof(page) - 1, file)] = '\0';
+	(void)fclose(file);
+	for (; (row = kt_plan_retry_at(rows)) != NULL; rows++)
+		assert_line(page, row->problem, row);
+	for (int code = KT_OK + 1; code < KT_CODE_COUNT; code++, rows++)
+		assert_line(page, kt_code_name((enum kt_code)code), kt_plan_retry_find((enum kt_code)code, NULL));
+	for (const char *at = page; (at = strstr(at, "\n| `")) != NULL; at++)
+		lines++;
+	assert_int_equal(lines, rows);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_table),  cmocka_unit_test(test_manifest),   cmocka_unit_test(test_bucket),
 	        cmocka_unit_test(test_clock),  cmocka_unit_test(test_never_more), cmocka_unit_test(test_sliding),
-	        cmocka_unit_test(test_domain),
+	        cmocka_unit_test(test_domain), cmocka_unit_test(test_problems_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,7 @@ tests_unit_plan_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_
 check_PROGRAMS += tests/unit/limits_test
 TESTS += tests/unit/limits_test
 tests_unit_limits_test_SOURCES = tests/unit/limits_test.c
-tests_unit_limits_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_limits_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) -DSOURCE_DIR='"$(abs_top_srcdir)"'
 tests_unit_limits_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
 
 check_PROGRAMS += tests/unit/schedule_test

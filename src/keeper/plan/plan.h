@@ -242,6 +242,8 @@ struct kt_plan_retry {
 };
 /* The row for a failure; problem ("" or NULL: none) wins over code. Never NULL. */
 const struct kt_plan_retry *kt_plan_retry_find(enum kt_code code, const char *problem);
+/* The rows for problems, one after another; NULL past the end. */
+const struct kt_plan_retry *kt_plan_retry_at(size_t index);
 /*
  * The same for a failure after which the next try goes on where this one stood (an order that was placed): a broken
  * connection then costs nothing, and is tried again as soon as a refused nonce is.

@@ -140,6 +140,11 @@ const struct kt_plan_retry *kt_plan_retry_find(enum kt_code code, const char *pr
 	return &by_code[code];
 }
 
+const struct kt_plan_retry *kt_plan_retry_at(size_t index)
+{
+	return index < sizeof(by_problem) / sizeof(by_problem[0]) ? &by_problem[index] : NULL;
+}
+
 const struct kt_plan_retry *kt_plan_retry_find_resumed(enum kt_code code, const char *problem)
 {
 	const struct kt_plan_retry *row = kt_plan_retry_find(code, problem);
