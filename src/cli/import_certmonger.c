@@ -2,7 +2,6 @@
 #include "cli/import.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "kt/mem.h"
 #include "kt/text.h"
@@ -42,10 +41,7 @@ static json_t *ca_of(const struct kt_import *import, const char *name)
 	return NULL;
 }
 
-/*
- * Who issues it from now on. SelfSign: keyturn's own selfSigned. All others are helpers of certmonger: with --server the CA's
- * ACME directory (FreeIPA and Dogtag have one) takes their place, with an account that is made at the first order.
- */
+/* Who issues it from now on. SelfSign: keyturn's own selfSigned. All others are helpers of certmonger's. */
 static bool issuer(struct kt_import *import, struct kt_import_cert *cert, const char *name)
 {
 	json_t *ca KT_AUTOJSON = ca_of(import, name);
@@ -67,7 +63,6 @@ static void key_settings(struct kt_import_cert *cert, const json_t *request)
 {
 	const char *type = kt_json_str(request, "key_gen_type");
 	const char *size = kt_json_str(request, "key_gen_size");
-	const char *keep = kt_json_str(request, "key_preserve");
 	uint64_t bits = 0;
 
 	if (type != NULL && (strcmp(type, "RSA") == 0 || strcmp(type, "EC") == 0 || strcmp(type, "ECDSA") == 0)) {
@@ -76,7 +71,7 @@ static void key_settings(struct kt_import_cert *cert, const json_t *request)
 			cert->size = (unsigned)bits;
 		}
 	}
-	cert->keep_key = keep == NULL || strcmp(keep, "0") != 0; /* resubmitting keeps the key, unless rekeying was asked for */
+	cert->keep_key = true; /* it submits the same key again until somebody asks for another (getcert rekey) */
 }
 
 static enum kt_code read_request(struct kt_import *import, const char *name, struct kt_err *err)

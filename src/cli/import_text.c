@@ -86,7 +86,7 @@ static json_t *section(json_t *root, struct kt_view line)
 	char *name KT_AUTOFREE = NULL;
 	json_t *found;
 
-	while (line.len > 2 && line.ptr[0] == '[' && line.ptr[line.len - 1] == ']') {
+	while (line.len >= 2 && line.ptr[0] == '[' && line.ptr[line.len - 1] == ']') {
 		line.ptr++;
 		line.len -= 2;
 	}

@@ -27,6 +27,12 @@ tests_unit_jose_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
 tests_unit_pkcs12_test_SOURCES = tests/unit/pkcs12_test.c
 tests_unit_pkcs12_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS)
 tests_unit_pkcs12_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
+
+check_PROGRAMS += tests/unit/jwk_private_test
+TESTS += tests/unit/jwk_private_test
+tests_unit_jwk_private_test_SOURCES = tests/unit/jwk_private_test.c
+tests_unit_jwk_private_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_jwk_private_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
 endif
 
 EXTRA_PROGRAMS += tests/bench/pki_bench

@@ -326,6 +326,41 @@ def test_credentials_only_on_request(kt, pebble, tmp_path):
     assert "token-of-the-provider" not in text and "apiTokenSecretRef" in text
 
 
+# --- certmonger ----------------------------------------------------------------------------------------------------------
+
+
+def test_certmonger(kt, tmp_path):
+    """The real daemon on a socket of its own, without a bus; its CA SelfSign. It has no ACME, so nobody is asked at all."""
+    folder = tmp_path / "certmonger"
+    for name in ("requests", "cas", "local", "tmp"):
+        (folder / name).mkdir(parents=True)
+    cert, key = folder / "c.pem", folder / "k.pem"
+    script = folder / "ask"
+    script.write_text(f"""#!/bin/sh
+getcert request -w -v -c SelfSign -f {cert} -k {key} -N CN=cm.example -D cm.example -D cn.example -G EC -g 256 -C '/bin/true reload'
+getcert request -w -v -c SelfSign -f {folder}/other.pem -k {folder}/other.key -N CN=o.example -D o.example -p {folder}/pin
+""")
+    script.chmod(0o755)
+    (folder / "pin").write_text("passphrase")
+    call(program("certmonger"), "-n", "-L", "-P", folder / "socket", "-c", script, env={
+        "CERTMONGER_CONFIG_DIR": str(folder), "CERTMONGER_REQUESTS_DIR": str(folder / "requests"),
+        "CERTMONGER_CAS_DIR": str(folder / "cas"), "CERTMONGER_LOCAL_CA_DIR": str(folder / "local"),
+        "CERTMONGER_TMPDIR": str(folder / "tmp"), "CERTMONGER_SYSTEM_LOCK_FILE": str(folder / "lock"),
+        "CERTMONGER_NOTIFICATION": "none"})
+    assert cert.exists() and key.exists()
+    told = kt.json("import", "certmonger", folder)
+    assert [r["outcome"] for r in told["state"]] == ["imported"]
+    assert any("encrypted" in item["reason"] for item in told["lost"]), told["lost"]
+    kt.ok("renew")
+    [name] = [n.partition("/")[2] for n in told["manifests"] if n.startswith("Certificate/")]
+    same_pair(kt, f"{name}-tls", cert, key)
+    kt.ok("renew", "--force")
+    assert leaf(kt.read(f"{name}-tls", "tls.crt")).serial_number != leaf(cert.read_bytes()).serial_number
+    made = {d["kind"]: d for d in yaml.safe_load_all((kt.manifests / "imported-certmonger.yaml").read_text())}
+    assert made["Issuer"]["spec"] == {"selfSigned": {}}
+    assert made["Consumer"]["spec"]["notify"][0]["exec"]["argv"] == ["/bin/true", "reload"]
+
+
 # --- the file -------------------------------------------------------------------------------------------------------------
 
 
