@@ -48,8 +48,11 @@ tests_unit_courier_grant_test_SOURCES = tests/unit/courier_grant_test.c
 tests_unit_courier_grant_test_CPPFLAGS = $(COURIER_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_courier_grant_test_LDADD = $(COURIER_LIBS) $(CMOCKA_LIBS)
 if HAVE_LDNS
-check_PROGRAMS += tests/unit/courier_dns_test
-TESTS += tests/unit/courier_dns_test
+check_PROGRAMS += tests/unit/courier_dns_test tests/unit/courier_dns_fault_test
+TESTS += tests/unit/courier_dns_test tests/unit/courier_dns_fault_test
+tests_unit_courier_dns_fault_test_SOURCES = tests/unit/courier_dns_fault_test.c
+tests_unit_courier_dns_fault_test_CPPFLAGS = $(COURIER_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_courier_dns_fault_test_LDADD = $(COURIER_LIBS) $(CMOCKA_LIBS)
 tests_unit_courier_dns_test_SOURCES = tests/unit/courier_dns_test.c
 tests_unit_courier_dns_test_CPPFLAGS = $(COURIER_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_courier_dns_test_LDADD = $(COURIER_LIBS) $(CMOCKA_LIBS)
