@@ -1,6 +1,7 @@
 """Challenges handed over: haproxy and nginx own the ports, and pass ACME's part to the agent's Unix sockets."""
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -211,21 +212,61 @@ def test_openssl_and_both_families(kt, quick):
     assert running.stop() == 0, running.err()
 
 
+def in_work(port, names, *args):
+    """One of the names whose proof is shown now, and what openssl says. Each is validated at a random moment, so one of
+    several is always left."""
+    def look():
+        for name in names:
+            out = s_client(port, "-alpn", "acme-tls/1", "-servername", name.upper(), "-showcerts", *args)
+            if "BEGIN CERTIFICATE" in out:
+                return name, out
+        return None
+
+    until(lambda: connects(socket.AF_INET, "127.0.0.1", port), 20, "the port is open")
+    return until(look, 20, "a proof is shown")
+
+
 def test_what_is_shown(kt, tmp_path):
     """While Pebble takes its time, openssl gets the certificate with the proof, by TLS 1.2 and 1.3, and no data."""
+    names = [f"w{i}.example" for i in range(6)]
     with Pebble(tmp_path, sleep=True, sleep_time=6) as server:
         kt.agent_settings(listeners={"tlsAlpn01": f"127.0.0.1:{server.tls_port}"})
-        kt.manifest("set", server.issuer(solvers=[{"tlsAlpn01": {}}]), certificate("web", "pebble", names=["w.example"]))
+        kt.manifest("set", server.issuer(solvers=[{"tlsAlpn01": {}}]), certificate("web", "pebble", names=names))
         running = kt.background("renew")
-        hello = ("-alpn", "acme-tls/1", "-servername", "W.example", "-showcerts")
-        until(lambda: connects(socket.AF_INET, "127.0.0.1", server.tls_port), 20, "the port is open")
-        until(lambda: "BEGIN CERTIFICATE" in s_client(server.tls_port, *hello), 20, "the proof is shown", pause=0.05)
         for version in ("-tls1_2", "-tls1_3"):
-            out = s_client(server.tls_port, *hello, version)
+            name, out = in_work(server.tls_port, names, version)
             assert "ALPN protocol: acme-tls/1" in out and "subject=" in out, out
             pem = out[out.index("-----BEGIN"):out.index("-----END CERTIFICATE-----") + 26]
             text = subprocess.run([program("openssl"), "x509", "-noout", "-text"], input=pem, capture_output=True, text=True).stdout
-            assert "1.3.6.1.5.5.7.1.31: critical" in text and "DNS:w.example" in text, text
-        assert "alert" in s_client(server.tls_port, *hello, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
+            assert "1.3.6.1.5.5.7.1.31: critical" in text and f"DNS:{name}" in text, text
+        old = s_client(server.tls_port, "-alpn", "acme-tls/1", "-servername", name, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
+        assert "alert" in old, old
         assert running.wait(90) == 0, running.err()
-        check_set(kt.volume("web-tls"), ["w.example"], server.roots())
+        check_set(kt.volume("web-tls"), names, server.roots())
+
+
+def test_desk_that_dies(kt, tmp_path):
+    """Killed while the CA takes its time: the next desk has the sockets, and the answers again."""
+    names = [f"b{i}.example" for i in range(6)]
+    with Pebble(tmp_path, sleep=True, sleep_time=5) as server:
+        kt.agent_settings(listeners={"http01": f"127.0.0.1:{server.http_port}", "tlsAlpn01": f"127.0.0.1:{server.tls_port}"})
+        kt.manifest("set", server.issuer("http"), server.issuer("tls", solvers=[{"tlsAlpn01": {}}]),
+                    certificate("a", "http", names=["a.example"]), certificate("b", "tls", names=names))
+        running = kt.background("renew")
+        in_work(server.tls_port, names)
+        desks = [pid for pid, name in running.rooms().items() if name.startswith("keyturn-desk")]
+        assert len(desks) == 1
+        os.kill(desks[0], signal.SIGKILL)
+        assert running.wait(90) == 0, running.err()
+        check_set(kt.volume("a-tls"), ["a.example"], server.roots())
+        check_set(kt.volume("b-tls"), names, server.roots())
+        assert server.orders() == 2
+
+
+def test_many_names_at_once(kt, quick):
+    """A CA that validates forty names of one order at the same time."""
+    names = [f"n{i}.example" for i in range(40)]
+    kt.agent_settings(listeners={"tlsAlpn01": f"127.0.0.1:{quick.tls_port}"})
+    kt.manifest("set", quick.issuer(solvers=[{"tlsAlpn01": {}}]), certificate("web", "pebble", names=names))
+    kt.ok("renew", timeout=120)
+    check_set(kt.volume("web-tls"), names, quick.roots())
