@@ -86,6 +86,11 @@ class Acme:
     def do_nonce(self, *_):
         return Answer(200, b"", None)
 
+    def do_renewalinfo(self, number, payload):
+        now = datetime.datetime.utcnow()
+        moment = lambda hours: (now + datetime.timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: E731
+        return Answer(200, {"suggestedWindow": {"start": moment(10), "end": moment(11)}}, headers=[("Retry-After", "21600")])
+
     def do_account(self, number, payload):
         return Answer(201, {"status": "valid"}, headers=[("Location", f"{self.url}/account/1")])
 

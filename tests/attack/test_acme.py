@@ -1,6 +1,7 @@
 """ACME rows: a server that plays along until the step of the row."""
 
 import copy
+import datetime
 import json
 import os
 import re
@@ -411,6 +412,107 @@ def test_one_by_one_after_two_deaths():
         acme.twist = {}
         held.set()
         assert running.stop() == 0
+
+
+def moment(**delta):
+    return (datetime.datetime.utcnow() + datetime.timedelta(**delta)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Information:
+    """What a CA says of renewal: followed only where it makes sense, asked for again after an hour at the soonest, and
+    never followed in a loop."""
+
+    row = "A24"
+
+    def __init__(self, name, twist, renews=False, followed=False, least=59, most=25 * 60):
+        self.name, self.twist, self.renews, self.followed, self.least, self.most = name, twist, renews, followed, least, most
+
+    def plan(self, victim):
+        row, = [r for r in victim.json("plan")["plan"] if r["name"] == "web"]
+        return row
+
+    def run(self):
+        with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+            acme.twist = {"directory": body(renewalInfo=lambda *_: f"{acme.url}/renewalinfo"), "renewalinfo": self.twist}
+            victim.publish()
+            usual = self.plan(victim)["renewAt"]
+            status, out, err, seconds, peak = victim.renew("web", "-v", timeout=60)
+            assert status == 0, f"{out}\n{err}"
+            assert seconds < 13 and peak - victim.good_peak < 40 * 1024, (seconds, peak)
+            asked = acme.counts.get("renewalinfo", 0)
+            assert 1 <= asked <= 2, acme.counts
+            row = self.plan(victim)
+            info = row["renewalInfo"]
+            if self.renews:
+                assert victim.snapshot() != victim.before and len(acme.issued) == 2
+            else:
+                victim.kept()
+                assert len(acme.issued) == 1
+            assert info["followed"] == self.followed, row
+            if not self.followed:
+                assert row["renewAt"] == usual, (usual, row)
+            assert moment(minutes=self.least) <= info["nextCheck"] <= moment(minutes=self.most), info
+            said = str(row) + victim.run("why", "web").out + victim.run("audit", "-o", "json").out
+            assert "javascript" not in said and "\x1b" not in said and "evil.example" not in said
+            # Not asked again and not renewed again, however often somebody comes by.
+            for _ in range(3):
+                assert victim.run("renew", "web").status == 0
+            assert acme.counts["renewalinfo"] <= asked + (1 if self.renews else 0), acme.counts
+            assert len(acme.issued) == (2 if self.renews else 1)
+            victim.secrets_seen.append(victim._material())
+            victim.out, victim.err = out, err
+            victim.no_secret()
+
+
+def window(start, end, **more):
+    """Evaluated when it is asked for."""
+    return lambda answer, request, acme: body(suggestedWindow=lambda *_: {"start": moment(**start), "end": moment(**end)}, **more)(
+        answer, request, acme)
+
+
+DAY, CENTURY = {"hours": 10}, {"days": 36500}
+INFORMATION = [
+    Information("good", lambda a, r, s: a, followed=True),
+    Information("end before start", window({"hours": 11}, DAY)),
+    Information("no length", window(DAY, DAY)),
+    Information("a hundred years", window({"days": -1}, CENTURY)),
+    Information("in a hundred years", window(CENTURY, {"days": 36501})),
+    Information("javascript", window({"hours": 11}, DAY, explanationURL="javascript:alert(1)")),
+    Information("escapes", window({"hours": 11}, DAY, explanationURL="https://evil.example/\x1b[2J\r\n")),
+    Information("year one", body(suggestedWindow={"start": "0001-01-01T00:00:00Z", "end": "0001-01-02T00:00:00Z"})),
+    Information("no window", body(suggestedWindow=None)),
+    Information("other types", body(suggestedWindow=[1, "2"])),
+    Information("not a time", body(suggestedWindow={"start": "soon", "end": "later"})),
+    Information("twice", raw(lambda a, s: '{"suggestedWindow": {}, "suggestedWindow": ' + json.dumps(a.body["suggestedWindow"]) + "}")),
+    Information("HTML", raw("<html>it works</html>", "text/html")),
+    Information("5 MB", raw(lambda a, s: '{"a": "' + "x" * 5000000 + '"}')),
+    Information("2,000 deep", raw('{"suggestedWindow":' * 2000 + "1" + "}" * 2000)),
+    Information("404", refuse("malformed", status=404)),
+    Information("500", refuse("serverInternal", status=500)),
+    Information("503 for a second", refuse("rateLimited", status=503, headers=[("Retry-After", "1")])),
+    Information("back in a second", header("Retry-After", "1"), followed=True, most=70),
+    Information("back in an age", header("Retry-After", "1000000000000000000"), followed=True, least=23 * 60),
+    Information("back before now", header("Retry-After", "Thu, 01 Jan 1970 00:00:00 GMT"), followed=True),
+    Information("elsewhere", lambda a, r, s: Answer(302, b"", None, [("Location", f"{OTHER}/x")])),
+    Information("drop", drop),
+]
+
+
+@pytest.mark.parametrize("case", INFORMATION)
+def test_renewal_information(case, outcome):
+    outcome(case)
+
+
+def test_renewal_information_is_not_followed_in_a_loop():
+    """Every new certificate is said to be due already: each is believed once and no more."""
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        acme.twist = {"directory": body(renewalInfo=lambda *_: f"{acme.url}/renewalinfo"),
+                      "renewalinfo": window({"hours": -3}, {"hours": -2})}
+        victim.publish()
+        for _ in range(6):
+            victim.run("renew", "web")
+        assert len(acme.issued) <= 3, f"{acme.counts}"
+        victim.run("audit", "--verify")
 
 
 LIMITED = refuse("rateLimited", status=429, headers=[("Retry-After", "7200")])
