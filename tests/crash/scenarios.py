@@ -471,6 +471,34 @@ class Acme(Scenario):
         shutil.rmtree(self.tmp, ignore_errors=True)
 
 
+class AcmeRecord(Acme):
+    """The same by dns-01: a program writes the record, and wherever the agent dies, none is left."""
+
+    programs = ("keyturn-keeper", "keyturn-courier")
+
+    def prepare(self):
+        names = self.pebble.names
+        self.house.agent_settings(dns01={"recursiveNameservers": [f"127.0.0.1:{names.port}"], "recursiveNameserversOnly": True})
+        script = self.tmp / "record.sh"
+        script.write_text(f"""#!/bin/sh
+case $1 in
+present) what=set-txt more=',"value":"'$3'"' ;;
+cleanup) what=clear-txt more= ;;
+esac
+exec curl -sSf -d '{{"host":"'$2'."'"$more"'}}' http://127.0.0.1:{names.management}/$what
+""")
+        script.chmod(0o755)
+        run = {"argv": [str(script)], "timeout": "20s", **ROOT}
+        self.house.manifest("set", self.pebble.issuer(solvers=[{"dns01": {"exec": {"convention": "Keyturn", "exec": run}}}]),
+                            certificate("leaf", "pebble"))
+
+    def check(self):
+        super().check()
+        left = self.pebble.names.txt("_acme-challenge.leaf.example")
+        if left:
+            raise Torn(f"records are left: {left}")
+
+
 class Outage(Acme):
     """A renewal while the CA is down; then it is back."""
 
@@ -502,4 +530,4 @@ class Outage(Acme):
 
 
 ALL = (FirstIssue, Renewal, Reload, Mint, Projected, Told, Notified, Refused, RolledBack, SecretSet, MasterKey, SlowKey, Redelivery,
-       Expired, Upgrade, Migration, Acme, Outage)
+       Expired, Upgrade, Migration, Acme, AcmeRecord, Outage)

@@ -8,7 +8,8 @@ import pytest
 import matrix
 import scenarios
 
-ALONE = {scenarios.FirstIssue: ("keyturn-keeper",), scenarios.Acme: ("keyturn-courier", "keyturn-desk")}
+ALONE = {scenarios.FirstIssue: ("keyturn-keeper",), scenarios.Acme: ("keyturn-courier", "keyturn-desk"),
+         scenarios.AcmeRecord: ("keyturn-courier",)}
 
 
 def room(program):
