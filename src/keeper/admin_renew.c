@@ -195,15 +195,37 @@ static int judge(const struct kt_store_cred *cred, bool delivered_only, bool *re
 	return *ret_failed ? 5 : 0;
 }
 
+/* Whether an order is held back by what its CA allows: asked of those that should have one. */
+static bool is_held(struct kt_keeper *keeper, const struct kt_store_resource *resource, const struct kt_store_cred *cred,
+                    struct kt_plan *ret)
+{
+	struct kt_resource *spec = NULL;
+	bool held;
+
+	if (cred->kind != KT_KIND_CERT || cred->attempts > 0 ||
+	    (cred->active != 0 && (cred->flags & KT_CRED_FORCED) == 0) || kt_load_spec(resource, &spec, NULL) != KT_OK) {
+		return false;
+	}
+	held = kt_rotate_plan(keeper, resource, cred, spec, false, ret, NULL) == KT_OK && ret->reason == KT_WHY_LIMIT;
+	kt_resource_destroy(spec);
+	return held;
+}
+
 static void report(struct kt_session *session, const struct kt_store_resource *resource,
                    const struct kt_store_cred *cred)
 {
+	struct kt_plan plan;
 	bool failed;
 	int status = judge(cred, session->delivered_only, &failed);
+	bool held = is_held(session->keeper, resource, cred, &plan);
 	json_t *row;
 
 	if (resource->gone || (cred->kind == KT_KIND_JWKS && cred->attempts == 0)) { /* keys that can't be shown do count */
 		return;
+	}
+	if (held) {
+		status = 75;
+		failed = true;
 	}
 	if (status == 0 && kt_rotate_find(session->keeper, cred->id) != NULL) {
 		status = 75; /* the time to wait is over, and the rotation is not */
@@ -218,6 +240,9 @@ static void report(struct kt_session *session, const struct kt_store_resource *r
 	row = kt_admin_credential(session->keeper, resource, cred, true);
 	if (row != NULL) {
 		(void)json_object_set_new(row, "exitStatus", json_integer(status));
+		if (held) {
+			(void)json_object_set_new(row, "lastError", json_string(plan.text));
+		}
 		struct kt_buf text KT_AUTOBUF = {0};
 
 		kt_buf_init(&text, 4096);

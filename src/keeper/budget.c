@@ -379,8 +379,12 @@ enum kt_code kt_budget_request(struct kt_flight *flight, struct kt_view payload,
 	unsigned bit;
 	enum kt_code code;
 
-	if (payload.len < 3 || kt_json_parse(payload, 131072, &body, NULL) != KT_OK) {
+	if (payload.len < 3) {
 		return KT_OK;
+	}
+	code = kt_json_parse(payload, 131072, &body, err);
+	if (code != KT_OK) {
+		return code; /* ours is JSON: only memory can be lacking */
 	}
 	bit = by_jwk ? 1 : json_is_array(json_object_get(body, "identifiers")) ? 2 : json_object_get(body, "csr") != NULL ? 4 : 0;
 	if (flight->counted_job != flight->job) {

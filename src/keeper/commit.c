@@ -413,6 +413,9 @@ static enum kt_code hold_back(struct kt_flight *flight, struct kt_err *err)
 	kt_ms now = kt_keeper_now(flight->keeper);
 
 	flight->failed = false;
+	if (kt_fallback_is_other(flight, true)) { /* which has room */
+		return kt_flight_end(flight, now, err);
+	}
 	return kt_flight_end(flight, now + flight->err.retry_after_s * KT_SECOND, err);
 }
 
@@ -476,7 +479,7 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 	if (code == KT_OK) {
 		code = kt_fallback_failed(flight, row, err);
 	}
-	if (code == KT_OK && kt_fallback_is_other(flight)) {
+	if (code == KT_OK && kt_fallback_is_other(flight, false)) {
 		cred->next_try = now + KT_SECOND; /* it has not failed there yet */
 		cred->flags |= KT_CRED_ELSEWHERE;
 	}

@@ -5,6 +5,7 @@
 #include "kt/json.h"
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "keeper/budget.h"
 #include "keeper/fallback.h"
 #include "keeper/plan/health.h"
 #include "keeper/plan/limits.h"
@@ -143,6 +144,15 @@ static enum kt_code entry_of(struct kt_keeper *keeper, const struct kt_issuer_en
 	return code;
 }
 
+static bool has_entry(const struct list *list, const struct kt_issuer_entry *entry)
+{
+	size_t i;
+
+	for (i = 0; i < list->count && list->entries[i] != entry; i++) {
+	}
+	return i < list->count;
+}
+
 static void list_of(struct kt_keeper *keeper, struct kt_issuer_entry *first, struct list *ret)
 {
 	const struct kt_strings *names = &first->spec->issuer.acme->fallback;
@@ -154,7 +164,10 @@ static void list_of(struct kt_keeper *keeper, struct kt_issuer_entry *first, str
 		struct kt_issuer_entry *entry;
 
 		kt_err_clear(&err);
-		if (entry_of(keeper, first, names->items[i], &entry, &err) == KT_OK &&
+		if (entry_of(keeper, first, names->items[i], &entry, &err) == KT_OK && has_entry(ret, entry)) {
+			continue;
+		}
+		if (err.code == KT_OK &&
 		    (entry->ops == &kt_issuer_acme || first->spec->issuer.acme->fallback_unchecked)) {
 			ret->entries[ret->count++] = entry;
 		} else if (err.code == KT_OK) {
@@ -195,16 +208,61 @@ static void failed_at(const struct kt_flight *flight, const struct kt_issuer_ent
 	}
 }
 
+/* Whether what that CA allows is used up for this certificate. */
+static bool is_used_up(struct kt_keeper *keeper, const struct kt_issuer_entry *entry,
+                       const struct kt_store_resource *resource, const struct kt_resource *spec,
+                       const struct kt_store_material *active, kt_ms renew_at, kt_ms now)
+{
+	struct kt_plan_state state = {0};
+	struct kt_budget_ask ask;
+	char text[256];
+
+	if (entry->ops != &kt_issuer_acme) {
+		return false;
+	}
+	kt_budget_ask_init(&ask, entry, resource, spec, active, renew_at, now);
+	return kt_budget_look(keeper, &ask, now, &state, text, NULL) == KT_OK && state.limit_at > now;
+}
+
+bool kt_fallback_has_room(struct kt_keeper *keeper, struct kt_issuer_entry *issuer,
+                          const struct kt_store_resource *resource, const struct kt_resource *spec,
+                          const struct kt_store_material *active, kt_ms renew_at, kt_ms now)
+{
+	struct list list;
+	size_t i;
+
+	if (!has_fallbacks(issuer) ||
+	    !kt_plan_is_pressing(active != NULL, renew_at, active != NULL ? active->not_after : 0, now)) {
+		return false;
+	}
+	list_of(keeper, issuer, &list);
+	for (i = 1; i < list.count; i++) {
+		if (kt_health_state(&list.seen[i].health, now) != KT_HEALTH_DOWN &&
+		    !is_used_up(keeper, list.entries[i], resource, spec, active, renew_at, now)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static size_t choose_of(struct kt_flight *flight, struct list *list, kt_ms now)
 {
+	struct kt_store_material active = {.request_key = ""};
+	bool pressing = is_pressing(flight, now);
+	bool have = flight->cred.active != 0 &&
+	            kt_store_material_get(flight->keeper->store, flight->cred.active, &active, NULL) == KT_OK;
 	char failed[600];
 	size_t i;
 
 	failed_at(flight, list->entries[0], failed);
 	for (i = 0; i < list->count; i++) {
-		list->seen[i].failed = failed[0] != '\0' && strcmp(failed, list->entries[i]->ref) == 0;
+		list->seen[i].failed = (failed[0] != '\0' && strcmp(failed, list->entries[i]->ref) == 0) ||
+		                       (pressing && flight->order_url[0] == '\0' &&
+		                        is_used_up(flight->keeper, list->entries[i], &flight->resource, flight->spec,
+		                                   have ? &active : NULL, flight->plan.renew_at, now));
 	}
-	return kt_health_choose(list->seen, list->count, is_pressing(flight, now), now);
+	kt_store_material_finish(&active);
+	return kt_health_choose(list->seen, list->count, pressing, now);
 }
 
 /* The row says from now on who is asked. */
@@ -295,7 +353,7 @@ enum kt_code kt_fallback_choose(struct kt_flight *flight, struct kt_err *err)
 	return code == KT_OK && flight->by_fallback && strcmp(asked, flight->issuer->ref) != 0 ? tell(flight, first, err) : code;
 }
 
-bool kt_fallback_is_other(struct kt_flight *flight)
+bool kt_fallback_is_other(struct kt_flight *flight, bool held)
 {
 	kt_ms now = kt_keeper_now(flight->keeper);
 	struct kt_issuer_entry *first;
@@ -309,7 +367,7 @@ bool kt_fallback_is_other(struct kt_flight *flight)
 	list_of(flight->keeper, first, &list);
 	next = choose_of(flight, &list, now);
 	/* Once round the list at a time; in between the delays are those of any failure. */
-	return flight->cred.attempts % list.count != 0 && list.entries[next] != flight->issuer &&
+	return (held || flight->cred.attempts % list.count != 0) && !list.seen[next].failed && list.entries[next] != flight->issuer &&
 	       kt_health_state(&list.seen[next].health, now) != KT_HEALTH_DOWN;
 }
 

@@ -13,11 +13,15 @@
  */
 enum kt_code kt_fallback_choose(struct kt_flight *flight, struct kt_err *err);
 
+/* Whether the end is near and a fallback of the issuer could be asked, where the issuer's own limits hold the order back. */
+bool kt_fallback_has_room(struct kt_keeper *keeper, struct kt_issuer_entry *issuer,
+                          const struct kt_store_resource *resource, const struct kt_resource *spec,
+                          const struct kt_store_material *active, kt_ms renew_at, kt_ms now);
 /* The attempt at flight->issuer failed with flight->err, or went well. In a transaction. */
 enum kt_code kt_fallback_failed(struct kt_flight *flight, const struct kt_plan_retry *row, struct kt_err *err);
 enum kt_code kt_fallback_obtained(struct kt_flight *flight, struct kt_err *err);
-/* Whether another issuer would be asked by the next attempt: then it need not wait. */
-bool kt_fallback_is_other(struct kt_flight *flight);
+/* Whether another issuer would be asked by the next attempt: then it need not wait. held: this one was a matter of limits. */
+bool kt_fallback_is_other(struct kt_flight *flight, bool held);
 
 /*
  * Whether consumers trust what a fallback gave: it leads to a root that was delivered with what is in force, or both are

@@ -6,7 +6,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/budget.h"
-#include "keeper/flight.h"
+#include "keeper/fallback.h"
 
 static bool seen_consumer(const struct kt_flight *flight, int64_t id)
 {
@@ -221,7 +221,7 @@ static void add_renewal_info(struct kt_keeper *keeper, const struct kt_store_cre
 
 /*
  * What the CA allows, where the plan would have an order placed: with that the plan decides once more. An order that is
- * placed goes on; a fallback's limits are looked at when it is asked.
+ * placed goes on, and one whose end is near goes to a fallback that has room.
  */
 static enum kt_code look_at_limits(struct kt_keeper *keeper, const struct kt_store_resource *resource,
                                    const struct kt_store_cred *cred, const struct kt_resource *spec,
@@ -231,6 +231,7 @@ static enum kt_code look_at_limits(struct kt_keeper *keeper, const struct kt_sto
 {
 	struct kt_issuer_entry *issuer;
 	struct kt_budget_ask ask;
+	enum kt_code code;
 	bool placed = plan->action == KT_PLAN_RESUME && (candidate->serial[0] != '\0' || candidate->order_url[0] != '\0');
 	bool orders = plan->action == KT_PLAN_ISSUE || plan->action == KT_PLAN_RENEW || plan->action == KT_PLAN_REISSUE ||
 	              plan->action == KT_PLAN_RESUME;
@@ -241,7 +242,13 @@ static enum kt_code look_at_limits(struct kt_keeper *keeper, const struct kt_sto
 	}
 	kt_budget_ask_init(&ask, issuer, resource, spec, cred->active != 0 ? active : NULL, plan->renew_at,
 	                   kt_keeper_now(keeper));
-	return kt_budget_look(keeper, &ask, kt_keeper_now(keeper), state, text, err);
+	code = kt_budget_look(keeper, &ask, kt_keeper_now(keeper), state, text, err);
+	if (code == KT_OK && state->limit_at != 0 &&
+	    kt_fallback_has_room(keeper, issuer, resource, spec, cred->active != 0 ? active : NULL, plan->renew_at,
+	                         kt_keeper_now(keeper))) {
+		state->limit_at = 0;
+	}
+	return code;
 }
 
 enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_resource *resource,

@@ -57,7 +57,7 @@ def test_no_more_orders_than_the_ca_allows(kt, pebble):
     settle(kt, pebble)
     names = [f"n{i}" for i in range(10)]
     kt.manifest("set", issuer(pebble, rate_limits="orders=6/1h"), *(certificate(n, "pebble") for n in names))
-    kt.run("renew", timeout=60)
+    assert "orders in 1h used" in kt.ok("renew", status=75, timeout=60).err
     placed = pebble.orders()
     assert 3 <= placed <= 5, "one in six is kept for renewals near their end"
     waiting = [n for n in names if plan(kt)[n]["reason"] == "limit"]
@@ -86,8 +86,8 @@ def test_domains_and_exact_sets(kt, pebble):
     assert budgets(kt, "certificate")["shop.example"]["used"] == 2
     kt.run("renew", "--force", "c", timeout=60)
     issued = len(pebble.issued())
-    kt.run("renew", "--force", "c", timeout=60)
-    kt.run("renew", "--force", "c", timeout=60)
+    kt.ok("renew", "--force", "c", status=75, timeout=60)
+    kt.ok("renew", "--force", "c", status=75, timeout=60)
     assert len(pebble.issued()) == issued
     assert plan(kt)["c"]["reason"] == "limit" and "for the same names" in plan(kt)["c"]["text"]
 
@@ -127,6 +127,18 @@ def test_fallback_and_back(kt, pebble, other):
     check_set(kt.volume("web-tls"), ["web.example"], pebble.roots())
     assert kt.credential("web")["issuedBy"] == "Issuer/default/pebble"
     assert len(other.issued()) == 1
+
+
+def test_fallback_where_a_limit_is_used_up(kt, pebble, other):
+    """Nothing is in force: what the first allows no more is the fallback's to issue."""
+    settle(kt, pebble)
+    names = [f"n{i}" for i in range(6)]
+    kt.manifest("set", issuer(pebble, fallback_issuers="pebble, backup", fallback_trust="Unchecked", rate_limits="orders=3/1h"),
+                issuer(other, "backup"), *(certificate(n, "pebble") for n in names))
+    kt.ok("renew", timeout=60)
+    assert 1 <= pebble.orders() <= 3 and pebble.orders() + other.orders() == 6
+    by = [kt.credential(n)["issuedBy"] for n in names]
+    assert by.count("Issuer/default/backup") == other.orders()
 
 
 def test_all_are_down(kt, pebble, other):
