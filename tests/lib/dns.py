@@ -450,8 +450,8 @@ class FakeAcmeDns(Api):
 class Hostile(Server):
     """UDP and TCP on one port; udp and tcp are functions of the question's bytes that give lists of messages."""
 
-    def __init__(self, udp, tcp=None):
-        self.udp, self.tcp, self.asked = udp, tcp, []
+    def __init__(self, udp, tcp=None, at=None):
+        self.udp, self.tcp, self.at, self.asked = udp, tcp, at or ("127.0.0.1", free_port()), []
 
     def start(self):
         hostile = self
@@ -464,11 +464,11 @@ class Hostile(Server):
                 for message in hostile.tcp(question) if hostile.tcp else []:
                     self.request.sendall(message)
 
-        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", free_port()), Handler)
+        self.server = socketserver.ThreadingTCPServer(self.at, Handler)
         self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
+        self.port = self.at[1]
         self.udp_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp_socket.bind(("127.0.0.1", self.port))
+        self.udp_socket.bind(self.at)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         threading.Thread(target=self.serve_udp, daemon=True).start()
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import struct
 import subprocess
@@ -375,18 +376,45 @@ def test_unsigned_success_is_not_believed(bind):
         assert result["code"] == "timeout" and "another question" in result["what"], result
 
 
-def test_loopback_from_strangers_is_refused():
-    """A zone of strangers can't send us to this machine, unless the manifest names it itself (as the others here do)."""
+def zone_at(address):
+    """Answers for example.test whose only server is ns1 with this address."""
     def answer(question):
         kind = struct.unpack(">H", question[question_end(question) - 4:question_end(question) - 2])[0]
-        data = {6: record(6, soa("example.test")[-20 - len(wire_name("ns1.example.test") + wire_name("h.example.test")):]),
-                2: record(2, wire_name("ns1.example.test")), 1: record(1, b"\x7f\0\0\1"), 28: record(28, b"\0" * 15 + b"\1")}.get(kind)
-        return [reply_to(question, [data] if data else [], flags=0x8580)]
+        if question[12:question_end(question) - 4] == wire_name("example.test") and kind == 6:
+            return [reply_to(question, [soa("example.test")], flags=0x8580)]
+        found = {2: record(2, wire_name("ns1.example.test")), 1: record(1, bytes(map(int, address.split("."))))}.get(kind)
+        return [reply_to(question, [found] if found else [], [] if found else [soa("example.test")], flags=0x8580)]
 
-    with Hostile(answer) as server:
-        named = dns("check", "v", LOOK, None, {"recursiveNameservers": [f"127.0.0.1:{server.port}"], "propagationTimeoutMs": 0},
-                    name="_acme-challenge.example.test")
-        assert named["code"] == "timeout" and "ns1.example.test not yet" in named["what"], named
+    return answer
+
+
+def dns_of_the_machine(server, tmp_path, *args, **kwargs):
+    """A job without settings, where this server is what resolv.conf names."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text(f"search example.test\nnameserver {server}\n")
+    return dns(*args, wrap=["unshare", "-m", "sh", "-c",
+                            f'mount --bind {conf} "$(readlink -f /etc/resolv.conf)" && exec "$@"', "sh"], **kwargs)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace and port 53")
+def test_resolv_conf_and_what_strangers_may_not_name(tmp_path):
+    """Nobody's zone sends us to this machine; a manifest that names such servers itself may (as all others here do)."""
+    name = "_acme-challenge.example.test"
+    quick = {"propagationTimeoutMs": 0}
+    for number, address in enumerate(["127.0.0.1", "127.8.8.8", "169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255"]):
+        at = f"127.0.53.{40 + number}"
+        with Hostile(zone_at(address), at=(at, 53)):
+            result = dns_of_the_machine(at, tmp_path, "check", "v", LOOK, None, quick, name=name)
+            assert result["code"] == "net" and "none has an address that may be asked" in result["what"], (address, result)
+    with Hostile(zone_at("127.0.53.50"), at=("127.0.53.50", 53)) as server:
+        only = dns_of_the_machine("127.0.53.50", tmp_path, "check", "v", LOOK, None, {**quick, "recursiveNameserversOnly": True}, name=name)
+        assert only["code"] == "timeout" and "recursive: 127.0.53.50 not yet (cached 2 s)" in only["what"], only
+        before = len(server.asked)
+        named = dns("check", "v", LOOK, None, {"recursiveNameservers": ["127.0.53.50:53"], **quick}, name=name)
+        assert named["code"] == "timeout" and "authoritative: ns1.example.test not yet (old serial 7)" in named["what"], named
+        assert len(server.asked) > before
+    nobody = dns_of_the_machine("", tmp_path, "check", "v", LOOK, None, quick, name=name)
+    assert nobody["code"] == "invalid" and "recursiveNameservers" in nobody["what"], nobody
 
 
 # --- providers with an HTTP interface -------------------------------------------------------------------------------------
