@@ -309,6 +309,7 @@ static void on_ready(int events, void *arg)
 	struct conn *conn = arg;
 	struct kt_desk_alpn *alpn = conn->alpn;
 	unsigned before = alpn->handshakes;
+	uint64_t failures = kt_mem_failures();
 	bool goes_on = true;
 
 	if ((events & KT_LOOP_WRITE) && conn->out.len > 0)
@@ -319,6 +320,7 @@ static void on_ready(int events, void *arg)
 		conn_end(conn);
 	if (alpn->waiting > 0 && alpn->handshakes < before)
 		admit(alpn);
+	kt_desk_check_memory(alpn->desk, failures);
 }
 
 /* --- accepting ---------------------------------------------------------------------------------------------------- */

@@ -25,10 +25,19 @@ static void on_serve(struct kt_wire_in *in, void *arg)
 	}
 }
 
+void kt_desk_check_memory(struct kt_desk *desk, uint64_t failures)
+{
+	if (kt_mem_failures() == failures || !desk->starved)
+		return;
+	kt_log(KT_LOG_WARN, "memory was missing for a handshake: the desk starts anew");
+	desk->starved(desk->starved_arg);
+}
+
 static void on_serve_alpn(struct kt_wire_in *in, void *arg)
 {
 	struct kt_desk *desk = arg;
 	struct kt_msg_done done = {0};
+	uint64_t failures = kt_mem_failures();
 	struct kt_err err;
 	enum kt_code code;
 
@@ -37,6 +46,7 @@ static void on_serve_alpn(struct kt_wire_in *in, void *arg)
 		code = kt_desk_served_put_alpn(desk->served, in->msg, &err);
 	else
 		code = kt_err_set(&err, KT_E_UNSUPPORTED, "tls-alpn-01 needs spec.listeners.tlsAlpn01 of kind Agent");
+	kt_desk_check_memory(desk, failures);
 	if (!in->id)
 		return;
 	if (code)
@@ -192,6 +202,11 @@ void kt_desk_destroy(struct kt_desk *desk)
 
 /* --- the room ---------------------------------------------------------------------------------------------------- */
 
+static void on_starved(void *arg)
+{
+	kt_room_end(arg, KT_ROOM_STARVED);
+}
+
 static enum kt_code room_start(struct kt_room_ctx *ctx, const struct kt_msg_setup *setup, int *fds, unsigned fd_count,
                                struct kt_sandbox *box, struct kt_err *err)
 {
@@ -201,6 +216,8 @@ static enum kt_code room_start(struct kt_room_ctx *ctx, const struct kt_msg_setu
 	if (code)
 		return code;
 	ctx->state = desk;
+	desk->starved = on_starved;
+	desk->starved_arg = ctx;
 	code = kt_desk_listen(desk, setup->listeners, fds, fd_count, err);
 	if (code)
 		return code;

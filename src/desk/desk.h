@@ -191,6 +191,8 @@ struct kt_desk {
 	struct kt_desk_alpn *alpn;
 	struct kt_desk_conn *commands; /* control.c: those that wait for the keeper, by `waiting` */
 	bool ending;
+	void (*starved)(void *arg); /* asked for a fresh process; may be NULL */
+	void *starved_arg;
 	kt_ms request_ms; /* KT_DESK_REQUEST_MS; tests are less patient */
 };
 
@@ -199,6 +201,11 @@ enum kt_code kt_desk_create(struct kt_loop *loop, struct kt_desk **ret, struct k
  * set to -1. */
 enum kt_code kt_desk_listen(struct kt_desk *desk, struct kt_view lines, int *fds, unsigned fd_count,
                             struct kt_err *err);
+/*
+ * After work for OpenSSL; failures: kt_mem_failures() before it. What memory was missing for when it was needed for the
+ * first time OpenSSL takes for unsupported from then on, so only a fresh process answers handshakes again.
+ */
+void kt_desk_check_memory(struct kt_desk *desk, uint64_t failures);
 /* The wire to a (new) keeper; takes fd. */
 enum kt_code kt_desk_attach(struct kt_desk *desk, int fd, struct kt_err *err);
 void kt_desk_destroy(struct kt_desk *desk);

@@ -672,6 +672,36 @@ static void without_memory(void **state)
 	assert_int_equal(shake("127.0.0.1", &good), 0);
 }
 
+static void count_starved(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+/* OpenSSL remembers what it could not load: the desk asks for a fresh process, once memory was missing in its work. */
+static void starved(void **state)
+{
+	unsigned count = 0;
+
+	(void)state;
+	t.desk->starved = count_starved;
+	t.desk->starved_arg = &count;
+	assert_int_equal(shake("127.0.0.1", &good), 0);
+	assert_int_equal(count, 0);
+	for (int n = 0; n < 200 && count == 0; n++) {
+		int fd = client("127.0.0.1", a.port);
+
+		say(fd, "\x16\x03\x01\x00\x05", 5);
+		turn_for(10);
+		kt_mem_fail_after(n % 20, 0);
+		say(fd, "\x01\x00\x00\x01\x03", 5);
+		turn_for(10);
+		kt_mem_fail_after(-1, 0);
+		close(fd);
+	}
+	assert_true(count > 0);
+	t.desk->starved = NULL;
+}
+
 /* No descriptor is left: deaf for a moment, not busy, and there again afterwards. */
 static void without_descriptors(void **state)
 {
@@ -762,6 +792,7 @@ int main(void)
 		cmocka_unit_test(proxy_headers),
 		STAGED(changed_hellos),
 		STAGED(without_memory),
+		STAGED(starved),
 		STAGED(without_descriptors),
 		LIVE(behind_walls),
 		LIVE(without_openssl),
