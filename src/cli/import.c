@@ -36,6 +36,7 @@ struct job {
 	struct kt_import_docs docs;
 	const char *ns;
 	char *file;     /* the manifests */
+	json_t *taken;  /* names that other manifests have */
 	bool there;     /* it is there already, just as it would be written */
 	json_t *rows;   /* what the keeper made of each object */
 };
@@ -126,6 +127,42 @@ static enum kt_code find_file(struct job *job, struct kt_err *err)
 		job->file = kt_strdup(path);
 	}
 	return job->file != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "no memory for a path");
+}
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static void take_name(const struct kt_resource *resource, void *arg)
+{
+	struct job *job = arg;
+	char key[600];
+
+	if (strcmp(resource->meta.ns, job->ns) != 0 || (job->file != NULL && same_file(resource->file, job->file))) {
+		return; /* what this very import wrote before is no other's */
+	}
+	(void)snprintf(key, sizeof(key), "%s/%s", kt_kind_name(resource->kind), resource->meta.name);
+	(void)json_object_set_new(job->taken, key, json_true());
+	if (resource->kind == KT_RES_CERTIFICATE || resource->kind == KT_RES_TOKEN) {
+		(void)snprintf(key, sizeof(key), "Secret/%s",
+		               resource->kind == KT_RES_TOKEN ? resource->token.secret_name : resource->certificate.secret_name);
+		(void)json_object_set_new(job->taken, key, json_true());
+	}
+}
+
+/* The manifests that are there keep their names; what is wrong with them is not told here. */
+static void read_taken(struct job *job)
+{
+	const struct kt_cli *cli = job->cli;
+	struct kt_check check;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	(void)kt_check_manifests(cli->manifests, cli->manifest_count, false, cli->sidecar, true, take_name, job, &check, &err);
+	kt_check_finish(&check);
 }
 
 /* A file that is there is never overwritten; one with the same bytes is a second run of the same import. */
@@ -394,7 +431,7 @@ static int carry_over(struct job *job)
 	int status;
 
 	kt_err_clear(&err);
-	if (find_file(job, &err) != KT_OK || look_at_file(job, &err) != KT_OK) {
+	if (look_at_file(job, &err) != KT_OK) {
 		return kt_cli_fail(&err);
 	}
 	status = send_state(job);
@@ -408,28 +445,44 @@ static int carry_over(struct job *job)
 	return job->there ? status : kt_cli_worse(status, reload(job));
 }
 
+static enum kt_code make_documents(struct job *job, bool dry, struct kt_err *err)
+{
+	struct kt_buf bundle KT_AUTOBUF = {0};
+	enum kt_code code = read_bundle(job->cli, &bundle, err);
+
+	if (code == KT_OK && find_file(job, err) != KT_OK) {
+		code = dry ? KT_OK : err->code;
+	}
+	if (code != KT_OK) {
+		return code;
+	}
+	read_taken(job);
+	return kt_import_documents(&job->import, job->ns, bundle.len > 0 ? bundle.ptr : NULL, job->taken, &job->docs, err);
+}
+
 int kt_cli_import(struct kt_cli *cli)
 {
 	const struct kt_import_source *source = find_source(cli->args[0]);
 	const char *ns = kt_cli_value(cli, "namespace");
-	struct job job = {.cli = cli, .import = {.dir = -1}, .ns = ns != NULL ? ns : "default", .rows = json_array()};
-	struct kt_buf bundle KT_AUTOBUF = {0};
+	struct job job = {.cli = cli, .import = {.dir = -1}, .ns = ns != NULL ? ns : "default", .rows = json_array(),
+	                  .taken = json_object()};
+	bool dry = kt_cli_flag(cli, "dry-run");
 	struct kt_err err;
 	int status = KT_EXIT_USAGE;
 
 	kt_err_clear(&err);
 	if (source == NULL) {
 		/* said already */
-	} else if (read_source(&job, source, &err) != KT_OK || read_bundle(cli, &bundle, &err) != KT_OK ||
-	           kt_import_documents(&job.import, job.ns, bundle.len > 0 ? bundle.ptr : NULL, &job.docs, &err) != KT_OK) {
+	} else if (read_source(&job, source, &err) != KT_OK || make_documents(&job, dry, &err) != KT_OK) {
 		status = kt_cli_fail(&err);
-	} else if (kt_cli_flag(cli, "dry-run")) {
+	} else if (dry) {
 		tell(&job, true);
 		status = KT_EXIT_OK;
 	} else {
 		status = carry_over(&job);
 	}
 	json_decref(job.rows);
+	json_decref(job.taken);
 	kt_free(job.file);
 	kt_import_docs_finish(&job.docs);
 	kt_import_finish(&job.import);

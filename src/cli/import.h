@@ -183,9 +183,12 @@ struct kt_import_docs {
 	json_t *certs;      /* [{"namespace","name","cert": index}] */
 	json_t *names;      /* ["Issuer/letsencrypt", …] what is in it */
 };
-/* What is refused by the manifest parser goes into import->lost and is left out. ca_bundle: base64 of PEM, or NULL. */
-enum kt_code kt_import_documents(struct kt_import *import, const char *ns, const char *ca_bundle, struct kt_import_docs *ret,
-                                 struct kt_err *err);
+/*
+ * What is refused by the manifest parser goes into import->lost and is left out. ca_bundle: base64 of PEM, or NULL. taken:
+ * names that other manifests have ("Issuer/letsencrypt", "Secret/web-tls"), or NULL; names of our own are added to it.
+ */
+enum kt_code kt_import_documents(struct kt_import *import, const char *ns, const char *ca_bundle, json_t *taken,
+                                 struct kt_import_docs *ret, struct kt_err *err);
 void kt_import_docs_finish(struct kt_import_docs *docs);
 
 #endif

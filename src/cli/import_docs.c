@@ -325,7 +325,7 @@ static enum kt_code add_certificate(struct making *m, size_t index, struct kt_er
 	struct kt_import_facts facts;
 	const char *issuer = NULL;
 	json_t *annotations KT_AUTOJSON = NULL;
-	char name[64], secret[72];
+	char name[64], secret[64], text[72];
 	struct kt_err why;
 	enum kt_code code = KT_OK;
 
@@ -344,7 +344,8 @@ static enum kt_code add_certificate(struct making *m, size_t index, struct kt_er
 		code = kt_err_set(err, KT_E_NOMEM, "no memory for manifests");
 	} else {
 		(void)name_for(m, "Certificate", cert->name, name);
-		(void)snprintf(secret, sizeof(secret), "%s-tls", name);
+		(void)snprintf(text, sizeof(text), "%s-tls", name);
+		(void)name_for(m, "Secret", text, secret);
 		annotations = cert->must_staple || facts.must_staple ? json_pack("{s:s}", "keyturn.dev/must-staple", "true") : NULL;
 		(void)add(m, "cert-manager.io/v1", "Certificate", name, annotations, certificate_spec(cert, &facts, secret, issuer),
 		          kt_asprintf("%s, %s", cert->name, cert->from));
@@ -526,15 +527,15 @@ static enum kt_code write_all(struct making *m, struct kt_err *err)
 	return m->ret->yaml != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "no memory for manifests");
 }
 
-enum kt_code kt_import_documents(struct kt_import *import, const char *ns, const char *ca_bundle, struct kt_import_docs *ret,
-                                 struct kt_err *err)
+enum kt_code kt_import_documents(struct kt_import *import, const char *ns, const char *ca_bundle, json_t *taken,
+                                 struct kt_import_docs *ret, struct kt_err *err)
 {
 	struct making m = {.import = import, .ns = ns, .ca_bundle = ca_bundle, .ret = ret};
 	bool *used = kt_calloc(import->account_count + 1, sizeof(*used));
 	enum kt_code code = KT_OK;
 
 	*ret = (struct kt_import_docs){.accounts = json_array(), .certs = json_array(), .names = json_array()};
-	m.taken = json_object();
+	m.taken = taken != NULL ? json_incref(taken) : json_object();
 	m.issuers = json_object();
 	m.hooks = json_object();
 	if (used == NULL || m.taken == NULL || m.issuers == NULL || m.hooks == NULL || ret->accounts == NULL ||

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from datetime import datetime
 
 import pytest
 import yaml
@@ -113,15 +114,19 @@ def moves_in(kt, server, client, folder, secrets, *options):
     told = kt.json("import", client, folder, "--ca-bundle", server.bundle_file, *options)
     assert server.orders() == orders and server.accounts() == accounts
     assert {r["outcome"] for r in told["state"]} == {"imported"}, told
-    before = server.requests()
     kt.ok("renew", timeout=60)
-    assert server.requests() == before, "what was imported is delivered, nobody is asked"
+    assert server.orders() == orders, "what was imported is delivered, nothing is ordered"
     for secret, (cert, key) in secrets.items():
         same_pair(kt, secret, cert, key)
+    for row in kt.json("plan")["plan"]:
+        cert = leaf(kt.read(f"{row['name']}-tls", "tls.crt"))
+        life = cert.not_valid_after - cert.not_valid_before
+        share = (datetime.fromisoformat(row["renewAt"].rstrip("Z")) - cert.not_valid_before) / life
+        assert row["action"] == "wait" and 0.6 < share < 0.8, row
     again = kt.json("import", client, folder, "--ca-bundle", server.bundle_file, *options)
     assert {r["outcome"] for r in again["state"]} == {"unchanged"}, again
     kt.ok("renew")
-    assert server.requests() == before
+    assert server.orders() == orders
     old = {secret: leaf(kt.read(secret, "tls.crt")).serial_number for secret in secrets}
     kt.ok("renew", "--force", timeout=90)
     assert server.orders() == orders + len(secrets)
@@ -180,12 +185,11 @@ def test_with_an_agent_that_runs(kt, pebble, tmp_path):
     certbot_issue(pebble, folder, "a.example", "--key-type", "ecdsa")
     listen(kt, pebble)
     agent = kt.start()
-    before = pebble.requests()
     told = kt.json("import", "certbot", folder, "--ca-bundle", pebble.bundle_file)
     assert {r["outcome"] for r in told["state"]} == {"imported"}
     until(lambda: (kt.volume("a.example-tls") / "tls.crt").exists(), 10, "the volume is written")
     same_pair(kt, "a.example-tls", folder / "live" / "a.example" / "cert.pem", folder / "live" / "a.example" / "privkey.pem")
-    assert pebble.requests() == before
+    assert pebble.orders() == 1, "delivered without an order"
     assert {r["outcome"] for r in kt.json("import", "certbot", folder, "--ca-bundle", pebble.bundle_file)["state"]} == {"unchanged"}
     kt.ok("renew", "--force", "a.example", timeout=60)
     assert pebble.accounts() == 1 and pebble.orders() == 2
@@ -217,6 +221,54 @@ def test_links_do_not_lead_out(kt, tmp_path, pebble):
     told = kt.json("import", "certbot", folder, "--dry-run")
     assert not [n for n in told["manifests"] if n.startswith("Certificate/")]
     assert any("leads out" in item["reason"] for item in told["lost"])
+
+
+def test_manifests_in_force_already(kt, pebble, tmp_path):
+    """The manifests came first and nothing was issued yet: what is imported becomes what is in force."""
+    folder = tmp_path / "letsencrypt"
+    certbot_issue(pebble, folder, "a.example", "--key-type", "ecdsa")
+    (kt.manifests / "imported-certbot.yaml").write_text(kt.ok("import", "certbot", folder, "--dry-run").out)
+    kt.secret("some", value="thing")  # loads the manifests
+    assert kt.credential("a.example") and not kt.volume("a.example-tls").exists()
+    told = kt.json("import", "certbot", folder)
+    assert {r["outcome"] for r in told["state"]} == {"imported"}
+    kt.ok("renew")
+    same_pair(kt, "a.example-tls", folder / "live" / "a.example" / "cert.pem", folder / "live" / "a.example" / "privkey.pem")
+    assert pebble.orders() == 1
+
+
+def test_two_clients(kt, pebble, tmp_path):
+    """Names that other manifests have are left to them; each issuer keeps its own account."""
+    first, second = tmp_path / "letsencrypt", tmp_path / "lego"
+    certbot_issue(pebble, first, "a.example", "--key-type", "ecdsa")
+    lego_issue(pebble, second, "a.example")
+    assert pebble.accounts() == 2
+    listen(kt, pebble)
+    options = ("--ca-bundle", pebble.bundle_file, "--server", pebble.server)
+    kt.json("import", "certbot", first, *options)
+    told = kt.json("import", "lego", second, *options)
+    assert {r["outcome"] for r in told["state"]} == {"imported"}
+    assert set(told["manifests"]) == {"Issuer/localhost-2", "Certificate/a.example-2"}
+    kt.ok("renew", "--force", timeout=60)
+    assert pebble.accounts() == 2 and pebble.orders() == 4
+    for client, folder in (("certbot", first), ("lego", second)):
+        again = kt.json("import", client, folder, *options)
+        assert {r["outcome"] for r in again["state"]} == {"unchanged"}
+
+
+def test_an_expired_certificate_is_refused(kt, tmp_path):
+    with Pebble(tmp_path, sleep=False, reject=0, validity=5) as server:
+        server.bundle_file = tmp_path / "pebble-root.pem"
+        server.bundle_file.write_bytes(base64.b64decode(server.authority.bundle()))
+        folder = tmp_path / "letsencrypt"
+        certbot_issue(server, folder, "a.example", "--key-type", "ecdsa")
+        listen(kt, server)
+        until(lambda: leaf((folder / "live" / "a.example" / "cert.pem").read_bytes()).not_valid_after < datetime.utcnow(), 20,
+              "it has expired")
+        result = kt.run("import", "certbot", folder, "--ca-bundle", server.bundle_file, "-o", "json")
+        assert result.status == 1
+        outcome = {r["kind"]: r["outcome"] for r in result.json()["state"]}
+        assert outcome == {"Account": "imported", "Certificate": "refused"}
 
 
 # --- lego ---------------------------------------------------------------------------------------------------------------

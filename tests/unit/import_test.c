@@ -82,7 +82,7 @@ static void make(struct made *made, const struct kt_import_source *source, bool 
 	kt_err_clear(&made->err);
 	assert_int_equal(kt_import_open(&made->import, root, &made->err), KT_OK);
 	assert_int_equal(source->read(&made->import, &made->err), KT_OK);
-	assert_int_equal(kt_import_documents(&made->import, "default", NULL, &made->docs, &made->err), KT_OK);
+	assert_int_equal(kt_import_documents(&made->import, "default", NULL, NULL, &made->docs, &made->err), KT_OK);
 }
 
 static void finish(struct made *made)
