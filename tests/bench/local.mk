@@ -6,11 +6,12 @@ tests_bench_floor_LDADD = $(CRYPTO_LIBS)
 tests_bench_acme_floor_SOURCES = tests/bench/acme_floor.c
 tests_bench_acme_floor_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
 tests_bench_acme_floor_LDADD = $(CURL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) -lpthread
-EXTRA_DIST += tests/bench/bench.py tests/bench/acme.py tests/bench/proxy.py
+EXTRA_DIST += tests/bench/bench.py tests/bench/acme.py tests/bench/proxy.py tests/bench/lego/main.go tests/bench/lego/go.mod \
+	tests/bench/lego/go.sum
 
 bench: all tests/bench/floor
 	python3 $(top_srcdir)/tests/bench/bench.py $(abs_builddir)
-# Needs the peers of tests/peers/setup.
+# Needs the peers of `tests/peers/setup bench`.
 bench-acme: all tests/bench/acme_floor
 	python3 $(top_srcdir)/tests/bench/acme.py $(abs_builddir) $(BENCH_ARGS)
 .PHONY: bench bench-acme

@@ -176,7 +176,9 @@ static void on_presented(const struct kt_err *err, enum kt_msg_type type, void *
 	if (err->code != KT_OK) {
 		struct kt_err why = *err;
 
-		(void)kt_err_prefix(&why, "%.100s", authz->identifier);
+		if (strstr(why.what, authz->identifier) == NULL) {
+			(void)kt_err_prefix(&why, "%.100s", authz->identifier);
+		}
 		acme_job_fail(job, &why);
 		return;
 	}

@@ -47,6 +47,9 @@ static enum kt_code refuse(const char *ref, const struct kt_acme *acme, const st
 
 	list(possible, all);
 	list(possible & offered, useful);
+	if (offered == 0) {
+		return kt_err_set(err, KT_E_UNSUPPORTED, "%.253s: the CA offers no challenge that is known here; it needs %s", name, all);
+	}
 	if (acme->solvers.count > 0 && nearest < 0) {
 		return kt_err_set(err, KT_E_UNSUPPORTED, "no selector among the solvers of %s takes %.253s: add one of %s for it", ref,
 		                  name, useful[0] != '\0' ? useful : all);
@@ -55,7 +58,7 @@ static enum kt_code refuse(const char *ref, const struct kt_acme *acme, const st
 		list(offered, all);
 		return kt_err_set(err, KT_E_UNSUPPORTED,
 		                  "%.253s: the CA offers %s, which no solver of %s answers (solvers[%d] is %s): add one of %s", name,
-		                  all[0] != '\0' ? all : "nothing that is known here", ref, nearest,
+		                  all, ref, nearest,
 		                  kt_challenge_name(kt_acme_challenge(&acme->solvers.items[nearest])), useful[0] != '\0' ? useful : all);
 	}
 	return kt_err_set(err, KT_E_UNSUPPORTED, "%.253s: %s needs %s; %s %s has %s: add one of %s", name, why, all,
