@@ -24,7 +24,7 @@ def rule(name, faults):
 SHARED = {
     "base": {"err", "mem", "buf", "secret", "clock", "log", "text", "json", "io", "sandbox", "cron"},
     "loop": {"loop"},
-    "pki": {"pki", "jose"},
+    "pki": {"pki", "jose", "tls"},
     "manifest": {"manifest", "manifest_types"},
     "wire": {"wire", "msg", "room"},
 }
@@ -71,7 +71,7 @@ FORBIDDEN = {
     "keyturn": ["libcurl", "libsqlite3", "libmicrohttpd", "libssl", "libcrypto", "libldns"],
     "keyturn-keeper": ["libcurl", "libssl", "libmicrohttpd", "libnghttp2", "libldns"],
     "keyturn-courier": ["libsqlite3", "libmicrohttpd", "libyaml"],
-    "keyturn-desk": ["libsqlite3", "libcurl", "libyaml", "libssl", "libldns"],
+    "keyturn-desk": ["libsqlite3", "libcurl", "libyaml", "libssl", "libcrypto", "libldns"],
 }
 
 
