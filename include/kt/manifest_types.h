@@ -692,7 +692,7 @@ struct kt_rooms {
 
 struct kt_limits {
 	int64_t flights;    /* credentials in work at once; 64 when absent */
-	int64_t per_issuer; /* orders or token requests at once at one issuer; 10 when absent */
+	int64_t per_issuer; /* orders or token requests at once at one issuer; 8 when absent */
 	int64_t hooks;      /* hooks running at once; 4 when absent */
 };
 

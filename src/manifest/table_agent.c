@@ -50,7 +50,7 @@ static const struct kt_field limits_rows[] = {
 	ROW("flights", KT_F_INT, struct kt_limits, flights, .def = 64, .min = 1, .max = 10000,
 	    DOC "Credentials in work at once."),
 	ROW("hooks", KT_F_INT, struct kt_limits, hooks, .def = 4, .min = 1, .max = 64, DOC "Hooks running at once."),
-	ROW("perIssuer", KT_F_INT, struct kt_limits, per_issuer, .def = 10, .min = 1, .max = 1000,
+	ROW("perIssuer", KT_F_INT, struct kt_limits, per_issuer, .def = 8, .min = 1, .max = 1000,
 	    DOC "Orders or token requests at once at one issuer."),
 };
 static const struct kt_table limits_table = TABLE("Limits", struct kt_limits, limits_rows, .doc = "Limits.");
