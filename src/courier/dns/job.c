@@ -290,6 +290,8 @@ void dns_job_done(struct dns_job *job)
 
 	memcpy(name, job->locked, sizeof(name));
 	end_provider(job);
+	kt_secret_destroy(job->secret); /* looking needs none */
+	job->secret = NULL;
 	if (job->action == KT_DNS01_ADD) {
 		look(job);
 	} else {
