@@ -15,6 +15,7 @@
 
 #define GONE_GRACE KT_SECOND /* for a fresh end of a wire */
 #define PATHS_MAX 512u
+#define NEED_TRIES 3u
 
 kt_ms kt_keeper_now(const struct kt_keeper *keeper)
 {
@@ -66,14 +67,19 @@ static void on_needed(const struct kt_err *why, enum kt_msg_type type, void *msg
 	}
 }
 
+/* What is asked of the room waits in its wire: memory that was missing for a moment must not leave it there. */
 static void need(struct kt_keeper *keeper, enum kt_room room, const char *name, bool broken)
 {
 	struct kt_msg_need msg = {(uint32_t)room, broken};
+	enum kt_code code = KT_E_NOMEM;
 	struct kt_err err;
 
-	kt_err_clear(&err);
-	if (kt_wire_call(keeper->ctx->warden, KT_NEED, &msg, NULL, 0, 30 * KT_SECOND, on_needed, (void *)(uintptr_t)name,
-	                 &err) != KT_OK) {
+	for (unsigned i = 0; i < NEED_TRIES && code == KT_E_NOMEM; i++) {
+		kt_err_clear(&err);
+		code = kt_wire_call(keeper->ctx->warden, KT_NEED, &msg, NULL, 0, 30 * KT_SECOND, on_needed, (void *)(uintptr_t)name,
+		                    &err);
+	}
+	if (code != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "the %s can't be asked for", name);
 	}
 }

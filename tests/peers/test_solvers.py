@@ -497,3 +497,9 @@ def test_dns_record_of_what_needs_none(kt, quick):
     result = kt.ok("dns-record", "web")
     assert result.out == "" and "nothing is to be published" in result.err
     assert kt.run("dns-record", "nobody").status == 2
+
+
+def test_http_without_a_listener(kt, quick):
+    kt.manifest("set", quick.issuer(), certificate("web", "pebble"))
+    result = kt.run("renew", timeout=60)
+    assert result.status != 0 and "listeners.http01" in result.err and "http01-webroot" in result.err, result

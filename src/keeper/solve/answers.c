@@ -407,14 +407,12 @@ void kt_answers_serve_again(struct kt_keeper *keeper)
 
 static const struct kt_solver_ops *ops_of_row(const struct kt_store_challenge *row)
 {
-	KT_AUTOJSON json_t *config = NULL;
-
 	switch (kt_challenge_from_name(row->type)) {
 	case KT_CHALLENGE_HTTP01:
 		return &kt_solve_webroot;
 	case KT_CHALLENGE_DNS01:
-		(void)kt_json_parse(kt_view_str(row->config), 65536, &config, NULL);
-		return json_object_get(config, "argv") != NULL ? &kt_solve_exec : &kt_solve_dns;
+		/* Only a program has it; in a text of the JSON the quotes would be escaped. */
+		return strstr(row->config, "\"argv\":[") != NULL ? &kt_solve_exec : &kt_solve_dns;
 	default:
 		return NULL;
 	}

@@ -14,7 +14,13 @@
 
 static enum kt_code prepare_http(struct kt_answer *answer, const struct kt_answer_order *order, struct kt_err *err)
 {
-	(void)order;
+	const struct kt_resource *agent = answer->keeper->agent;
+
+	if (agent == NULL || agent->agent.listeners.http01 == NULL) {
+		return kt_err_set(err, KT_E_UNSUPPORTED,
+		                  "http-01 needs spec.listeners.http01 of kind Agent (such as \":80\"), or annotation "
+		                  "keyturn.dev/http01-webroot of %s", order->flight->issuer->ref);
+	}
 	if (strlen(answer->token) > 256) {
 		return kt_err_set(err, KT_E_PROTO, "the challenge token is too long");
 	}
