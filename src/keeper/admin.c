@@ -185,6 +185,7 @@ static void session_close(struct kt_session *session)
 	json_decref(session->request);
 	json_decref(session->tally);
 	kt_draft_destroy(session->draft);
+	kt_admin_import_destroy(session->import);
 	if (session->passed_fd >= 0) {
 		close(session->passed_fd);
 	}

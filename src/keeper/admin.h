@@ -17,6 +17,8 @@
 #define KT_ADMIN_PAGE        64u /* rows at once */
 #define KT_ADMIN_OUT_FULL    (64u * 1024u) /* rows wait until what is queued is below this */
 
+struct kt_admin_import;
+
 struct kt_session {
 	struct kt_session *next;
 	struct kt_keeper *keeper;
@@ -33,6 +35,7 @@ struct kt_session {
 	json_t *request;
 	int passed_fd; /* what came with the request: a bundle of manifests; -1: nothing */
 	struct kt_draft *draft;
+	struct kt_admin_import *import; /* admin_import.c */
 	/* Set by a command that has more to say: called when there is room; clears itself when done. */
 	void (*more)(struct kt_session *session);
 	/* renew: called after every round. */
@@ -91,6 +94,9 @@ kt_command_fn kt_command_account, kt_command_revoke, kt_command_status, kt_comma
         kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload, kt_command_quit,
         kt_command_import;
 kt_command_fn kt_command_dns_record;
+
+/* What an import that is under way holds; NULL accepted. */
+void kt_admin_import_destroy(struct kt_admin_import *import);
 
 /* admin_http.c: whether a first line is one of HTTP; and the answer to such a request once all of its head is there. */
 #define KT_ADMIN_HTTP_MAX 8192u

@@ -19,6 +19,7 @@
 
 #define DOCUMENT_MAX ((size_t)64 << 20)
 #define SEALED_MAX   32768u
+#define TURN         16u /* objects at once, a transaction each */
 
 /* What was made of one object. */
 struct verdict {
@@ -28,17 +29,20 @@ struct verdict {
 	char reason[512];
 };
 
-struct import {
+/* A command under way: some objects a turn, so that an agent goes on meanwhile. */
+struct kt_admin_import {
 	struct kt_session *session;
 	struct kt_keeper *keeper;
+	json_t *document;
 	const char *client; /* "certbot", for the audit */
-	json_t *specs;      /* "Kind/ns/name" to the canonical JSON of each resource */
+	json_t *specs;      /* "Kind/ns/name" to the canonical JSON of each Certificate */
+	size_t list, at;    /* what comes next: of which list, and where in it */
 	char trace[33];
 	char actor[32];
 	uint64_t imported, unchanged, refused;
 };
 
-static void say(struct import *import, const struct verdict *verdict)
+static void say(struct kt_admin_import *import, const struct verdict *verdict)
 {
 	import->imported += verdict->outcome[0] == 'i';
 	import->unchanged += verdict->outcome[0] == 'u';
@@ -48,7 +52,7 @@ static void say(struct import *import, const struct verdict *verdict)
 	                         "outcome", verdict->outcome, "reason", verdict->reason));
 }
 
-static enum kt_code audit(struct import *import, struct kt_audit_event *event, struct kt_err *err)
+static enum kt_code audit(struct kt_admin_import *import, struct kt_audit_event *event, struct kt_err *err)
 {
 	event->trace_id = import->trace;
 	event->actor = import->actor;
@@ -83,7 +87,7 @@ static bool split_ref(const char *ref, char kind[32], char ns[254], char name[25
 }
 
 /* KT_E_EXISTS with what is there; KT_OK with the same key: nothing to do (*ret_same). */
-static enum kt_code compare_account(struct import *import, const struct kt_key *key, const char *ref, const char *server,
+static enum kt_code compare_account(struct kt_admin_import *import, const struct kt_key *key, const char *ref, const char *server,
                                     bool *ret_same, struct kt_err *err)
 {
 	struct kt_seal_id id = kt_store_account_seal_id(ref, server);
@@ -112,7 +116,7 @@ static enum kt_code compare_account(struct import *import, const struct kt_key *
 	return code;
 }
 
-static enum kt_code put_account(struct import *import, const json_t *object, const struct kt_key *key, struct kt_err *err)
+static enum kt_code put_account(struct kt_admin_import *import, const json_t *object, const struct kt_key *key, struct kt_err *err)
 {
 	struct kt_keeper *keeper = import->keeper;
 	const char *ref = kt_json_str(object, "issuer");
@@ -146,7 +150,7 @@ static enum kt_code put_account(struct import *import, const json_t *object, con
 	return code == KT_OK ? audit(import, &event, err) : code;
 }
 
-static enum kt_code import_account(struct import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
+static enum kt_code import_account(struct kt_admin_import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
 {
 	const char *ref = kt_json_str(object, "issuer");
 	const char *server = kt_json_str(object, "server");
@@ -198,7 +202,7 @@ static void pair_finish(struct pair *pair)
 }
 
 /* Key and certificate belong together, its names are those of the manifest, its dates are good, the chain holds. */
-static enum kt_code check_pair(struct import *import, const json_t *object, const struct kt_resource *spec,
+static enum kt_code check_pair(struct kt_admin_import *import, const json_t *object, const struct kt_resource *spec,
                                struct pair *pair, struct kt_err *err)
 {
 	struct kt_spec_request request;
@@ -231,7 +235,7 @@ static enum kt_code check_pair(struct import *import, const json_t *object, cons
 }
 
 /* The material as the first of its credential; *cred is that row, to be written by the caller. */
-static enum kt_code put_material(struct import *import, const struct kt_store_resource *resource, const struct pair *pair,
+static enum kt_code put_material(struct kt_admin_import *import, const struct kt_store_resource *resource, const struct pair *pair,
                                  struct kt_store_cred *cred, struct kt_err *err)
 {
 	struct kt_keeper *keeper = import->keeper;
@@ -268,7 +272,7 @@ static enum kt_code put_material(struct import *import, const struct kt_store_re
 }
 
 /* Writes credential, material and record. The resource is in the store. */
-static enum kt_code put_certificate(struct import *import, const struct kt_store_resource *resource, const char *secret_name,
+static enum kt_code put_certificate(struct kt_admin_import *import, const struct kt_store_resource *resource, const char *secret_name,
                                     const struct pair *pair, struct kt_store_cred *cred, struct kt_err *err)
 {
 	char reason[64];
@@ -306,7 +310,7 @@ static enum kt_code put_certificate(struct import *import, const struct kt_store
 }
 
 /* The resource as it is in force, or adopted from the manifest that came along. *ret_spec: kt_resource_destroy. */
-static enum kt_code find_resource(struct import *import, const char *ns, const char *name, struct kt_store_resource *ret,
+static enum kt_code find_resource(struct kt_admin_import *import, const char *ns, const char *name, struct kt_store_resource *ret,
                                   struct kt_resource **ret_spec, char request_key[65], struct kt_err *err)
 {
 	char *ref KT_AUTOFREE = kt_asprintf("Certificate/%s/%s", ns, name);
@@ -333,7 +337,7 @@ static enum kt_code find_resource(struct import *import, const char *ns, const c
 }
 
 /* KT_OK: there is nothing in place yet. KT_E_EXISTS: it has its own, and *ret says whether it is this very one. */
-static enum kt_code look_at_credential(struct import *import, const struct kt_store_resource *resource,
+static enum kt_code look_at_credential(struct kt_admin_import *import, const struct kt_store_resource *resource,
                                        const struct pair *pair, struct kt_store_cred *cred, bool *ret_same,
                                        struct kt_err *err)
 {
@@ -364,7 +368,7 @@ static enum kt_code look_at_credential(struct import *import, const struct kt_st
 	return code;
 }
 
-static enum kt_code import_certificate(struct import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
+static enum kt_code import_certificate(struct kt_admin_import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
 {
 	struct kt_store_resource resource = {0};
 	struct kt_store_cred cred = {0};
@@ -408,7 +412,7 @@ static enum kt_code import_certificate(struct import *import, const json_t *obje
 
 /* --- secrets --------------------------------------------------------------------------------------------------------------- */
 
-static enum kt_code import_secret(struct import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
+static enum kt_code import_secret(struct kt_admin_import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
 {
 	struct kt_keeper *keeper = import->keeper;
 	const char *key = kt_json_str(object, "key");
@@ -447,10 +451,10 @@ static enum kt_code import_secret(struct import *import, const json_t *object, s
 
 /* --- the command ------------------------------------------------------------------------------------------------------------- */
 
-typedef enum kt_code import_fn(struct import *import, const json_t *object, struct verdict *ret, struct kt_err *err);
+typedef enum kt_code import_fn(struct kt_admin_import *import, const json_t *object, struct verdict *ret, struct kt_err *err);
 
 /* One object in a transaction of its own: what is wrong with it holds up no other. */
-static enum kt_code import_one(struct import *import, import_fn *fn, const json_t *object, struct kt_err *err)
+static enum kt_code import_one(struct kt_admin_import *import, import_fn *fn, const json_t *object, struct kt_err *err)
 {
 	struct kt_store *store = import->keeper->store;
 	struct verdict verdict = {.kind = "?", .ns = "", .name = "", .outcome = "refused"};
@@ -479,19 +483,9 @@ static enum kt_code import_one(struct import *import, import_fn *fn, const json_
 	return KT_OK;
 }
 
-static enum kt_code import_all(struct import *import, import_fn *fn, const json_t *list, struct kt_err *err)
-{
-	enum kt_code code = KT_OK;
-
-	for (size_t i = 0; i < json_array_size(list) && code == KT_OK; i++) {
-		code = import_one(import, fn, json_array_get(list, i), err);
-	}
-	return code;
-}
-
 static enum kt_code keep_spec(void *arg, struct kt_resource *resource, struct kt_err *err)
 {
-	struct import *import = arg;
+	struct kt_admin_import *import = arg;
 	char *ref KT_AUTOFREE = kt_asprintf("%s/%s/%s", kt_kind_name(resource->kind), resource->meta.ns, resource->meta.name);
 	struct kt_buf json KT_AUTOBUF = {0};
 	enum kt_code code = KT_OK;
@@ -508,7 +502,7 @@ static enum kt_code keep_spec(void *arg, struct kt_resource *resource, struct kt
 	return code;
 }
 
-static enum kt_code read_manifests(struct import *import, const char *text, struct kt_err *err)
+static enum kt_code read_manifests(struct kt_admin_import *import, const char *text, struct kt_err *err)
 {
 	struct kt_report report;
 	enum kt_code code;
@@ -544,34 +538,87 @@ static enum kt_code read_document(int fd, json_t **ret, struct kt_err *err)
 	return code;
 }
 
-void kt_command_import(struct kt_session *session)
+/* Secrets and accounts come before the certificates that need them. */
+static const struct {
+	const char *name;
+	import_fn *fn;
+} lists[] = {{"secrets", import_secret}, {"accounts", import_account}, {"certificates", import_certificate}};
+#define LISTS (sizeof(lists) / sizeof(lists[0]))
+
+static void more_import(struct kt_session *session)
 {
-	struct import import = {.session = session, .keeper = session->keeper, .specs = json_object()};
-	json_t *document KT_AUTOJSON = NULL;
-	const char *manifests;
+	struct kt_admin_import *import = session->import;
+	unsigned done = 0;
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	(void)kt_audit_trace_id(kt_keeper_now(session->keeper), import.trace);
-	(void)snprintf(import.actor, sizeof(import.actor), "uid:%u", session->uid);
-	(void)read_document(session->passed_fd, &document, &err);
-	import.client = kt_json_str(document, "client");
-	manifests = kt_json_str(document, "manifests");
-	if (err.code == KT_OK && (import.client == NULL || manifests == NULL || import.specs == NULL)) {
-		(void)kt_err_set(&err, KT_E_INVALID, "the document of the import lacks a member");
+	while (import->list < LISTS && done < TURN && kt_session_room(session)) {
+		const json_t *list = json_object_get(import->document, lists[import->list].name);
+
+		if (import->at >= json_array_size(list)) {
+			import->list++;
+			import->at = 0;
+		} else if (import_one(import, lists[import->list].fn, json_array_get(list, import->at++), &err) != KT_OK) {
+			kt_session_fail(session, &err);
+			return;
+		} else {
+			done++;
+		}
 	}
-	if (err.code == KT_OK && read_manifests(&import, manifests, &err) == KT_OK &&
-	    import_all(&import, import_secret, json_object_get(document, "secrets"), &err) == KT_OK &&
-	    import_all(&import, import_account, json_object_get(document, "accounts"), &err) == KT_OK) {
-		(void)import_all(&import, import_certificate, json_object_get(document, "certificates"), &err);
+	if (import->list < LISTS) {
+		return; /* the rest at the next turn */
 	}
-	json_decref(import.specs);
-	if (err.code != KT_OK) {
+	kt_rotate_kick(session->keeper); /* what is in force already is delivered now */
+	kt_session_end(session, import->refused > 0 ? 1 : 0,
+	               json_pack("{s:I,s:I,s:I}", "imported", (json_int_t)import->imported, "unchanged",
+	                         (json_int_t)import->unchanged, "refused", (json_int_t)import->refused));
+}
+
+void kt_admin_import_destroy(struct kt_admin_import *import)
+{
+	if (import != NULL) {
+		json_decref(import->document);
+		json_decref(import->specs);
+		kt_free(import);
+	}
+}
+
+static enum kt_code begin(struct kt_session *session, struct kt_err *err)
+{
+	struct kt_admin_import *import = kt_calloc(1, sizeof(*import));
+	const char *manifests;
+	enum kt_code code;
+
+	if (import == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for an import");
+	}
+	session->import = import; /* goes with the session */
+	import->session = session;
+	import->keeper = session->keeper;
+	import->specs = json_object();
+	(void)kt_audit_trace_id(kt_keeper_now(session->keeper), import->trace);
+	(void)snprintf(import->actor, sizeof(import->actor), "uid:%u", session->uid);
+	code = read_document(session->passed_fd, &import->document, err);
+	if (code != KT_OK) {
+		return code;
+	}
+	import->client = kt_json_str(import->document, "client");
+	manifests = kt_json_str(import->document, "manifests");
+	if (import->client == NULL || manifests == NULL || import->specs == NULL) {
+		return kt_err_set(err, KT_E_INVALID, "the document of the import lacks a member");
+	}
+	return read_manifests(import, manifests, err);
+}
+
+void kt_command_import(struct kt_session *session)
+{
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (begin(session, &err) != KT_OK) {
 		kt_session_fail(session, &err);
 		return;
 	}
-	kt_rotate_kick(session->keeper); /* what is in force already is delivered now */
-	kt_session_end(session, import.refused > 0 ? 1 : 0,
-	               json_pack("{s:I,s:I,s:I}", "imported", (json_int_t)import.imported, "unchanged",
-	                         (json_int_t)import.unchanged, "refused", (json_int_t)import.refused));
+	session->more = more_import;
+	more_import(session);
 }

@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from datetime import datetime
 
 import pytest
 import yaml
 
-from lib.certs import check_set, load
+from lib.certs import Authority, check_set, key_pem, load, pem
 from lib.servers import Nginx, Pebble, lacking, program
 from lib.wait import free_port, until
 
@@ -269,6 +270,50 @@ def test_an_expired_certificate_is_refused(kt, tmp_path):
         assert result.status == 1
         outcome = {r["kind"]: r["outcome"] for r in result.json()["state"]}
         assert outcome == {"Account": "imported", "Certificate": "refused"}
+
+
+def many_lineages(folder, count):
+    """A folder as certbot lays it out, with certificates of a CA of our own: nobody is asked for these."""
+    authority = Authority()
+    account = folder / "accounts" / "ca.example" / "dir" / "0123"
+    account.mkdir(parents=True)
+    numbers = authority.key.private_numbers()
+
+    def part(number):
+        return base64.urlsafe_b64encode(number.to_bytes(32, "big")).rstrip(b"=").decode()
+
+    (account / "private_key.json").write_text(json.dumps({
+        "kty": "EC", "crv": "P-256", "x": part(numbers.public_numbers.x), "y": part(numbers.public_numbers.y),
+        "d": part(numbers.private_value)}))
+    (account / "regr.json").write_text(json.dumps({"body": {}, "uri": "https://ca.example/account/1"}))
+    (folder / "renewal").mkdir()
+    for i in range(count):
+        cert, key = authority.issue(f"n{i}.example", days=30)
+        live = folder / "live" / f"n{i}.example"
+        live.mkdir(parents=True)
+        (live / "fullchain.pem").write_bytes(pem(cert))
+        (live / "privkey.pem").write_bytes(key_pem(key))
+        (folder / "renewal" / f"n{i}.example.conf").write_text(
+            "[renewalparams]\naccount = 0123\nserver = https://ca.example/dir\nauthenticator = standalone\nkey_type = ecdsa\n")
+
+
+def test_many_and_a_kill(kt, tmp_path):
+    """A kill -9 in the middle: what is stored stays, the rest comes with the next run, and then all is delivered."""
+    folder = tmp_path / "letsencrypt"
+    many_lineages(folder, 60)
+    for moment in (0.05, 0.1, 0.15, 0.2, 0.3):
+        running = kt.background("import", "certbot", str(folder))
+        time.sleep(moment)
+        running.kill9()
+    told = kt.json("import", "certbot", folder)
+    assert len(told["state"]) == 61 and {r["outcome"] for r in told["state"]} <= {"imported", "unchanged"}
+    records = kt.json("audit", "-n", "1000")["records"]
+    assert len([r for r in records if r["step"] == "imported"]) == 60, "each of them once"
+    kt.ok("audit", "--verify")
+    kt.ok("renew", timeout=60)
+    for i in (0, 17, 59):
+        same_pair(kt, f"n{i}.example-tls", folder / "live" / f"n{i}.example" / "fullchain.pem",
+                  folder / "live" / f"n{i}.example" / "privkey.pem")
 
 
 # --- lego ---------------------------------------------------------------------------------------------------------------
