@@ -364,11 +364,11 @@ enum kt_code kt_acme_issuer_json(struct kt_keeper *keeper, const struct kt_issue
 
 void kt_acme_explain(const struct kt_issuer_entry *entry, struct kt_err *err)
 {
-	const char *name = strstr(err->problem_type, "unauthorized");
+	bool refused = err->code == KT_E_AUTH || strstr(err->problem_type, "unauthorized") != NULL;
 	char what[sizeof(err->what)];
 
 	/* RFC 8555 has no problem type for it; CAs say it in the detail. */
-	if (name == NULL || (strstr(err->what, "deactivated") == NULL && strstr(err->what, "Deactivated") == NULL)) {
+	if (!refused || (strstr(err->what, "deactivated") == NULL && strstr(err->what, "Deactivated") == NULL)) {
 		return;
 	}
 	(void)snprintf(what, sizeof(what), "%.460s; 'keyturn account register --new-key %.250s' makes a new one", err->what,

@@ -232,14 +232,16 @@ TABLE = [
         after=waits(7190, 7400), statuses=(75,)),
     Row("A20", "without", r"rateLimited", neworder=refuse("rateLimited", status=429), after=waits(60, 86400), statuses=(75,)),
     Row("A21", "userActionRequired", r"userActionRequired", neworder=refuse("userActionRequired", status=403), after=waits(600, 90000)),
+    Row("A21", "with a page", r"see https://ca\.example/agree", neworder=refuse(
+        "userActionRequired", status=403, instance="https://ca.example/agree"), after=waits(600, 90000)),
     Row("A21", "agreement at the account", r"(?i)userAction|terms", neworder=refuse(
         "userActionRequired", "the terms of service have changed", 403, [("Link", '<https://x/tos>;rel="terms-of-service"')]),
         after=waits(600, 90000)),
     Row("A22", "account forgotten", "", neworder=first(1, refuse("accountDoesNotExist")), good=True,
         after=lambda s, v: few_tries("account", 1)(s, v)),
     Row("A22", "forgotten again and again", r"accountDoesNotExist", neworder=refuse("accountDoesNotExist"), after=few_tries("account", 1)),
-    Row("A22", "deactivated", r"unauthorized", neworder=refuse("unauthorized", "account is deactivated", 403)),
-    Row("A22", "deactivated account object", r"deactivated", neworder=first(1, refuse("accountDoesNotExist")),
+    Row("A22", "deactivated", r"unauthorized.*account register --new-key", neworder=refuse("unauthorized", "account is deactivated", 403)),
+    Row("A22", "deactivated account object", r"deactivated.*account register --new-key", neworder=first(1, refuse("accountDoesNotExist")),
         account=body(status="deactivated")),
     Row("A22", "account elsewhere", r"account URL", neworder=first(1, refuse("accountDoesNotExist")),
         account=header("Location", f"{OTHER}/account/1")),

@@ -196,6 +196,8 @@ static void problems(void **state)
 		{URN("accountDoesNotExist"), 400, KT_E_AUTH, "accountDoesNotExist"},
 		{URN("externalAccountRequired"), 403, KT_E_AUTH, "external account binding"},
 		{URN("userActionRequired"), 403, KT_E_AUTH, "userActionRequired"},
+		{"{\"type\":\"urn:ietf:params:acme:error:userActionRequired\",\"detail\":\"new terms\",\"instance\":\"https://ca/tos\"}", 403,
+		 KT_E_AUTH, "new terms - see https://ca/tos"},
 		{URN("connection"), 0, KT_E_NET, "connection"},
 		{URN("neverHeardOf"), 403, KT_E_DENIED, "neverHeardOf: the detail"},
 		{URN("neverHeardOf"), 503, KT_E_LATER, "neverHeardOf"},

@@ -39,6 +39,7 @@ static void test_materials(void **state)
 	struct kt_store_material got;
 	struct kt_err err;
 	char revisions[64] = "";
+	int64_t last = 0;
 
 	fill(store, 1);
 	ok(kt_store_begin(store, &err));
@@ -47,6 +48,7 @@ static void test_materials(void **state)
 	for (int i = 2; i <= 6; i++) {
 		struct kt_store_material more = {.credential = 1, .revision = i};
 		ok(kt_store_material_insert(store, &more, &err));
+		last = more.id;
 		ok(kt_store_material_mark(store, more.id, i < 5 ? KT_MATERIAL_RETIRED : KT_MATERIAL_CURRENT, "..x",
 		                          &err));
 	}
@@ -78,6 +80,13 @@ static void test_materials(void **state)
 	ok(kt_store_material_prune(store, 1, 1, &err)); /* 4, 3, 2 retired and 1 failed: 4 is the newest of them */
 	ok(kt_store_material_each(store, 1, 30, collect_revision, revisions, &err));
 	assert_string_equal(revisions, "6 5 4 ");
+	kt_store_material_finish(&got);
+	/* What was revoked stays that, whatever else happens to it. */
+	ok(kt_store_material_mark(store, last, KT_MATERIAL_REVOKED, NULL, &err));
+	ok(kt_store_material_mark(store, last, KT_MATERIAL_PREVIOUS, "..e", &err));
+	ok(kt_store_material_get(store, last, &got, &err));
+	assert_int_equal(got.state, KT_MATERIAL_REVOKED);
+	assert_string_equal(got.dir, "..e");
 	ok(kt_store_commit(store, &err));
 	kt_store_material_finish(&got);
 	fails(KT_E_NOTFOUND, kt_store_material_get(store, full.id, &got, &err));
