@@ -48,7 +48,7 @@ SECRET_REF_TABLE(secret_access_key_table, "secret-access-key");
 
 static const struct kt_field acme_dns_rows[] = {
 	ROW("accountSecretRef", KT_F_STRUCT, struct kt_dns_acme_dns, account, REQUIRED, OF(acme_dns_account_table),
-	    DOC "The accounts: JSON of domain to {username, password, fulldomain, subdomain}."),
+	    DOC "The accounts: JSON of domain to {username, password, fulldomain, subdomain}, as lego and cert-manager keep it."),
 	ROW("host", KT_F_STRING, struct kt_dns_acme_dns, host, REQUIRED, .check = kt_value_any_url,
 	    DOC "URL of the acme-dns server."),
 };
@@ -61,7 +61,7 @@ static const struct kt_field cloudflare_rows[] = {
 	ROW("apiTokenSecretRef", KT_F_STRUCT, struct kt_dns_cloudflare, api_token, .flags = KT_F_CHOICE | KT_F_OPTIONAL,
 	    OF(api_token_table), DOC "An API token with Zone:Read and DNS:Edit."),
 	ROW("apiURL", KT_F_STRING, struct kt_dns_cloudflare, api_url, .check = kt_value_any_url,
-	    DOC "keyturn's own: another address of the API."),
+	    DOC "keyturn's own: another address of the API than `https://api.cloudflare.com/client/v4`."),
 	ROW("email", KT_F_STRING, struct kt_dns_cloudflare, email, .check = kt_value_email,
 	    DOC "Account of the API key."),
 };
@@ -80,7 +80,7 @@ static const struct kt_table cloudflare_table =
 
 static const struct kt_field digitalocean_rows[] = {
 	ROW("apiURL", KT_F_STRING, struct kt_dns_digitalocean, api_url, .check = kt_value_any_url,
-	    DOC "keyturn's own: another address of the API."),
+	    DOC "keyturn's own: another address of the API than `https://api.digitalocean.com/v2`."),
 	ROW("tokenSecretRef", KT_F_STRUCT, struct kt_dns_digitalocean, token, REQUIRED, OF(access_token_table),
 	    DOC "A token that may write."),
 };
@@ -130,7 +130,7 @@ static const struct kt_field route53_rows[] = {
 	ROW("accessKeyIDSecretRef", KT_F_STRUCT, struct kt_dns_route53, access_key_id_ref, .flags = KT_F_OPTIONAL,
 	    OF(access_key_table), DOC "Where the access key is kept."),
 	ROW("apiURL", KT_F_STRING, struct kt_dns_route53, api_url, .check = kt_value_any_url,
-	    DOC "keyturn's own: another address of the API."),
+	    DOC "keyturn's own: another address of the API than `https://route53.amazonaws.com`."),
 	REFUSED("auth", "a Kubernetes service account can't be exchanged here; use accessKeyID and secretAccessKeySecretRef"),
 	ROW("hostedZoneID", KT_F_STRING, struct kt_dns_route53, hosted_zone_id, .check = kt_value_printable,
 	    DOC "The zone; looked up by name when absent."),
