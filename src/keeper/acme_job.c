@@ -352,7 +352,7 @@ void kt_acme_on_sign(struct kt_wire_in *in, void *arg)
 	if (nonce == NULL || url == NULL) {
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for a signature");
 	} else if (find_signer(arg, ask->job, ask->url, &signer, &err) == KT_OK &&
-	           (signer.flight == NULL || kt_budget_request(signer.flight, ask->payload, ask->by_jwk, &err) == KT_OK)) {
+	           kt_budget_request(arg, signer.issuer, signer.flight, ask->payload, ask->by_jwk, &err) == KT_OK) {
 		header.kid = ask->by_jwk ? NULL : signer.issuer->account_url;
 		(void)kt_jose_jws_acme(signer.key, &header, ask->payload, &jws, &err);
 	}

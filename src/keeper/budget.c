@@ -123,7 +123,9 @@ static enum kt_code each_subject(const struct kt_limit *limit, const struct name
 		return fn(set, arg, err);
 	case KT_LIMIT_NAME:
 		for (i = 0; i < names->count && code == KT_OK; i++) {
-			code = fn(names->items[i], arg, err);
+			bool wild = names->items[i][0] == '*' && names->items[i][1] == '.';
+
+			code = fn(names->items[i] + (wild ? 2 : 0), arg, err); /* the CA validates the name itself */
 		}
 		return code;
 	case KT_LIMIT_DOMAIN:
@@ -351,7 +353,7 @@ static enum kt_code request_order(struct kt_flight *flight, bool certificate, bo
 	return code;
 }
 
-enum kt_code kt_budget_account(struct kt_keeper *keeper, struct kt_issuer_entry *issuer, struct kt_err *err)
+static enum kt_code new_account(struct kt_keeper *keeper, struct kt_issuer_entry *issuer, struct kt_err *err)
 {
 	static const struct kt_certificate_spec nothing;
 	static const struct names nobody;
@@ -373,7 +375,8 @@ enum kt_code kt_budget_account(struct kt_keeper *keeper, struct kt_issuer_entry 
 	return code == KT_OK ? commit(keeper, spend(keeper, &ask, &nobody, KT_LIMIT_NEW_ACCOUNT, err), err) : code;
 }
 
-enum kt_code kt_budget_request(struct kt_flight *flight, struct kt_view payload, bool by_jwk, struct kt_err *err)
+enum kt_code kt_budget_request(struct kt_keeper *keeper, struct kt_issuer_entry *issuer, struct kt_flight *flight,
+                               struct kt_view payload, bool by_jwk, struct kt_err *err)
 {
 	KT_AUTOJSON json_t *body = NULL;
 	unsigned bit;
@@ -386,15 +389,21 @@ enum kt_code kt_budget_request(struct kt_flight *flight, struct kt_view payload,
 	if (code != KT_OK) {
 		return code; /* ours is JSON: only memory can be lacking */
 	}
+	if (by_jwk && (json_object_get(body, "certificate") != NULL || kt_json_bool(body, "onlyReturnExisting", false))) {
+		return KT_OK; /* a revocation, or a question */
+	}
+	if (flight == NULL) {
+		return by_jwk ? new_account(keeper, issuer, err) : KT_OK;
+	}
 	bit = by_jwk ? 1 : json_is_array(json_object_get(body, "identifiers")) ? 2 : json_object_get(body, "csr") != NULL ? 4 : 0;
 	if (flight->counted_job != flight->job) {
 		flight->counted_job = flight->job;
 		flight->counted = 0;
 	}
-	if (bit == 0 || (flight->counted & bit) != 0 || (by_jwk && kt_json_bool(body, "onlyReturnExisting", false))) {
+	if (bit == 0 || (flight->counted & bit) != 0) {
 		return KT_OK; /* a refused nonce has it signed again: that counts once */
 	}
-	code = by_jwk ? kt_budget_account(flight->keeper, flight->issuer, err)
+	code = by_jwk ? new_account(keeper, issuer, err)
 	              : request_order(flight, bit == 4, json_object_get(body, "replaces") != NULL, err);
 	if (code == KT_OK) {
 		flight->counted |= bit;

@@ -26,12 +26,11 @@ enum kt_code kt_budget_look(struct kt_keeper *keeper, const struct kt_budget_ask
                             struct kt_plan_state *state, char text[256], struct kt_err *err);
 
 /*
- * A request is about to be signed for the flight: what it costs is committed to the ledger before, once a try. KT_E_LATER
- * with the problem "budget" when there is none left: others were faster.
+ * A request is about to be signed, for the flight or (NULL) for a command: what it costs is committed to the ledger before,
+ * once a try. KT_E_LATER with the problem "budget" when there is none left: others were faster.
  */
-enum kt_code kt_budget_request(struct kt_flight *flight, struct kt_view payload, bool by_jwk, struct kt_err *err);
-/* For an account that is registered by command. */
-enum kt_code kt_budget_account(struct kt_keeper *keeper, struct kt_issuer_entry *issuer, struct kt_err *err);
+enum kt_code kt_budget_request(struct kt_keeper *keeper, struct kt_issuer_entry *issuer, struct kt_flight *flight,
+                               struct kt_view payload, bool by_jwk, struct kt_err *err);
 #define KT_BUDGET_PROBLEM "budget"
 
 /* The order failed with flight->err: validations that failed count by name. And: it went well. In a transaction. */

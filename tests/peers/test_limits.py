@@ -9,7 +9,7 @@ import pytest
 from lib.certs import check_set
 from lib.manifests import certificate
 from lib.servers import Pebble
-from lib.wait import free_port
+from lib.wait import free_port, until
 
 
 @pytest.fixture
@@ -73,6 +73,21 @@ def test_no_more_orders_than_the_ca_allows(kt, pebble):
         kt.run("renew", timeout=60)
     assert pebble.orders() == placed
     kt.ok("audit", "--verify")
+
+
+def test_goes_on_when_there_is_room_again(kt, pebble):
+    """The agent comes back by itself, at the pace that is allowed; new accounts are counted, too."""
+    settle(kt, pebble)
+    names = [f"n{i}" for i in range(8)]
+    kt.manifest("set", issuer(pebble, rate_limits="orders=4/12s, accounts=2/1h"), *(certificate(n, "pebble") for n in names))
+    agent = kt.start()
+    begun = time.monotonic()
+    until(lambda: len(pebble.issued()) == 8, 60)
+    assert time.monotonic() - begun > 8, "four at once, then one every three seconds"
+    assert pebble.orders() == 8
+    assert budgets(kt, "account")[""]["used"] == 1
+    agent.stop()
+    assert not [r for r in kt.audit() if r["outcome"] == "failed"]
 
 
 def test_domains_and_exact_sets(kt, pebble):
@@ -171,6 +186,37 @@ def test_fallback_without_trust(kt, pebble, other):
     health = {h["issuer"]: h for h in kt.json("plan")["summary"]["issuers"]}
     assert health["Issuer/default/pebble"]["failures"] >= 3
     assert any("may not trust what the fallback" in (r.get("reason") or "") for r in kt.audit()), state
+
+
+def test_fallback_of_the_same_root(kt, pebble):
+    """What it gives leads to what was delivered before: taken, and the next renewal is the first issuer's."""
+    settle(kt, pebble)
+    first, backup = issuer(pebble, fallback_issuers="backup"), issuer(pebble, "backup")
+    kt.manifest("set", first, backup, certificate("web", "pebble"))
+    kt.ok("renew", timeout=60)
+    server, first["spec"]["acme"]["server"] = first["spec"]["acme"]["server"], f"https://localhost:{free_port()}/dir"
+    kt.manifest("set", first, backup, certificate("web", "pebble"))
+    for _ in range(3):
+        kt.run("renew", "--force", "web", timeout=60)
+    state = kt.credential("web")
+    assert state["issuedBy"] == "Issuer/default/backup" and state["attempts"] == 0, state
+    assert kt.json("plan")["summary"]["issuers"][0]["state"] in ("down", "to be tried")
+    check_set(kt.volume("web-tls"), ["web.example"], pebble.roots())
+    first["spec"]["acme"]["server"] = server
+    kt.manifest("set", first, backup, certificate("web", "pebble"))
+    kt.ok("renew", "--force", "web", timeout=60)
+
+
+def test_staging_that_is_down(kt, pebble, other):
+    """What can't be tried first is not waited for."""
+    settle(kt, pebble, port=free_port())
+    kt.manifest("set", issuer(pebble, bundle=both(pebble, other), staging_server=other.server), certificate("web", "pebble"))
+    kt.run("renew", timeout=60)
+    other.kill()
+    settle(kt, pebble)
+    kt.ok("renew", "--force", "web", timeout=60)
+    assert pebble.orders() == 2
+    check_set(kt.volume("web-tls"), ["web.example"], pebble.roots())
 
 
 def test_staging_first_after_a_failed_validation(kt, pebble, other):

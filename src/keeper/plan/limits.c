@@ -163,7 +163,7 @@ kt_ms kt_limit_next(const struct kt_limit *limit, const struct kt_bucket *bucket
 
 kt_ms kt_limit_spread(const struct kt_limit *limit)
 {
-	return kt_plan_min(40 * interval_of(limit), 10 * KT_MINUTE);
+	return kt_plan_min(limit->window / 16, 10 * KT_MINUTE);
 }
 
 void kt_limit_spend(const struct kt_limit *limit, struct kt_bucket *bucket, kt_ms now)
