@@ -388,14 +388,42 @@ static bool was_public(struct kt_flight *flight, const struct kt_store_material 
 	return kt_limits_of(active->order_url)->is_public;
 }
 
-static bool leads_to(const struct kt_chain *chain, struct kt_view roots, kt_ms now)
+/*
+ * Many CAs send no root, and the topmost certificate that they do send was delivered as ca.crt: the same one above the new
+ * leaf is as good, where each certificate up to it was signed by the next.
+ */
+static bool shares_one(const struct kt_chain *chain, struct kt_view delivered)
+{
+	struct kt_chain *known KT_AUTOCHAIN = NULL;
+	size_t i, k;
+
+	if (kt_pki_chain_parse(delivered, &known, NULL) != KT_OK) {
+		return false;
+	}
+	for (i = 1; i < kt_pki_chain_count(chain) &&
+	            kt_pki_cert_issued_by(kt_pki_chain_at(chain, i - 1), kt_pki_chain_at(chain, i));
+	     i++) {
+		for (k = 0; k < kt_pki_chain_count(known); k++) {
+			if (strcmp(kt_pki_cert_sha256(kt_pki_chain_at(chain, i)), kt_pki_cert_sha256(kt_pki_chain_at(known, k))) == 0) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+static bool leads_to(const struct kt_chain *chain, struct kt_view delivered, kt_ms now)
 {
 	struct kt_trust *trust = NULL;
-	bool leads = roots.len > 0 && kt_pki_trust_create(roots, &trust, NULL) == KT_OK &&
-	             kt_pki_chain_verify(chain, trust, now, NULL) == KT_OK;
+	bool leads;
 
+	if (delivered.len == 0) {
+		return false;
+	}
+	leads = kt_pki_trust_create(delivered, &trust, NULL) == KT_OK &&
+	        kt_pki_chain_verify(chain, trust, now, NULL) == KT_OK;
 	kt_pki_trust_destroy(trust);
-	return leads;
+	return leads || shares_one(chain, delivered);
 }
 
 enum kt_code kt_fallback_check(struct kt_flight *flight, const struct kt_chain *chain, bool is_public, struct kt_err *err)
