@@ -48,8 +48,8 @@ def zone_text(records, serial=1, negative=2):
 class Bind(Server):
     """named on a port of 127.0.0.1."""
 
-    def __init__(self, tmp):
-        self.tmp, self.port = Path(tmp) / f"named-{free_port()}", free_port()
+    def __init__(self, tmp, wrap=()):
+        self.tmp, self.port, self.wrap = Path(tmp) / f"named-{free_port()}", free_port(), wrap
         self.tmp.mkdir(parents=True)
         self.zones = []
 
@@ -70,7 +70,7 @@ options {{ directory "{self.tmp}"; listen-on port {self.port} {{ 127.0.0.1; }}; 
 controls {{ }};
 {chr(10).join(self.zones)}
 """)
-        self.process = Process([program("named"), "-c", config, "-g", "-n", "1"], self.tmp / "log")
+        self.process = Process([*self.wrap, program("named"), "-c", config, "-g", "-n", "1"], self.tmp / "log")
         until(lambda: "all zones loaded" in self.log() or not self.process.alive(), 20, "named is up")
         assert self.process.alive(), self.log()
 

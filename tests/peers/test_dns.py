@@ -231,6 +231,16 @@ def test_a_dead_server_is_told(two):
     assert result["code"] == "timeout" and "ns1.example.test has it, ns2.example.test no answer" in result["what"], result
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network without IPv6")
+def test_a_server_beyond_reach_is_left_out(tmp_path):
+    alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    with Bind(tmp_path, alone).zone("example.test", ["@ NS ns1", "@ NS ns6", "ns6 AAAA 2001:db8::53"]) as bind:
+        there = ["nsenter", "-t", str(bind.process.pid), "-n"]
+        result = dns("add", "v", rfc2136(bind.port), TSIG, port=bind.port, wrap=there)
+        assert result["ok"] and "ns1.example.test has it, ns6.example.test can't be asked from this host (2001:db8::53)" in result["seen"], result
+        assert dns("check", "other", LOOK, port=bind.port, quick=300, wrap=there)["code"] == "timeout"
+
+
 def test_look_once(two):
     started = time.monotonic()
     assert dns("check", "v", LOOK, None, both(two, propagationTimeoutMs=0))["code"] == "timeout"

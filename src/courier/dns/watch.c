@@ -1,4 +1,5 @@
 /* Looks for a TXT value at every authoritative server with growing pauses, then at the recursive ones, and tells. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,13 @@
 #define LAST_PAUSE  (15 * KT_SECOND)
 #define CHAIN_MAX   16u
 
-enum sight { UNSEEN, HAS, LACKS, SILENT };
+enum sight {
+	UNSEEN,
+	HAS,
+	LACKS,
+	SILENT,
+	BEYOND, /* this host has no way there: IPv6 only, mostly */
+};
 
 /* One address that is asked. */
 struct target {
@@ -168,6 +175,9 @@ static void say(const struct target *at, struct kt_buf *out)
 	case SILENT:
 		kt_buf_addf(out, "%s no answer (%s)", at->name, at->why);
 		break;
+	case BEYOND:
+		kt_buf_addf(out, "%s can't be asked from this host (%s)", at->name, at->at.text);
+		break;
 	default:
 		kt_buf_addf(out, "%s not asked", at->name);
 		break;
@@ -187,7 +197,7 @@ static bool answers_elsewhere(const struct dns_watch *watch, unsigned ns)
 
 static bool skipped(const struct dns_watch *watch, unsigned i)
 {
-	return watch->targets[i].sight == SILENT && i < watch->authoritative &&
+	return (watch->targets[i].sight == SILENT || watch->targets[i].sight == BEYOND) && i < watch->authoritative &&
 	       answers_elsewhere(watch, watch->targets[i].ns);
 }
 
@@ -272,6 +282,11 @@ static void judge(struct target *target, const struct dns_answer *answer)
 
 static void round_done(struct dns_watch *watch);
 
+static bool no_way(int error)
+{
+	return error == ENETUNREACH || error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
+}
+
 static void on_answer(const struct kt_err *err, const struct dns_answer *answer, const struct dns_verdict *verdict,
 		      void *arg)
 {
@@ -284,7 +299,7 @@ static void on_answer(const struct kt_err *err, const struct dns_answer *answer,
 	if (err->code != KT_OK) {
 		const char *why = strstr(err->what, ": ");
 
-		target->sight = SILENT;
+		target->sight = no_way(err->sys_errno) ? BEYOND : SILENT;
 		why = why == NULL ? err->what : why + 2;
 		(void)snprintf(target->why, sizeof(target->why), "%.90s", why);
 	} else if (answer->rcode != LDNS_RCODE_NOERROR && answer->rcode != LDNS_RCODE_NXDOMAIN) {
@@ -362,10 +377,14 @@ static void end_with_recursive(struct dns_watch *watch)
 static unsigned missing(const struct dns_watch *watch, kt_ms *ret_again)
 {
 	unsigned end = watch->authoritative > 0 ? watch->authoritative : watch->count, count = 0;
+	bool seen = false; /* by somebody: then those beyond reach are left out */
 
 	*ret_again = -1;
 	for (unsigned i = 0; i < end; i++) {
-		if (watch->targets[i].sight != HAS && !skipped(watch, i)) {
+		seen = seen || watch->targets[i].sight == HAS;
+	}
+	for (unsigned i = 0; i < end; i++) {
+		if (watch->targets[i].sight != HAS && !skipped(watch, i) && !(watch->targets[i].sight == BEYOND && seen)) {
 			count++;
 			if (*ret_again < 0 || watch->targets[i].again > *ret_again) {
 				*ret_again = watch->targets[i].again;
