@@ -250,6 +250,29 @@ say "$1 ends"
     assert not quick.issued()
 
 
+def test_what_cannot_be_removed_holds_nothing_up(kt, quick):
+    """A record of an earlier process stays, because its program is gone from the manifest: the next order goes on."""
+    log, gate = kt.root / "log", kt.root / "gate"
+    settle(kt, quick, timeout="60s")
+    text = tools(quick, log) + f'''
+say "$1"
+case $1 in
+present) [ -e {gate} ] && add "$2." "$3" || add "$2.parked." "$3" ;;
+cleanup) clear "$2." ;;
+esac
+'''
+    first, second = script(kt, "one.sh", text), script(kt, "two.sh", text)
+    kt.manifest("set", quick.issuer(solvers=[program(first, "Keyturn")]), certificate("web", "pebble"))
+    running = kt.background("renew")
+    until(lambda: quick.names.txt("_acme-challenge.web.example.parked"), 20, "the record is out")
+    running.kill9()
+    gate.touch()
+    kt.manifest("set", quick.issuer(solvers=[program(second, "Keyturn")]), certificate("web", "pebble"))
+    result = kt.ok("renew", timeout=60)
+    assert "has no exec solver with this program any more" in result.err, result
+    check_set(kt.volume("web-tls"), ["web.example"], quick.roots())
+
+
 def test_removing_is_tried_again(kt, quick):
     log, gate = kt.root / "log", kt.root / "gate"
     settle(kt, quick)

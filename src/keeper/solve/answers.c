@@ -179,13 +179,20 @@ void kt_answer_presented(struct kt_answer *answer, const struct kt_err *why)
 	}
 }
 
+/* It could not be taken back, and who knows when it can. */
+static bool is_stuck(const struct kt_answer *answer)
+{
+	return !answer->wanted && answer->state == KT_ANSWER_THERE && answer->tries > 0;
+}
+
 /* Another one that has to be gone first. */
 static bool place_taken(const struct kt_answer *answer)
 {
 	const struct kt_answer *other;
 
 	for (other = answer->keeper->answers; other != NULL; other = other->next) {
-		if (other != answer && other->begun && other->ops == answer->ops && strcmp(other->place, answer->place) == 0) {
+		if (other != answer && other->begun && other->ops == answer->ops && strcmp(other->place, answer->place) == 0 &&
+		    !is_stuck(other)) {
 			return true;
 		}
 	}

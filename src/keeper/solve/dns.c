@@ -141,51 +141,57 @@ void kt_solve_dns_interrupt(struct kt_answer *answer)
 
 /* --- the providers' manifests ---------------------------------------------------------------------------------------------- */
 
-static void put(json_t *object, const char *member, const char *text)
+/* What is kept of a solver; failed: something is missing for lack of memory, and it would not do. */
+struct kept {
+	json_t *solver, *refs;
+	bool failed;
+};
+
+static void put(struct kept *kept, const char *member, const char *text)
 {
-	if (text != NULL) {
-		(void)json_object_set_new(object, member, json_string(text));
+	if (text != NULL && json_object_set_new(kept->solver, member, json_string(text)) != 0) {
+		kept->failed = true;
 	}
 }
 
-static void put_ref(json_t *refs, const char *member, const struct kt_secret_ref *ref)
+static void put_ref(struct kept *kept, const char *member, const struct kt_secret_ref *ref)
 {
-	if (ref->name != NULL) {
-		(void)json_object_set_new(refs, member, json_pack("[s,s]", ref->name, ref->key));
+	if (ref->name != NULL && json_object_set_new(kept->refs, member, json_pack("[s,s]", ref->name, ref->key)) != 0) {
+		kept->failed = true;
 	}
 }
 
-static void put_provider(const struct kt_dns01_solver *s, json_t *solver, json_t *refs)
+static void put_provider(const struct kt_dns01_solver *s, struct kept *kept)
 {
 	if (s->rfc2136 != NULL) {
-		put(solver, "provider", "rfc2136");
-		put(solver, "nameserver", s->rfc2136->nameserver);
-		put(solver, "protocol", s->rfc2136->protocol == KT_DNS_TCP ? "TCP" : "UDP");
-		put(solver, "tsigAlgorithm", s->rfc2136->tsig_algorithm);
-		put(solver, "tsigKeyName", s->rfc2136->tsig_key_name);
-		put_ref(refs, "tsigSecret", &s->rfc2136->tsig_secret);
+		put(kept, "provider", "rfc2136");
+		put(kept, "nameserver", s->rfc2136->nameserver);
+		put(kept, "protocol", s->rfc2136->protocol == KT_DNS_TCP ? "TCP" : "UDP");
+		put(kept, "tsigAlgorithm", s->rfc2136->tsig_algorithm);
+		put(kept, "tsigKeyName", s->rfc2136->tsig_key_name);
+		put_ref(kept, "tsigSecret", &s->rfc2136->tsig_secret);
 	} else if (s->acme_dns != NULL) {
-		put(solver, "provider", "acmeDNS");
-		put(solver, "host", s->acme_dns->host);
-		put_ref(refs, "account", &s->acme_dns->account);
+		put(kept, "provider", "acmeDNS");
+		put(kept, "host", s->acme_dns->host);
+		put_ref(kept, "account", &s->acme_dns->account);
 	} else if (s->cloudflare != NULL) {
-		put(solver, "provider", "cloudflare");
-		put(solver, "email", s->cloudflare->email);
-		put(solver, "apiURL", s->cloudflare->api_url);
-		put_ref(refs, "apiKey", &s->cloudflare->api_key);
-		put_ref(refs, "apiToken", &s->cloudflare->api_token);
+		put(kept, "provider", "cloudflare");
+		put(kept, "email", s->cloudflare->email);
+		put(kept, "apiURL", s->cloudflare->api_url);
+		put_ref(kept, "apiKey", &s->cloudflare->api_key);
+		put_ref(kept, "apiToken", &s->cloudflare->api_token);
 	} else if (s->digitalocean != NULL) {
-		put(solver, "provider", "digitalocean");
-		put(solver, "apiURL", s->digitalocean->api_url);
-		put_ref(refs, "token", &s->digitalocean->token);
+		put(kept, "provider", "digitalocean");
+		put(kept, "apiURL", s->digitalocean->api_url);
+		put_ref(kept, "token", &s->digitalocean->token);
 	} else if (s->route53 != NULL) {
-		put(solver, "provider", "route53");
-		put(solver, "region", s->route53->region);
-		put(solver, "accessKeyID", s->route53->access_key_id);
-		put(solver, "hostedZoneID", s->route53->hosted_zone_id);
-		put(solver, "apiURL", s->route53->api_url);
-		put_ref(refs, "accessKeyID", &s->route53->access_key_id_ref);
-		put_ref(refs, "secretAccessKey", &s->route53->secret_access_key);
+		put(kept, "provider", "route53");
+		put(kept, "region", s->route53->region);
+		put(kept, "accessKeyID", s->route53->access_key_id);
+		put(kept, "hostedZoneID", s->route53->hosted_zone_id);
+		put(kept, "apiURL", s->route53->api_url);
+		put_ref(kept, "accessKeyID", &s->route53->access_key_id_ref);
+		put_ref(kept, "secretAccessKey", &s->route53->secret_access_key);
 	}
 }
 
@@ -193,6 +199,7 @@ static enum kt_code prepare(struct kt_answer *answer, const struct kt_answer_ord
 {
 	const struct kt_dns01_solver *dns = order->solver->dns01;
 	json_t *solver = json_object(), *refs = json_object();
+	struct kept kept = {solver, refs, false};
 	KT_AUTOJSON json_t *config =
 	        json_pack("{s:o,s:o,s:s}", "solver", solver, "refs", refs, "ns", order->flight->issuer->spec->meta.ns);
 	struct kt_buf text KT_AUTOBUF = {0};
@@ -204,8 +211,11 @@ static enum kt_code prepare(struct kt_answer *answer, const struct kt_answer_ord
 	if (config == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
 	}
-	(void)json_object_set_new(solver, "followCNAME", json_boolean(dns->cname_strategy == KT_CNAME_FOLLOW));
-	put_provider(dns, solver, refs);
+	kept.failed = json_object_set_new(solver, "followCNAME", json_boolean(dns->cname_strategy == KT_CNAME_FOLLOW)) != 0;
+	put_provider(dns, &kept);
+	if (kept.failed) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for a challenge");
+	}
 	kt_buf_init(&text, 16384);
 	code = kt_json_dump(config, &text, err);
 	return code == KT_OK ? kt_answer_text(&answer->config, kt_buf_view(&text), err) : code;

@@ -13,12 +13,16 @@
 
 /* --- what is kept of it ---------------------------------------------------------------------------------------------------- */
 
+/* NULL without memory: half of it would be no program that is found again. */
 static json_t *argv_json(const struct kt_dns_exec *exec)
 {
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; list != NULL && i < exec->exec.argv.count; i++) {
-		(void)json_array_append_new(list, json_string(exec->exec.argv.items[i]));
+		if (json_array_append_new(list, json_string(exec->exec.argv.items[i])) != 0) {
+			json_decref(list);
+			return NULL;
+		}
 	}
 	return list;
 }
