@@ -373,14 +373,13 @@ bool kt_fallback_is_other(struct kt_flight *flight, bool held)
 
 /* --- trust ------------------------------------------------------------------------------------------------------------------ */
 
-static bool was_public(struct kt_flight *flight, const struct kt_store_material *active, const struct kt_issuer_entry *first)
+static bool was_public(const struct kt_store_material *active, const struct kt_issuer_entry *first)
 {
 	KT_AUTOJSON json_t *object = NULL;
 
 	if (active == NULL) {
 		return kt_limits_of(first->spec->issuer.acme->server)->is_public;
 	}
-	(void)flight;
 	if (active->cookie != NULL && active->cookie[0] == '{' &&
 	    kt_json_parse(kt_view_str(active->cookie), 4096, &object, NULL) == KT_OK && kt_json_bool(object, "public", false)) {
 		return true;
@@ -447,7 +446,7 @@ enum kt_code kt_fallback_check(struct kt_flight *flight, const struct kt_chain *
 	}
 	trusted = first->spec->issuer.acme->fallback_unchecked ||
 	          (have && leads_to(chain, active.ca, kt_keeper_now(keeper))) ||
-	          (is_public && was_public(flight, have ? &active : NULL, first));
+	          (is_public && was_public(have ? &active : NULL, first));
 	kt_store_material_finish(&active);
 	if (trusted) {
 		return KT_OK;
