@@ -3,6 +3,7 @@
 import datetime
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -10,7 +11,7 @@ from cryptography import x509
 
 from lib.certs import check_set, load
 from lib.manifests import certificate
-from lib.servers import Pebble
+from lib.servers import Pebble, program
 from lib.wait import until
 
 MAC = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
@@ -282,7 +283,7 @@ def test_revocation_without_renewal(kt, pebble):
 def test_revocation_by_a_running_agent(kt, pebble):
     prepare(kt, pebble, certificate("a", "pebble"))
     running = kt.start()
-    until(lambda: kt.volume("a-tls").exists(), 60, "issued")
+    until(lambda: (kt.volume("a-tls") / "tls.crt").exists(), 60, "issued")
     old = serial(kt)
     row = kt.json("revoke", "a", "--reason", "cessationOfOperation", timeout=60)
     assert row["revoked"]["serial"] == old
@@ -434,3 +435,18 @@ def test_renewal_information_switched_off(kt, pebble):
     kt.ok("renew", "a", timeout=60)
     kt.ok("renew", "--force", timeout=60)
     assert not pebble.replacements() and "renewalInfo" not in plan_of(kt)
+
+
+def test_an_agent_asks_by_itself(kt, pebble):
+    """Nobody names the certificate: the agent's own timer has come (eleven minutes after the issuance, by a clock that is ahead)."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    kt.ok("renew", timeout=60)
+    old = serial(kt)
+    pebble.suggest(leaf_pem(kt), window({"hours": -2}, {"hours": -1}))
+    program("faketime")
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    running = kt.start(env={"LD_PRELOAD": str(library), "FAKETIME": "+11m", "KEYTURN_TEST_ENV": "1"})
+    until(lambda: len(pebble.issued()) == 2, 30, "renewed without being told")
+    until(lambda: serial(kt) != old, 30, "delivered")
+    assert pebble.replacements()
+    assert running.stop() == 0
