@@ -46,8 +46,8 @@ static const char *url_of(const json_t *file)
 /* keys/<id>.key in version 4, <id>.key beside account.json in version 5. */
 static char *key_file_of(const struct kt_import *import, const char *path)
 {
-	const char *id = strrchr(path, '/') + 1;
-	char *name KT_AUTOFREE = kt_asprintf("%s.key", id);
+	const char *id = strrchr(path, '/');
+	char *name KT_AUTOFREE = id != NULL ? kt_asprintf("%s.key", id + 1) : NULL;
 	char *file = name != NULL ? kt_import_path(path, "keys", name, NULL) : NULL;
 
 	if (file != NULL && !kt_import_exists(import, file)) {

@@ -105,6 +105,16 @@ void kt_import_finish(struct kt_import *import)
 
 /* --- what is not carried over --------------------------------------------------------------------------------------------- */
 
+/* A text that was cut may end within a character: JSON would not take it. */
+static void mend(char *text)
+{
+	size_t len = strlen(text);
+
+	while (len > 0 && !kt_utf8_valid((struct kt_view){text, len})) {
+		text[--len] = '\0';
+	}
+}
+
 void kt_import_lose(struct kt_import *import, const char *file, const char *what, const char *reason, const char *fmt, ...)
 {
 	struct kt_err text;
@@ -118,6 +128,7 @@ void kt_import_lose(struct kt_import *import, const char *file, const char *what
 	va_start(args, fmt);
 	(void)vsnprintf(instead, sizeof(instead), fmt, args);
 	va_end(args);
+	mend(instead);
 	kt_err_clear(&text);
 	(void)kt_err_set(&text, KT_E_INVALID, "%s", instead); /* escapes what can't be printed */
 	(void)json_array_append_new(import->lost, json_pack("{s:s,s:s,s:s,s:s}", "file", file, "what", what, "reason", reason,
@@ -134,6 +145,7 @@ void kt_import_note(struct kt_import *import, const char *fmt, ...)
 	va_start(args, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
+	mend(text);
 	json_array_foreach(import->notes, i, old)
 	{
 		if (strcmp(json_string_value(old), text) == 0) {

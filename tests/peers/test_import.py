@@ -153,6 +153,9 @@ def test_certbot(kt, pebble, tmp_path):
     told = moves_in(kt, pebble, "certbot", folder, {
         "a.example-tls": (live / "a.example" / "cert.pem", live / "a.example" / "privkey.pem"),
         "r.example-tls": (live / "r.example" / "cert.pem", live / "r.example" / "privkey.pem")})
+    [regr] = folder.glob("accounts/*/dir/*/regr.json")
+    shown = kt.json("account", "show", "localhost")
+    assert shown["accountURL"] == json.loads(regr.read_text())["uri"] and shown["account"]["status"] == "valid"
     text = (kt.manifests / "imported-certbot.yaml").read_text()
     made = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(text)}
     a = made["Certificate", "a.example"]["spec"]

@@ -440,14 +440,54 @@ static void test_lego(void **state)
 	put("accounts/acme-v02.api.letsencrypt.org/me@example.com/account.json",
 	    "{\"email\":\"me@example.com\",\"registration\":{\"uri\":\"https://acme-v02.api.letsencrypt.org/acme/acct/1\"}}");
 	put("accounts/acme-v02.api.letsencrypt.org/me@example.com/keys/me@example.com.key", key_pem);
+	put("accounts/unknown.example/me@example.com/account.json", "{\"email\":\"\"}");
+	put("accounts/unknown.example/me@example.com/me@example.com.key", key_pem);
 	put("certificates/_.b.example.json", "{\"domain\":\"*.b.example\",\"certUrl\":\"https://acme-v02.api.letsencrypt.org/c/1\"}");
 	put("certificates/_.b.example.crt", cert_pem);
 	put("certificates/_.b.example.key", key_pem);
 	make(&made, &kt_import_lego, false);
 	assert_true(says(&made, "server: \"https://acme-v02.api.letsencrypt.org/directory\""));
 	assert_true(says(&made, "secretName: wildcard.b.example-tls"));
-	assert_true(lost(&made, "challenge"));
+	assert_true(lost(&made, "challenge") && lost(&made, "account"));
 	finish(&made);
+}
+
+/* Files where no client puts them, and text that is cut within a character. */
+static void test_odd_places(void **state)
+{
+	static const struct kt_import_source *const sources[] = {&kt_import_certbot, &kt_import_lego, &kt_import_acme_sh,
+	                                                         &kt_import_dehydrated};
+	char line[1024] = "authenticator = standalone\nrenew_hook = \"| ";
+
+	(void)state;
+	put_certbot("a.example", "authenticator = standalone\n");
+	put("accounts/account.json", "{}");
+	put("accounts/private_key.json", "{}");
+	put("accounts/account_key.pem", key_pem);
+	put("ca/account.key", key_pem);
+	put("requests", "no folder");
+	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
+		struct made made;
+
+		make(&made, sources[i], false);
+		assert_int_equal(json_array_size(made.docs.accounts), 0);
+		finish(&made);
+	}
+	for (size_t len = strlen(line); len < 900; len += 2) {
+		(void)snprintf(line + len, sizeof(line) - len, "\xc3\xa4");
+	}
+	for (int odd = 0; odd < 2; odd++) {
+		char path[256];
+		struct made made;
+
+		(void)snprintf(path, sizeof(path), "%s/accounts/private_key.json", root);
+		(void)unlink(path);
+		(void)strncat(line, odd ? "x\"\n" : "", sizeof(line) - strlen(line) - 1);
+		put_certbot("a.example", line);
+		make(&made, &kt_import_certbot, false);
+		assert_true(lost(&made, "renew_hook"));
+		finish(&made);
+	}
 }
 
 static void test_acme_sh(void **state)
@@ -556,6 +596,7 @@ int main(void)
 	        FOLDER(test_certbot_credentials), FOLDER(test_issuers),               FOLDER(test_hostile_settings),
 	        FOLDER(test_missing_parts),       FOLDER(test_lego),                  FOLDER(test_acme_sh),
 	        FOLDER(test_dehydrated),          FOLDER(test_certmonger),            FOLDER(test_limits),
+	        FOLDER(test_odd_places),
 	};
 	struct kt_err err;
 
