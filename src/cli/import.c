@@ -1,4 +1,5 @@
-/* keyturn import: accounts, certificates and settings of another ACME client become manifests and state; nothing is ordered. */
+/* keyturn import: accounts, certificates and settings of another ACME client become manifests and state; nothing is
+ * ordered. */
 #include "cli/cli.h"
 #include "cli/import.h"
 
@@ -17,31 +18,31 @@
 #define MANIFESTS_MAX ((size_t)16 << 20)
 
 const struct kt_cli_option kt_cli_import_options[] = {
-        {"dry-run", 0, NULL, "print the manifests and touch nothing"},
-        {"manifests", 0, "PATH", "file or folder that the manifests are written to (default: the folder of --config)"},
-        {"namespace", 'n', "NS", "namespace of the manifests (default: default)"},
-        {"server", 0, "URL", "directory URL of the CA, for clients that do not write it down"},
-        {"ca-bundle", 0, "FILE", "roots that the CA's own server is trusted by, in PEM"},
-        {"exec", 0, "PROGRAM", "hook script of dns-01, for clients that do not write it down"},
-        {"with-secrets", 0, NULL, "take credentials of DNS providers along, sealed"},
-        {NULL, 0, NULL, NULL},
+	{"dry-run", 0, NULL, "print the manifests and touch nothing"},
+	{"manifests", 0, "PATH", "file or folder that the manifests are written to (default: the folder of --config)"},
+	{"namespace", 'n', "NS", "namespace of the manifests (default: default)"},
+	{"server", 0, "URL", "directory URL of the CA, for clients that do not write it down"},
+	{"ca-bundle", 0, "FILE", "roots that the CA's own server is trusted by, in PEM"},
+	{"exec", 0, "PROGRAM", "hook script of dns-01, for clients that do not write it down"},
+	{"with-secrets", 0, NULL, "take credentials of DNS providers along, sealed"},
+	{NULL, 0, NULL, NULL},
 };
 
 static const struct kt_import_source *const sources[] = {&kt_import_certbot, &kt_import_lego, &kt_import_acme_sh,
-                                                         &kt_import_dehydrated, &kt_import_certmonger};
+							 &kt_import_dehydrated, &kt_import_certmonger};
 
 struct job {
 	struct kt_cli *cli;
 	struct kt_import import;
 	struct kt_import_docs docs;
 	const char *ns;
-	char *file;     /* the manifests */
-	json_t *taken;  /* names that other manifests have */
-	bool there;     /* it is there already, just as it would be written */
-	json_t *rows;   /* what the keeper made of each object */
+	char *file;    /* the manifests */
+	json_t *taken; /* names that other manifests have */
+	bool there;    /* it is there already, just as it would be written */
+	json_t *rows;  /* what the keeper made of each object */
 };
 
-/* --- reading ------------------------------------------------------------------------------------------------------------ */
+/* --- reading ----------------------------------------------------------------------------------------------- */
 
 static const struct kt_import_source *find_source(const char *name)
 {
@@ -55,8 +56,9 @@ static const struct kt_import_source *find_source(const char *name)
 		names[i] = sources[i]->name;
 	}
 	near = kt_nearest(name, names);
-	kt_cli_complain("'%s' is no client that can be imported: certbot, lego, acme.sh, dehydrated or certmonger%s%s%s", name,
-	                near != NULL ? " (did you mean " : "", near != NULL ? near : "", near != NULL ? "?)" : "");
+	kt_cli_complain(
+		"'%s' is no client that can be imported: certbot, lego, acme.sh, dehydrated or certmonger%s%s%s", name,
+		near != NULL ? " (did you mean " : "", near != NULL ? near : "", near != NULL ? "?)" : "");
 	return NULL;
 }
 
@@ -84,8 +86,10 @@ static enum kt_code read_source(struct job *job, const struct kt_import_source *
 	if (code == KT_OK) {
 		code = source->read(&job->import, err);
 	}
-	if (code == KT_OK && job->import.account_count == 0 && job->import.cert_count == 0 && json_array_size(job->import.lost) == 0) {
-		code = kt_err_set(err, KT_E_INVALID, "%s is no folder of %s: it has neither accounts nor certificates", dir, source->name);
+	if (code == KT_OK && job->import.account_count == 0 && job->import.cert_count == 0 &&
+	    json_array_size(job->import.lost) == 0) {
+		code = kt_err_set(err, KT_E_INVALID, "%s is no folder of %s: it has neither accounts nor certificates",
+				  dir, source->name);
 	}
 	return code;
 }
@@ -106,7 +110,7 @@ static enum kt_code read_bundle(const struct kt_cli *cli, struct kt_buf *out, st
 	return code == KT_OK ? kt_buf_check(out, "the CA bundle", err) : code;
 }
 
-/* --- the file of manifests ------------------------------------------------------------------------------------------------- */
+/* --- the file of manifests --------------------------------------------------------------------------------- */
 
 /* Where it goes; a folder gets imported-<client>.yaml. */
 static enum kt_code find_file(struct job *job, struct kt_err *err)
@@ -119,10 +123,12 @@ static enum kt_code find_file(struct job *job, struct kt_err *err)
 		return kt_err_set(err, KT_E_INVALID, "there are several places for manifests: say --manifests PATH");
 	}
 	path = path != NULL ? path : cli->manifests[0];
-	if ((stat(path, &info) == 0 && S_ISDIR(info.st_mode)) || (kt_cli_value(cli, "manifests") == NULL && cli->manifests_default)) {
+	if ((stat(path, &info) == 0 && S_ISDIR(info.st_mode)) ||
+	    (kt_cli_value(cli, "manifests") == NULL && cli->manifests_default)) {
 		job->file = kt_asprintf("%s/imported-%s.yaml", path, job->import.client);
 	} else if (kt_cli_value(cli, "manifests") == NULL) {
-		return kt_err_set(err, KT_E_INVALID, "%s is one file of manifests: say --manifests PATH for a new one", path);
+		return kt_err_set(err, KT_E_INVALID, "%s is one file of manifests: say --manifests PATH for a new one",
+				  path);
 	} else {
 		job->file = kt_strdup(path);
 	}
@@ -148,7 +154,8 @@ static void take_name(const struct kt_resource *resource, void *arg)
 	(void)json_object_set_new(job->taken, key, json_true());
 	if (resource->kind == KT_RES_CERTIFICATE || resource->kind == KT_RES_TOKEN) {
 		(void)snprintf(key, sizeof(key), "Secret/%s",
-		               resource->kind == KT_RES_TOKEN ? resource->token.secret_name : resource->certificate.secret_name);
+			       resource->kind == KT_RES_TOKEN ? resource->token.secret_name
+							      : resource->certificate.secret_name);
 		(void)json_object_set_new(job->taken, key, json_true());
 	}
 }
@@ -161,7 +168,8 @@ static void read_taken(struct job *job)
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	(void)kt_check_manifests(cli->manifests, cli->manifest_count, false, cli->sidecar, true, take_name, job, &check, &err);
+	(void)kt_check_manifests(cli->manifests, cli->manifest_count, false, cli->sidecar, true, take_name, job, &check,
+				 &err);
 	kt_check_finish(&check);
 }
 
@@ -175,15 +183,19 @@ static enum kt_code look_at_file(struct job *job, struct kt_err *err)
 	if (lstat(job->file, &info) != 0 && errno == ENOENT) {
 		return KT_OK;
 	}
-	job->there = kt_io_read_file(AT_FDCWD, job->file, &text, NULL) == KT_OK && kt_view_eq_str(kt_buf_view(&text), job->docs.yaml);
-	return job->there ? KT_OK
-	                  : kt_err_set(err, KT_E_EXISTS, "%s is there already: remove it, or name another file by --manifests", job->file);
+	job->there = kt_io_read_file(AT_FDCWD, job->file, &text, NULL) == KT_OK &&
+		     kt_view_eq_str(kt_buf_view(&text), job->docs.yaml);
+	return job->there
+		       ? KT_OK
+		       : kt_err_set(err, KT_E_EXISTS,
+				    "%s is there already: remove it, or name another file by --manifests", job->file);
 }
 
 static enum kt_code write_file(struct job *job, struct kt_err *err)
 {
 	char *slash = strrchr(job->file, '/');
-	char *folder KT_AUTOFREE = slash == NULL || slash == job->file ? NULL : kt_strndup(job->file, (size_t)(slash - job->file));
+	char *folder KT_AUTOFREE =
+		slash == NULL || slash == job->file ? NULL : kt_strndup(job->file, (size_t)(slash - job->file));
 	KT_AUTOCLOSE int parent = -1;
 	KT_AUTOCLOSE int fd = -1;
 	enum kt_code code;
@@ -199,7 +211,8 @@ static enum kt_code write_file(struct job *job, struct kt_err *err)
 	if (parent < 0) {
 		return kt_err_sys(err, "the folder of %s can't be opened", job->file);
 	}
-	fd = openat(parent, slash != NULL ? slash + 1 : job->file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	fd = openat(parent, slash != NULL ? slash + 1 : job->file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+		    0644);
 	if (fd < 0) {
 		return kt_err_sys(err, "%s can't be made", job->file);
 	}
@@ -213,7 +226,7 @@ static enum kt_code write_file(struct job *job, struct kt_err *err)
 	return code;
 }
 
-/* --- the state ------------------------------------------------------------------------------------------------------------------ */
+/* --- the state --------------------------------------------------------------------------------------------- */
 
 static void add_member(struct kt_buf *out, const char *key, struct kt_view value)
 {
@@ -291,7 +304,8 @@ static int make_document(const struct job *job, struct kt_err *err)
 	kt_buf_adds(&out, "],\"secrets\":[");
 	add_secrets(job, &out);
 	kt_buf_adds(&out, "]}");
-	return kt_buf_check(&out, "the import", err) == KT_OK ? kt_io_memfd("keyturn-import", out.ptr, out.len, err) : -1;
+	return kt_buf_check(&out, "the import", err) == KT_OK ? kt_io_memfd("keyturn-import", out.ptr, out.len, err)
+							      : -1;
 }
 
 static void on_row(const json_t *row, void *arg)
@@ -341,7 +355,7 @@ static int reload(struct job *job)
 	return status;
 }
 
-/* --- telling ----------------------------------------------------------------------------------------------------------------- */
+/* --- telling ----------------------------------------------------------------------------------------------- */
 
 static void print_lost(FILE *out, const struct kt_import *import)
 {
@@ -402,9 +416,10 @@ static void tell(struct job *job, bool dry)
 	json_t *value KT_AUTOJSON = NULL;
 
 	if (cli->format >= KT_FORMAT_JSON) {
-		value = json_pack("{s:s,s:s,s:s?,s:b,s:O,s:O,s:O,s:O}", "client", job->import.client, "from", job->import.path, "file",
-		                  dry ? NULL : job->file, "dryRun", dry, "manifests", job->docs.names, "state", job->rows, "lost",
-		                  job->import.lost, "notes", job->import.notes);
+		value = json_pack("{s:s,s:s,s:s?,s:b,s:O,s:O,s:O,s:O}", "client", job->import.client, "from",
+				  job->import.path, "file", dry ? NULL : job->file, "dryRun", dry, "manifests",
+				  job->docs.names, "state", job->rows, "lost", job->import.lost, "notes",
+				  job->import.notes);
 		if (dry && value != NULL) {
 			(void)json_object_set_new(value, "yaml", json_string(job->docs.yaml));
 		}
@@ -422,7 +437,7 @@ static void tell(struct job *job, bool dry)
 	print_lost(stderr, &job->import);
 }
 
-/* --- the command --------------------------------------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------------------- */
 
 /* State first: a manifest that is in force without it would order anew. */
 static int carry_over(struct job *job)
@@ -457,15 +472,19 @@ static enum kt_code make_documents(struct job *job, bool dry, struct kt_err *err
 		return code;
 	}
 	read_taken(job);
-	return kt_import_documents(&job->import, job->ns, bundle.len > 0 ? bundle.ptr : NULL, job->taken, &job->docs, err);
+	return kt_import_documents(&job->import, job->ns, bundle.len > 0 ? bundle.ptr : NULL, job->taken, &job->docs,
+				   err);
 }
 
 int kt_cli_import(struct kt_cli *cli)
 {
 	const struct kt_import_source *source = find_source(cli->args[0]);
 	const char *ns = kt_cli_value(cli, "namespace");
-	struct job job = {.cli = cli, .import = {.dir = -1}, .ns = ns != NULL ? ns : "default", .rows = json_array(),
-	                  .taken = json_object()};
+	struct job job = {.cli = cli,
+			  .import = {.dir = -1},
+			  .ns = ns != NULL ? ns : "default",
+			  .rows = json_array(),
+			  .taken = json_object()};
 	bool dry = kt_cli_flag(cli, "dry-run");
 	struct kt_err err;
 	int status = KT_EXIT_USAGE;

@@ -1,4 +1,5 @@
-/* import acme.sh: ~/.acme.sh with ca/, a folder a domain and account.conf. Its settings are shell text, which is never run. */
+/* import acme.sh: ~/.acme.sh with ca/, a folder a domain and account.conf. Its settings are shell text, which is never
+ * run. */
 #include "cli/import.h"
 
 #include <stdio.h>
@@ -33,19 +34,20 @@ static char *value_of(const json_t *conf, const char *key)
 		return NULL;
 	}
 	len = strlen(text);
-	if (!kt_starts_with(text, WRAP_START) || !kt_ends_with(text, WRAP_END) || len < sizeof(WRAP_START WRAP_END) - 1) {
+	if (!kt_starts_with(text, WRAP_START) || !kt_ends_with(text, WRAP_END) ||
+	    len < sizeof(WRAP_START WRAP_END) - 1) {
 		return kt_strdup(text);
 	}
 	kt_buf_init(&out, KT_IMPORT_FILE_MAX);
-	if (kt_base64_decode((struct kt_view){text + sizeof(WRAP_START) - 1, len - (sizeof(WRAP_START WRAP_END) - 1)}, &out, NULL) !=
-	            KT_OK ||
+	if (kt_base64_decode((struct kt_view){text + sizeof(WRAP_START) - 1, len - (sizeof(WRAP_START WRAP_END) - 1)},
+			     &out, NULL) != KT_OK ||
 	    out.len == 0 || memchr(out.ptr, '\0', out.len) != NULL || !kt_utf8_valid(kt_buf_view(&out))) {
 		return NULL;
 	}
 	return kt_buf_steal(&out, NULL);
 }
 
-/* --- accounts --------------------------------------------------------------------------------------------------------- */
+/* --- accounts ---------------------------------------------------------------------------------------------- */
 
 /* ca/<host>/<path of the directory>/account.key: the folder names the server. */
 static enum kt_code read_account(struct kt_import *import, const char *path, struct kt_err *err)
@@ -79,10 +81,12 @@ static enum kt_code read_account(struct kt_import *import, const char *path, str
 	if (account->email == NULL) {
 		account->email = value_of(global, "ACCOUNT_EMAIL");
 	}
-	return account->from != NULL && account->server != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "no memory for an account");
+	return account->from != NULL && account->server != NULL
+		       ? KT_OK
+		       : kt_err_set(err, KT_E_NOMEM, "no memory for an account");
 }
 
-/* --- DNS providers ------------------------------------------------------------------------------------------------------ */
+/* --- DNS providers ----------------------------------------------------------------------------------------- */
 
 static void cloudflare(struct kt_import *import, struct kt_import_cert *cert, const json_t *conf, bool follow)
 {
@@ -92,13 +96,16 @@ static void cloudflare(struct kt_import *import, struct kt_import_cert *cert, co
 
 	if (token == NULL && key != NULL && email != NULL) {
 		kt_import_credential(import, "cloudflare", "api-key", key, "account.conf");
-		kt_import_solve_dns(cert, "cloudflare", json_pack("{s:s,s:{s:s,s:s}}", "email", email, "apiKeySecretRef", "name",
-		                                                 "cloudflare", "key", "api-key"), follow);
+		kt_import_solve_dns(cert, "cloudflare",
+				    json_pack("{s:s,s:{s:s,s:s}}", "email", email, "apiKeySecretRef", "name",
+					      "cloudflare", "key", "api-key"),
+				    follow);
 		return;
 	}
 	kt_import_credential(import, "cloudflare", "api-token", token, "account.conf");
-	kt_import_solve_dns(cert, "cloudflare", json_pack("{s:{s:s,s:s}}", "apiTokenSecretRef", "name", "cloudflare", "key",
-	                                                 "api-token"), follow);
+	kt_import_solve_dns(cert, "cloudflare",
+			    json_pack("{s:{s:s,s:s}}", "apiTokenSecretRef", "name", "cloudflare", "key", "api-token"),
+			    follow);
 }
 
 static void route53(struct kt_import *import, struct kt_import_cert *cert, const json_t *conf, bool follow)
@@ -108,12 +115,15 @@ static void route53(struct kt_import *import, struct kt_import_cert *cert, const
 
 	kt_import_credential(import, "route53", "access-key-id", id, "account.conf");
 	kt_import_credential(import, "route53", "secret-access-key", secret, "account.conf");
-	kt_import_solve_dns(cert, "route53", json_pack("{s:{s:s,s:s},s:{s:s,s:s}}", "accessKeyIDSecretRef", "name", "route53",
-	                                              "key", "access-key-id", "secretAccessKeySecretRef", "name", "route53", "key",
-	                                              "secret-access-key"), follow);
+	kt_import_solve_dns(cert, "route53",
+			    json_pack("{s:{s:s,s:s},s:{s:s,s:s}}", "accessKeyIDSecretRef", "name", "route53", "key",
+				      "access-key-id", "secretAccessKeySecretRef", "name", "route53", "key",
+				      "secret-access-key"),
+			    follow);
 }
 
-static void dns(struct kt_import *import, struct kt_import_cert *cert, const char *hook, const json_t *conf, bool follow)
+static void dns(struct kt_import *import, struct kt_import_cert *cert, const char *hook, const json_t *conf,
+		bool follow)
 {
 	char *token KT_AUTOFREE = value_of(conf, "SAVED_DO_API_KEY");
 
@@ -123,13 +133,16 @@ static void dns(struct kt_import *import, struct kt_import_cert *cert, const cha
 		route53(import, cert, conf, follow);
 	} else if (strcmp(hook, "dns_dgon") == 0) {
 		kt_import_credential(import, "digitalocean", "access-token", token, "account.conf");
-		kt_import_solve_dns(cert, "digitalocean",
-		                    json_pack("{s:{s:s,s:s}}", "tokenSecretRef", "name", "digitalocean", "key", "access-token"), follow);
+		kt_import_solve_dns(
+			cert, "digitalocean",
+			json_pack("{s:{s:s,s:s}}", "tokenSecretRef", "name", "digitalocean", "key", "access-token"),
+			follow);
 	} else {
-		kt_import_lose(import, cert->from, hook, "acme.sh's hooks are functions of its own shell, not programs",
-		               strcmp(hook, "dns_nsupdate") == 0
-		                       ? "solvers: [{dns01: {rfc2136: {nameserver, tsigKeyName, tsigSecretSecretRef}}}]"
-		                       : "a solver of the same provider, or dns01.exec with a script that writes the record");
+		kt_import_lose(
+			import, cert->from, hook, "acme.sh's hooks are functions of its own shell, not programs",
+			strcmp(hook, "dns_nsupdate") == 0
+				? "solvers: [{dns01: {rfc2136: {nameserver, tsigKeyName, tsigSecretSecretRef}}}]"
+				: "a solver of the same provider, or dns01.exec with a script that writes the record");
 	}
 }
 
@@ -159,21 +172,25 @@ static void solvers(struct kt_import *import, struct kt_import_cert *cert, const
 			root = name;
 			kt_import_solve_http(cert, root, NULL);
 		} else if (name[0] == '/') {
-			kt_import_lose(import, cert->from, "Le_Webroot", "an issuer has one webroot", "serve the challenges of all names from %s", root);
+			kt_import_lose(import, cert->from, "Le_Webroot", "an issuer has one webroot",
+				       "serve the challenges of all names from %s", root);
 		} else {
-			kt_import_lose(import, cert->from, name, "keyturn does not edit the configuration of a web server",
-			               "let it serve /.well-known/acme-challenge/ from a folder and name that in annotation "
-			               "keyturn.dev/http01-webroot");
+			kt_import_lose(
+				import, cert->from, name, "keyturn does not edit the configuration of a web server",
+				"let it serve /.well-known/acme-challenge/ from a folder and name that in annotation "
+				"keyturn.dev/http01-webroot");
 			kt_import_solve_http(cert, NULL, NULL);
 		}
 	}
 	if (follow) {
-		kt_import_note(import, "%s: a CNAME from _acme-challenge to the alias is followed (cnameStrategy: Follow); check that it is there",
-		               cert->name);
+		kt_import_note(import,
+			       "%s: a CNAME from _acme-challenge to the alias is followed (cnameStrategy: Follow); "
+			       "check that it is there",
+			       cert->name);
 	}
 }
 
-/* --- a certificate ---------------------------------------------------------------------------------------------------------- */
+/* --- a certificate ----------------------------------------------------------------------------------------- */
 
 static void key_settings(struct kt_import_cert *cert, const json_t *conf)
 {
@@ -181,7 +198,8 @@ static void key_settings(struct kt_import_cert *cert, const json_t *conf)
 	char *fresh KT_AUTOFREE = value_of(conf, "Le_ForceNewDomainKey");
 	uint64_t bits = 0;
 
-	if (length != NULL && kt_starts_with(length, "ec-") && kt_parse_u64(kt_view_str(length + 3), 521, &bits, NULL) == KT_OK) {
+	if (length != NULL && kt_starts_with(length, "ec-") &&
+	    kt_parse_u64(kt_view_str(length + 3), 521, &bits, NULL) == KT_OK) {
 		cert->algorithm = "ECDSA";
 	} else if (length != NULL && kt_parse_u64(kt_view_str(length), 8192, &bits, NULL) == KT_OK) {
 		cert->algorithm = "RSA";
@@ -193,7 +211,8 @@ static void key_settings(struct kt_import_cert *cert, const json_t *conf)
 static void hooks(struct kt_import *import, struct kt_import_cert *cert, const json_t *conf)
 {
 	static const char *const around[] = {"Le_PreHook", "Le_PostHook"};
-	static const char *const copies[] = {"Le_RealCertPath", "Le_RealKeyPath", "Le_RealCACertPath", "Le_RealFullChainPath"};
+	static const char *const copies[] = {"Le_RealCertPath", "Le_RealKeyPath", "Le_RealCACertPath",
+					     "Le_RealFullChainPath"};
 	char *reload = value_of(conf, "Le_ReloadCmd");
 	char *renew KT_AUTOFREE = value_of(conf, "Le_RenewHook");
 	char *deploy KT_AUTOFREE = value_of(conf, "Le_DeployHook");
@@ -204,23 +223,28 @@ static void hooks(struct kt_import *import, struct kt_import_cert *cert, const j
 		char *line KT_AUTOFREE = value_of(conf, around[i]);
 
 		if (line != NULL) {
-			kt_import_lose(import, cert->from, around[i], "nothing has to stop while a certificate is renewed",
-			               "nothing where it only made room for port 80 (%.200s)", line);
+			kt_import_lose(import, cert->from, around[i],
+				       "nothing has to stop while a certificate is renewed",
+				       "nothing where it only made room for port 80 (%.200s)", line);
 		}
 	}
 	if (renew != NULL) {
-		kt_import_lose(import, cert->from, "Le_RenewHook", "only one command is taken over", "another notify of a Consumer: %.200s", renew);
+		kt_import_lose(import, cert->from, "Le_RenewHook", "only one command is taken over",
+			       "another notify of a Consumer: %.200s", renew);
 	}
 	if (deploy != NULL) {
-		kt_import_lose(import, cert->from, "Le_DeployHook", "acme.sh's deploy hooks are functions of its own shell",
-		               "a Consumer with volumes and notify (%.200s)", deploy);
+		kt_import_lose(import, cert->from, "Le_DeployHook",
+			       "acme.sh's deploy hooks are functions of its own shell",
+			       "a Consumer with volumes and notify (%.200s)", deploy);
 	}
 	for (size_t i = 0; i < 4; i++) {
 		char *path KT_AUTOFREE = value_of(conf, copies[i]);
 
 		if (path != NULL) {
-			kt_import_lose(import, cert->from, copies[i], "files are written as a volume, all at once",
-			               "a Consumer with a volume, and that path in its server's configuration (so far %.200s)", path);
+			kt_import_lose(
+				import, cert->from, copies[i], "files are written as a volume, all at once",
+				"a Consumer with a volume, and that path in its server's configuration (so far %.200s)",
+				path);
 			break;
 		}
 	}

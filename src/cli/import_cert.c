@@ -1,6 +1,6 @@
 /*
- * import: what a certificate says, as far as a manifest needs it: names, key, must-staple. A bounded walk over DER, because
- * the program `keyturn` has no X.509 library; whether the certificate is good is for the keeper, which has one.
+ * import: what a certificate says, as far as a manifest needs it: names, key, must-staple. A bounded walk over DER,
+ * because the program `keyturn` has no X.509 library; whether the certificate is good is for the keeper, which has one.
  */
 #include "cli/import.h"
 
@@ -61,7 +61,7 @@ static bool is_oid(struct kt_view body, const char *bytes, size_t len)
 }
 #define IS_OID(body, text) is_oid((body), (text), sizeof(text) - 1)
 
-/* --- names ------------------------------------------------------------------------------------------------------------ */
+/* --- names ------------------------------------------------------------------------------------------------- */
 
 /* Printable ASCII only: what is no name of a host becomes no name of a manifest. */
 static json_t *plain(struct kt_view text)
@@ -98,8 +98,9 @@ static void take_names(struct kt_view octets, struct kt_import_facts *facts)
 		} else if (name.tag == 0x87) {
 			(void)json_array_append_new(facts->ips, address(name.body));
 		} else {
-			(void)json_array_append_new(facts->others, name.tag == 0x81 || name.tag == 0x86 ? plain(name.body)
-			                                                                               : json_string("?"));
+			(void)json_array_append_new(facts->others, name.tag == 0x81 || name.tag == 0x86
+									   ? plain(name.body)
+									   : json_string("?"));
 		}
 	}
 }
@@ -110,8 +111,9 @@ static void take_subject(struct kt_view subject, struct kt_import_facts *facts)
 
 	while (expect(&subject, 0x31, &set)) {
 		while (expect(&set.body, 0x30, &pair)) {
-			if (expect(&pair.body, 0x06, &oid) && IS_OID(oid.body, "\x55\x04\x03") && next(&pair.body, &value) &&
-			    facts->common_name[0] == '\0' && value.body.len < sizeof(facts->common_name)) {
+			if (expect(&pair.body, 0x06, &oid) && IS_OID(oid.body, "\x55\x04\x03") &&
+			    next(&pair.body, &value) && facts->common_name[0] == '\0' &&
+			    value.body.len < sizeof(facts->common_name)) {
 				json_t *text = plain(value.body);
 
 				if (text != NULL) {
@@ -123,7 +125,7 @@ static void take_subject(struct kt_view subject, struct kt_import_facts *facts)
 	}
 }
 
-/* --- the key ------------------------------------------------------------------------------------------------------------ */
+/* --- the key ----------------------------------------------------------------------------------------------- */
 
 static unsigned rsa_bits(struct kt_view bits)
 {
@@ -167,13 +169,13 @@ static void take_key(struct kt_view spki, struct kt_import_facts *facts)
 	} else if (IS_OID(oid.body, "\x2a\x86\x48\xce\x3d\x02\x01") && expect(&algorithm.body, 0x06, &curve)) {
 		facts->algorithm = "ECDSA";
 		facts->size = IS_OID(curve.body, "\x2a\x86\x48\xce\x3d\x03\x01\x07") ? 256
-		              : IS_OID(curve.body, "\x2b\x81\x04\x00\x22")           ? 384
-		              : IS_OID(curve.body, "\x2b\x81\x04\x00\x23")           ? 521
-		                                                                     : 0;
+			      : IS_OID(curve.body, "\x2b\x81\x04\x00\x22")           ? 384
+			      : IS_OID(curve.body, "\x2b\x81\x04\x00\x23")           ? 521
+										     : 0;
 	}
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------------------------ */
+/* --- the whole --------------------------------------------------------------------------------------------- */
 
 static void take_extensions(struct kt_view explicit, struct kt_import_facts *facts)
 {
@@ -196,8 +198,8 @@ static void take_extensions(struct kt_view explicit, struct kt_import_facts *fac
 		} else if (IS_OID(oid.body, "\x55\x1d\x13")) {
 			struct tlv constraints, ca;
 
-			facts->is_ca = expect(&value.body, 0x30, &constraints) && expect(&constraints.body, 0x01, &ca) &&
-			               ca.body.len == 1 && ca.body.ptr[0] != 0;
+			facts->is_ca = expect(&value.body, 0x30, &constraints) &&
+				       expect(&constraints.body, 0x01, &ca) && ca.body.len == 1 && ca.body.ptr[0] != 0;
 		}
 	}
 }

@@ -7,7 +7,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 
-/* --- accounts --------------------------------------------------------------------------------------------------------- */
+/* --- accounts ---------------------------------------------------------------------------------------------- */
 
 static char *email_of(const json_t *body)
 {
@@ -31,7 +31,8 @@ static enum kt_code read_account(struct kt_import *import, const char *path, str
 	if (id == NULL || id - path <= (ptrdiff_t)sizeof("accounts/") - 1) {
 		return KT_OK;
 	}
-	if (kt_import_secret(import, key_file, &key, &why) != KT_OK || kt_import_json(import, regr_file, &regr, &why) != KT_OK) {
+	if (kt_import_secret(import, key_file, &key, &why) != KT_OK ||
+	    kt_import_json(import, regr_file, &regr, &why) != KT_OK) {
 		kt_secret_destroy(key);
 		kt_import_lose(import, path, "account", why.what, "an account is made anew at the first order");
 		return KT_OK;
@@ -47,10 +48,12 @@ static enum kt_code read_account(struct kt_import *import, const char *path, str
 	account->server = kt_asprintf("https://%.*s", (int)(id - path - 9), path + 9);
 	account->url = kt_json_str(regr, "uri") != NULL ? kt_strdup(kt_json_str(regr, "uri")) : NULL;
 	account->email = email_of(json_object_get(regr, "body"));
-	return account->from != NULL && account->server != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "no memory for an account");
+	return account->from != NULL && account->server != NULL
+		       ? KT_OK
+		       : kt_err_set(err, KT_E_NOMEM, "no memory for an account");
 }
 
-/* --- DNS plugins --------------------------------------------------------------------------------------------------------- */
+/* --- DNS plugins ------------------------------------------------------------------------------------------- */
 
 /* The plugin's file of credentials; NULL (and a note later) when it can't be read. */
 static json_t *credentials(const struct kt_import *import, const char *file)
@@ -74,32 +77,37 @@ static void cloudflare(struct kt_import *import, struct kt_import_cert *cert, co
 
 	if (key != NULL && email != NULL) {
 		kt_import_credential(import, "cloudflare", "api-key", key, file);
-		kt_import_solve_dns(cert, "cloudflare", json_pack("{s:s,s:{s:s,s:s}}", "email", email, "apiKeySecretRef", "name",
-		                                                 "cloudflare", "key", "api-key"), false);
+		kt_import_solve_dns(cert, "cloudflare",
+				    json_pack("{s:s,s:{s:s,s:s}}", "email", email, "apiKeySecretRef", "name",
+					      "cloudflare", "key", "api-key"),
+				    false);
 		return;
 	}
 	kt_import_credential(import, "cloudflare", "api-token", kt_json_str(found, "dns_cloudflare_api_token"), file);
-	kt_import_solve_dns(cert, "cloudflare", json_pack("{s:{s:s,s:s}}", "apiTokenSecretRef", "name", "cloudflare", "key",
-	                                                 "api-token"), false);
+	kt_import_solve_dns(cert, "cloudflare",
+			    json_pack("{s:{s:s,s:s}}", "apiTokenSecretRef", "name", "cloudflare", "key", "api-token"),
+			    false);
 }
 
 static void digitalocean(struct kt_import *import, struct kt_import_cert *cert, const char *file)
 {
 	json_t *found KT_AUTOJSON = credentials(import, file);
 
-	kt_import_credential(import, "digitalocean", "access-token", kt_json_str(found, "dns_digitalocean_token"), file);
+	kt_import_credential(import, "digitalocean", "access-token", kt_json_str(found, "dns_digitalocean_token"),
+			     file);
 	kt_import_solve_dns(cert, "digitalocean",
-	                    json_pack("{s:{s:s,s:s}}", "tokenSecretRef", "name", "digitalocean", "key", "access-token"), false);
+			    json_pack("{s:{s:s,s:s}}", "tokenSecretRef", "name", "digitalocean", "key", "access-token"),
+			    false);
 }
 
 /* HMAC-SHA512 of certbot is HMACSHA512 of cert-manager. */
 static const char *tsig_algorithm(const char *text)
 {
-	return text == NULL                          ? "HMACMD5" /* certbot's default */
+	return text == NULL                       ? "HMACMD5" /* certbot's default */
 	       : strcmp(text, "HMAC-SHA256") == 0 ? "HMACSHA256"
 	       : strcmp(text, "HMAC-SHA512") == 0 ? "HMACSHA512"
 	       : strcmp(text, "HMAC-SHA1") == 0   ? "HMACSHA1"
-	                                          : "HMACMD5";
+						  : "HMACMD5";
 }
 
 static bool rfc2136(struct kt_import *import, struct kt_import_cert *cert, const char *file)
@@ -112,32 +120,37 @@ static bool rfc2136(struct kt_import *import, struct kt_import_cert *cert, const
 	size_t len = name != NULL ? strlen(name) : 0;
 
 	if (server == NULL || name == NULL) {
-		kt_import_lose(import, cert->from, "authenticator dns-rfc2136", "its file of credentials can't be read",
-		               "solvers: [{dns01: {rfc2136: {nameserver, tsigKeyName, tsigAlgorithm, tsigSecretSecretRef}}}]");
+		kt_import_lose(
+			import, cert->from, "authenticator dns-rfc2136", "its file of credentials can't be read",
+			"solvers: [{dns01: {rfc2136: {nameserver, tsigKeyName, tsigAlgorithm, tsigSecretSecretRef}}}]");
 		return false;
 	}
 	address = strchr(server, ':') != NULL ? kt_asprintf("[%s]:%s", server, port != NULL ? port : "53")
-	                                      : kt_asprintf("%s:%s", server, port != NULL ? port : "53");
+					      : kt_asprintf("%s:%s", server, port != NULL ? port : "53");
 	while (len > 0 && name[len - 1] == '.') {
 		len--;
 	}
 	kt_import_credential(import, "rfc2136", "tsig-secret", kt_json_str(found, "dns_rfc2136_secret"), file);
-	kt_import_solve_dns(cert, "rfc2136", json_pack("{s:s,s:s%,s:s,s:{s:s,s:s}}", "nameserver", address, "tsigKeyName", name, len,
-	                                              "tsigAlgorithm", tsig_algorithm(kt_json_str(found, "dns_rfc2136_algorithm")),
-	                                              "tsigSecretSecretRef", "name", "rfc2136", "key", "tsig-secret"), false);
+	kt_import_solve_dns(cert, "rfc2136",
+			    json_pack("{s:s,s:s%,s:s,s:{s:s,s:s}}", "nameserver", address, "tsigKeyName", name, len,
+				      "tsigAlgorithm", tsig_algorithm(kt_json_str(found, "dns_rfc2136_algorithm")),
+				      "tsigSecretSecretRef", "name", "rfc2136", "key", "tsig-secret"),
+			    false);
 	return true;
 }
 
 static void route53(struct kt_import *import, struct kt_import_cert *cert)
 {
 	kt_import_note(import, "certbot found its Route 53 credentials in the environment or ~/.aws/credentials: "
-	                       "keyturn secret set route53 access-key-id secret-access-key");
-	kt_import_solve_dns(cert, "route53", json_pack("{s:{s:s,s:s},s:{s:s,s:s}}", "accessKeyIDSecretRef", "name", "route53",
-	                                              "key", "access-key-id", "secretAccessKeySecretRef", "name", "route53", "key",
-	                                              "secret-access-key"), false);
+			       "keyturn secret set route53 access-key-id secret-access-key");
+	kt_import_solve_dns(cert, "route53",
+			    json_pack("{s:{s:s,s:s},s:{s:s,s:s}}", "accessKeyIDSecretRef", "name", "route53", "key",
+				      "access-key-id", "secretAccessKeySecretRef", "name", "route53", "key",
+				      "secret-access-key"),
+			    false);
 }
 
-/* --- authenticators --------------------------------------------------------------------------------------------------------- */
+/* --- authenticators ---------------------------------------------------------------------------------------- */
 
 /* webroot_path = /var/www, and [[webroot_map]] name = folder: keyturn has one folder for an issuer. */
 static void webroot(struct kt_import *import, struct kt_import_cert *cert, const json_t *params, const json_t *map)
@@ -154,7 +167,9 @@ static void webroot(struct kt_import *import, struct kt_import_cert *cert, const
 		path = path != NULL ? path : folder;
 		if (folder != NULL && strcmp(folder, path) != 0) {
 			kt_import_lose(import, cert->from, "webroot_map", "an issuer has one webroot",
-			               "serve /.well-known/acme-challenge/ of %s from %s too, or answer by keyturn's own listener", name, path);
+				       "serve /.well-known/acme-challenge/ of %s from %s too, or answer by keyturn's "
+				       "own listener",
+				       name, path);
 		}
 	}
 	kt_import_solve_http(cert, path, NULL);
@@ -172,20 +187,23 @@ static void manual(struct kt_import *import, struct kt_import_cert *cert, const 
 	kt_err_clear(&err);
 	if (challenges != NULL && strstr(challenges, "dns") == NULL) {
 		kt_import_lose(import, cert->from, "manual_auth_hook", "only a hook of dns-01 can be called",
-		               "keyturn's own listener or a webroot answers http-01");
+			       "keyturn's own listener or a webroot answers http-01");
 		kt_import_solve_http(cert, NULL, NULL);
 	} else if (auth == NULL || kt_import_argv(auth, &argv, &err) != KT_OK) {
-		kt_import_lose(import, cert->from, "manual_auth_hook", auth == NULL ? "there is none: it was done by hand" : err.what,
-		               "solvers: [{dns01: {exec: {convention: Certbot, exec: {argv: [/path]}}}}]");
+		kt_import_lose(import, cert->from, "manual_auth_hook",
+			       auth == NULL ? "there is none: it was done by hand" : err.what,
+			       "solvers: [{dns01: {exec: {convention: Certbot, exec: {argv: [/path]}}}}]");
 	} else {
 		if (cleanup != NULL && kt_import_argv(cleanup, &undo, &err) != KT_OK) {
-			kt_import_lose(import, cert->from, "manual_cleanup_hook", err.what, "cleanupArgv of that solver");
+			kt_import_lose(import, cert->from, "manual_cleanup_hook", err.what,
+				       "cleanupArgv of that solver");
 		}
 		kt_import_solve_exec(cert, "Certbot", argv, undo);
 	}
 }
 
-static void authenticator(struct kt_import *import, struct kt_import_cert *cert, const json_t *params, const json_t *map)
+static void authenticator(struct kt_import *import, struct kt_import_cert *cert, const json_t *params,
+			  const json_t *map)
 {
 	const char *name = kt_json_str(params, "authenticator");
 	const char *file;
@@ -208,16 +226,18 @@ static void authenticator(struct kt_import *import, struct kt_import_cert *cert,
 		(void)rfc2136(import, cert, file);
 	} else if (strcmp(name, "nginx") == 0 || strcmp(name, "apache") == 0) {
 		kt_import_lose(import, cert->from, name, "keyturn does not edit the configuration of a web server",
-		               "let it serve /.well-known/acme-challenge/ from a folder and name that in annotation "
-		               "keyturn.dev/http01-webroot; point it at the files of the secret");
+			       "let it serve /.well-known/acme-challenge/ from a folder and name that in annotation "
+			       "keyturn.dev/http01-webroot; point it at the files of the secret");
 		kt_import_solve_http(cert, NULL, NULL);
 	} else {
-		kt_import_lose(import, cert->from, name[0] != '\0' ? name : "authenticator", "there is no such solver here",
-		               "solvers: [{dns01: {exec: {convention: Certbot, exec: {argv: [/path]}}}}] with a script that writes the record");
+		kt_import_lose(import, cert->from, name[0] != '\0' ? name : "authenticator",
+			       "there is no such solver here",
+			       "solvers: [{dns01: {exec: {convention: Certbot, exec: {argv: [/path]}}}}] with a script "
+			       "that writes the record");
 	}
 }
 
-/* --- a lineage --------------------------------------------------------------------------------------------------------------- */
+/* --- a lineage --------------------------------------------------------------------------------------------- */
 
 static void key_settings(struct kt_import_cert *cert, const json_t *params)
 {
@@ -228,10 +248,10 @@ static void key_settings(struct kt_import_cert *cert, const json_t *params)
 
 	if (type != NULL && strcmp(type, "ecdsa") == 0) {
 		cert->algorithm = "ECDSA";
-		cert->size = curve == NULL                        ? 256
-		             : strcmp(curve, "secp384r1") == 0 ? 384
-		             : strcmp(curve, "secp521r1") == 0 ? 521
-		                                               : 256;
+		cert->size = curve == NULL                     ? 256
+			     : strcmp(curve, "secp384r1") == 0 ? 384
+			     : strcmp(curve, "secp521r1") == 0 ? 521
+							       : 256;
 	} else if (type != NULL && strcmp(type, "rsa") == 0) {
 		if (bits != NULL) {
 			(void)kt_parse_u64(kt_view_str(bits), 8192, &size, NULL);
@@ -256,7 +276,8 @@ static void renewal_time(struct kt_import *import, struct kt_import_cert *cert, 
 	if (sscanf(text, "%3u day%c", &days, &end) >= 1 && days > 0 && strstr(text, "day") != NULL) {
 		cert->renew_before = (kt_ms)days * 24 * KT_HOUR;
 	} else {
-		kt_import_lose(import, cert->from, "renew_before_expiry", "only days are understood", "spec.renewBefore of the Certificate");
+		kt_import_lose(import, cert->from, "renew_before_expiry", "only days are understood",
+			       "spec.renewBefore of the Certificate");
 	}
 }
 
@@ -273,8 +294,11 @@ static void hooks(struct kt_import *import, struct kt_import_cert *cert, const j
 		const char *line = kt_json_str(params, around[i]);
 
 		if (line != NULL && line[0] != '\0') {
-			kt_import_lose(import, cert->from, around[i], "nothing has to stop while a certificate is renewed",
-			               "nothing where it only made room for port 80; a Consumer's notify where it reloads a server (%.200s)", line);
+			kt_import_lose(import, cert->from, around[i],
+				       "nothing has to stop while a certificate is renewed",
+				       "nothing where it only made room for port 80; a Consumer's notify where it "
+				       "reloads a server (%.200s)",
+				       line);
 		}
 	}
 }
@@ -285,10 +309,11 @@ static void other_settings(struct kt_import *import, struct kt_import_cert *cert
 	static const struct {
 		const char *key, *reason, *instead;
 	} known[] = {
-	        {"no_verify_ssl", "the CA's server is always verified", "--ca-bundle FILE with its root"},
-	        {"http01_port", "the port of the listener is the Agent's", "spec.listeners.http01 of the Agent"},
-	        {"allow_subset_of_names", "a certificate always has all of its names", "one Certificate for each name that may be missing"},
-	        {"preferred_profile", "a profile is asked for or not", "spec.acme.profile of the Issuer"},
+		{"no_verify_ssl", "the CA's server is always verified", "--ca-bundle FILE with its root"},
+		{"http01_port", "the port of the listener is the Agent's", "spec.listeners.http01 of the Agent"},
+		{"allow_subset_of_names", "a certificate always has all of its names",
+		 "one Certificate for each name that may be missing"},
+		{"preferred_profile", "a profile is asked for or not", "spec.acme.profile of the Issuer"},
 	};
 	const char *installer = kt_json_str(params, "installer");
 
@@ -301,8 +326,9 @@ static void other_settings(struct kt_import *import, struct kt_import_cert *cert
 		}
 	}
 	if (installer != NULL && strcmp(installer, "None") != 0) {
-		kt_import_lose(import, cert->from, installer, "the configuration that it made of the web server stays as it is",
-		               "point the web server at the files of the secret, and write a Consumer that reloads it");
+		kt_import_lose(import, cert->from, installer,
+			       "the configuration that it made of the web server stays as it is",
+			       "point the web server at the files of the secret, and write a Consumer that reloads it");
 	}
 }
 
@@ -341,7 +367,8 @@ static enum kt_code read_renewal(struct kt_import *import, const char *file, str
 	hooks(import, cert, params);
 	other_settings(import, cert, params);
 	if (kt_json_str(params, "autorenew") != NULL && !kt_import_true(kt_json_str(params, "autorenew"))) {
-		kt_import_lose(import, conf, "autorenew", "what has a Certificate is renewed", "spec.renewal.policy: Disabled of the Certificate");
+		kt_import_lose(import, conf, "autorenew", "what has a Certificate is renewed",
+			       "spec.renewal.policy: Disabled of the Certificate");
 	}
 	return KT_OK;
 }
@@ -364,9 +391,13 @@ static void hook_folders(struct kt_import *import)
 		{
 			char *file KT_AUTOFREE = kt_import_path(folder, json_string_value(name), NULL);
 
-			kt_import_lose(import, file, folders[i], i == 0 ? "it may read RENEWED_LINEAGE and RENEWED_DOMAINS, which only certbot sets"
-			                                                : "nothing has to stop while a certificate is renewed",
-			               "%s", i == 0 ? "a Consumer with notify.exec for a script that reads KEYTURN_ variables" : "nothing");
+			kt_import_lose(
+				import, file, folders[i],
+				i == 0 ? "it may read RENEWED_LINEAGE and RENEWED_DOMAINS, which only certbot sets"
+				       : "nothing has to stop while a certificate is renewed",
+				"%s",
+				i == 0 ? "a Consumer with notify.exec for a script that reads KEYTURN_ variables"
+				       : "nothing");
 		}
 	}
 }

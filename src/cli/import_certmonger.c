@@ -1,4 +1,5 @@
-/* import certmonger: /var/lib/certmonger with requests/ and cas/. It speaks no ACME: keys, certificates and hooks come along. */
+/* import certmonger: /var/lib/certmonger with requests/ and cas/. It speaks no ACME: keys, certificates and hooks come
+ * along. */
 #include "cli/import.h"
 
 #include <string.h>
@@ -53,9 +54,9 @@ static bool issuer(struct kt_import *import, struct kt_import_cert *cert, const 
 		return true;
 	}
 	kt_import_lose(import, cert->from, cert->name, "its CA is reached by a helper of certmonger's, not by ACME",
-	               "an Issuer of another kind and a Certificate; FreeIPA and Dogtag have ACME: "
-	               "https://ipa-ca.DOMAIN/acme/directory (CA %.100s, helper %.200s)", name != NULL ? name : "?",
-	               helper != NULL ? helper : "none");
+		       "an Issuer of another kind and a Certificate; FreeIPA and Dogtag have ACME: "
+		       "https://ipa-ca.DOMAIN/acme/directory (CA %.100s, helper %.200s)",
+		       name != NULL ? name : "?", helper != NULL ? helper : "none");
 	return false;
 }
 
@@ -91,14 +92,17 @@ static enum kt_code read_request(struct kt_import *import, const char *name, str
 	key = kt_json_str(request, "key_storage_location");
 	chain = kt_json_str(request, "cert_storage_location");
 	type = kt_json_str(request, "key_storage_type");
-	if (key == NULL || chain == NULL || type == NULL || strcmp(type, "FILE") != 0 || kt_json_str(request, "key_pin") != NULL ||
-	    kt_json_str(request, "key_pin_file") != NULL) {
-		kt_import_lose(import, file, kt_json_str(request, "id") != NULL ? kt_json_str(request, "id") : "request",
-		               type != NULL && strcmp(type, "FILE") != 0 ? "its key is in an NSS database" : "its key is encrypted or nowhere",
-		               "take the key out without a passphrase, or write a Certificate for its names");
+	if (key == NULL || chain == NULL || type == NULL || strcmp(type, "FILE") != 0 ||
+	    kt_json_str(request, "key_pin") != NULL || kt_json_str(request, "key_pin_file") != NULL) {
+		kt_import_lose(import, file,
+			       kt_json_str(request, "id") != NULL ? kt_json_str(request, "id") : "request",
+			       type != NULL && strcmp(type, "FILE") != 0 ? "its key is in an NSS database"
+									 : "its key is encrypted or nowhere",
+			       "take the key out without a passphrase, or write a Certificate for its names");
 		return KT_OK;
 	}
-	cert = kt_import_add_cert(import, kt_json_str(request, "id") != NULL ? kt_json_str(request, "id") : name, file, err);
+	cert = kt_import_add_cert(import, kt_json_str(request, "id") != NULL ? kt_json_str(request, "id") : name, file,
+				  err);
 	if (cert == NULL) {
 		return err->code;
 	}
@@ -116,8 +120,9 @@ static enum kt_code read_request(struct kt_import *import, const char *name, str
 	}
 	pre = kt_json_str(request, "pre_certsave_command");
 	if (pre != NULL) {
-		kt_import_lose(import, file, "pre_certsave_command", "nothing has to stop while a certificate is written",
-		               "validate of a Consumer, where it was a check (%.200s)", pre);
+		kt_import_lose(import, file, "pre_certsave_command",
+			       "nothing has to stop while a certificate is written",
+			       "validate of a Consumer, where it was a check (%.200s)", pre);
 	}
 	return KT_OK;
 }
@@ -134,7 +139,8 @@ static enum kt_code read_all(struct kt_import *import, struct kt_err *err)
 		code = code == KT_OK ? read_request(import, json_string_value(name), err) : code;
 	}
 	if (import->cert_count > 0) {
-		kt_import_note(import, "stop certmonger's tracking of what was taken over: getcert stop-tracking -i ID");
+		kt_import_note(import,
+			       "stop certmonger's tracking of what was taken over: getcert stop-tracking -i ID");
 	}
 	return code;
 }

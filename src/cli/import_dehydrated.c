@@ -1,4 +1,5 @@
-/* import dehydrated: its folder with accounts/, certs/, config and domains.txt. The config is shell text, which is never run. */
+/* import dehydrated: its folder with accounts/, certs/, config and domains.txt. The config is shell text, which is
+ * never run. */
 #include "cli/import.h"
 
 #include <stdio.h>
@@ -19,7 +20,8 @@ static void take_settings(struct kt_import *import, json_t *conf, const char *fi
 
 	kt_buf_init(&text, KT_IMPORT_FILE_MAX);
 	kt_buf_init(&plain, KT_IMPORT_FILE_MAX);
-	if (kt_import_elsewhere(import, file, &text, NULL) != KT_OK || text.len == 0 || memchr(text.ptr, '\0', text.len) != NULL) {
+	if (kt_import_elsewhere(import, file, &text, NULL) != KT_OK || text.len == 0 ||
+	    memchr(text.ptr, '\0', text.len) != NULL) {
 		return;
 	}
 	for (at = text.ptr; *at != '\0'; at++) {
@@ -39,7 +41,8 @@ static void take_settings(struct kt_import *import, json_t *conf, const char *fi
 		json_object_foreach(found, name, value)
 		{
 			if (json_is_null(value)) {
-				kt_import_lose(import, file, name, "only a shell could say what it is", "see what it means for the manifests");
+				kt_import_lose(import, file, name, "only a shell could say what it is",
+					       "see what it means for the manifests");
 			}
 		}
 		(void)json_object_update(conf, found);
@@ -54,8 +57,9 @@ static json_t *settings(struct kt_import *import)
 
 	take_settings(import, conf, here ? "config" : CONFIG_PLACE "/config");
 	if (kt_json_str(conf, "CONFIG_D") != NULL) {
-		kt_import_lose(import, here ? "config" : CONFIG_PLACE "/config", "CONFIG_D", "further files of settings are not read",
-		               "look through %.200s for settings that matter", kt_json_str(conf, "CONFIG_D"));
+		kt_import_lose(import, here ? "config" : CONFIG_PLACE "/config", "CONFIG_D",
+			       "further files of settings are not read", "look through %.200s for settings that matter",
+			       kt_json_str(conf, "CONFIG_D"));
 	}
 	if (import->exec != NULL) {
 		(void)json_object_set_new(conf, "HOOK", json_string(import->exec));
@@ -63,7 +67,7 @@ static json_t *settings(struct kt_import *import)
 	return conf;
 }
 
-/* --- accounts --------------------------------------------------------------------------------------------------------- */
+/* --- accounts ---------------------------------------------------------------------------------------------- */
 
 /* accounts/<base64url of the directory URL and a newline>/ */
 static char *server_of(const char *path)
@@ -78,8 +82,9 @@ static char *server_of(const char *path)
 	while (url.len > 0 && url.ptr[url.len - 1] == '\n') {
 		url.ptr[--url.len] = '\0';
 	}
-	return url.len > 8 && memchr(url.ptr, '\0', url.len) == NULL && kt_starts_with(url.ptr, "http") ? kt_buf_steal(&url, NULL)
-	                                                                                             : NULL;
+	return url.len > 8 && memchr(url.ptr, '\0', url.len) == NULL && kt_starts_with(url.ptr, "http")
+		       ? kt_buf_steal(&url, NULL)
+		       : NULL;
 }
 
 static enum kt_code read_account(struct kt_import *import, const char *path, struct kt_err *err)
@@ -98,8 +103,9 @@ static enum kt_code read_account(struct kt_import *import, const char *path, str
 
 	kt_err_clear(&why);
 	if (server == NULL || kt_import_secret(import, key_file, &key, &why) != KT_OK) {
-		kt_import_lose(import, key_file, "account", server == NULL ? "its folder does not name a server" : why.what,
-		               "an account is made anew at the first order");
+		kt_import_lose(import, key_file, "account",
+			       server == NULL ? "its folder does not name a server" : why.what,
+			       "an account is made anew at the first order");
 		kt_free(server);
 		return KT_OK;
 	}
@@ -121,7 +127,7 @@ static enum kt_code read_account(struct kt_import *import, const char *path, str
 	return account->from != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "no memory for an account");
 }
 
-/* --- certificates --------------------------------------------------------------------------------------------------------- */
+/* --- certificates ------------------------------------------------------------------------------------------ */
 
 /* CA is a URL or one of dehydrated's own names. */
 static const char *server_for(const json_t *conf)
@@ -129,10 +135,10 @@ static const char *server_for(const json_t *conf)
 	static const struct {
 		const char *name, *host;
 	} known[] = {{"letsencrypt", "acme-v02.api.letsencrypt.org"},
-	             {"letsencrypt-test", "acme-staging-v02.api.letsencrypt.org"},
-	             {"zerossl", "acme.zerossl.com"},
-	             {"buypass", "api.buypass.com"},
-	             {"google", "dv.acme-v02.api.pki.goog"}};
+		     {"letsencrypt-test", "acme-staging-v02.api.letsencrypt.org"},
+		     {"zerossl", "acme.zerossl.com"},
+		     {"buypass", "api.buypass.com"},
+		     {"google", "dv.acme-v02.api.pki.goog"}};
 	const char *ca = kt_json_str(conf, "CA");
 
 	for (size_t i = 0; ca != NULL && i < sizeof(known) / sizeof(known[0]); i++) {
@@ -156,8 +162,9 @@ static void solver(struct kt_import *import, struct kt_import_cert *cert, const 
 		if (hook != NULL && kt_import_argv(hook, &argv, &err) == KT_OK) {
 			kt_import_solve_exec(cert, "Dehydrated", argv, NULL);
 		} else {
-			kt_import_lose(import, cert->from, "HOOK", hook == NULL ? "there is no hook for dns-01" : err.what,
-			               "solvers: [{dns01: {exec: {convention: Dehydrated, exec: {argv: [/path]}}}}]");
+			kt_import_lose(import, cert->from, "HOOK",
+				       hook == NULL ? "there is no hook for dns-01" : err.what,
+				       "solvers: [{dns01: {exec: {convention: Dehydrated, exec: {argv: [/path]}}}}]");
 		}
 		return;
 	}
@@ -165,7 +172,8 @@ static void solver(struct kt_import *import, struct kt_import_cert *cert, const 
 		kt_import_solve_alpn(cert);
 		return;
 	}
-	/* WELLKNOWN is the folder of the tokens themselves; a webroot is the folder above .well-known/acme-challenge. */
+	/* WELLKNOWN is the folder of the tokens themselves; a webroot is the folder above .well-known/acme-challenge.
+	 */
 	if (folder != NULL && kt_ends_with(folder, "/.well-known/acme-challenge")) {
 		char *root KT_AUTOFREE = kt_strndup(folder, strlen(folder) - strlen("/.well-known/acme-challenge"));
 
@@ -173,8 +181,10 @@ static void solver(struct kt_import *import, struct kt_import_cert *cert, const 
 		return;
 	}
 	kt_import_solve_http(cert, NULL, NULL);
-	kt_import_lose(import, cert->from, "WELLKNOWN", "a webroot holds .well-known/acme-challenge/, this folder holds the answers themselves",
-	               "annotation keyturn.dev/http01-webroot with a folder that is served as a whole, or keyturn's own listener");
+	kt_import_lose(import, cert->from, "WELLKNOWN",
+		       "a webroot holds .well-known/acme-challenge/, this folder holds the answers themselves",
+		       "annotation keyturn.dev/http01-webroot with a folder that is served as a whole, or keyturn's "
+		       "own listener");
 }
 
 static void hook(struct kt_import *import, struct kt_import_cert *cert, const json_t *conf)
@@ -182,8 +192,9 @@ static void hook(struct kt_import *import, struct kt_import_cert *cert, const js
 	const char *line = kt_json_str(conf, "HOOK");
 
 	if (line != NULL && line[0] != '\0') {
-		kt_import_lose(import, cert->from, "HOOK deploy_cert", "it is called with dehydrated's operations and paths",
-		               "a Consumer with notify.exec for a script of its own, or a signal (so far %.200s)", line);
+		kt_import_lose(
+			import, cert->from, "HOOK deploy_cert", "it is called with dehydrated's operations and paths",
+			"a Consumer with notify.exec for a script of its own, or a signal (so far %.200s)", line);
 	}
 }
 
@@ -197,7 +208,9 @@ static void key_settings(struct kt_import_cert *cert, const json_t *conf)
 
 	if (algo != NULL && strcmp(algo, "rsa") == 0) {
 		cert->algorithm = "RSA";
-		cert->size = size != NULL && kt_parse_u64(kt_view_str(size), 8192, &number, NULL) != KT_OK ? 4096 : (unsigned)number;
+		cert->size = size != NULL && kt_parse_u64(kt_view_str(size), 8192, &number, NULL) != KT_OK
+				     ? 4096
+				     : (unsigned)number;
 	} else if (algo != NULL) {
 		cert->algorithm = "ECDSA";
 		cert->size = strcmp(algo, "secp384r1") == 0 ? 384 : strcmp(algo, "secp521r1") == 0 ? 521 : 256;
@@ -209,7 +222,8 @@ static void key_settings(struct kt_import_cert *cert, const json_t *conf)
 	cert->must_staple = kt_import_true(kt_json_str(conf, "OCSP_MUST_STAPLE"));
 }
 
-static enum kt_code read_certificate(struct kt_import *import, const json_t *common, const char *name, struct kt_err *err)
+static enum kt_code read_certificate(struct kt_import *import, const json_t *common, const char *name,
+				     struct kt_err *err)
 {
 	char *folder KT_AUTOFREE = kt_import_path("certs", name, NULL);
 	char *key KT_AUTOFREE = kt_import_path("certs", name, "privkey.pem", NULL);
@@ -250,8 +264,11 @@ static void look_at_domains(struct kt_import *import, const json_t *conf)
 	size_t i;
 
 	kt_buf_init(&text, KT_IMPORT_FILE_MAX);
-	file = file != NULL ? file : kt_import_exists(import, "domains.txt") ? "domains.txt" : CONFIG_PLACE "/domains.txt";
-	if (kt_import_elsewhere(import, file, &text, NULL) != KT_OK || !kt_utf8_valid(kt_buf_view(&text)) || text.len == 0) {
+	file = file != NULL                              ? file
+	       : kt_import_exists(import, "domains.txt") ? "domains.txt"
+							 : CONFIG_PLACE "/domains.txt";
+	if (kt_import_elsewhere(import, file, &text, NULL) != KT_OK || !kt_utf8_valid(kt_buf_view(&text)) ||
+	    text.len == 0) {
 		return;
 	}
 	lines = kt_import_split(text.ptr, "\n");
@@ -264,7 +281,8 @@ static void look_at_domains(struct kt_import *import, const json_t *conf)
 		char *key KT_AUTOFREE = name != NULL ? kt_import_path("certs", name, "privkey.pem", NULL) : NULL;
 
 		if (name != NULL && !kt_import_exists(import, key)) {
-			kt_import_lose(import, file, name, "dehydrated has not issued it yet", "a Certificate with the names of that line");
+			kt_import_lose(import, file, name, "dehydrated has not issued it yet",
+				       "a Certificate with the names of that line");
 		}
 	}
 }

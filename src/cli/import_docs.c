@@ -1,4 +1,5 @@
-/* import: manifests of what was found: JSON documents first, each checked by the manifest parser, then YAML with comments. */
+/* import: manifests of what was found: JSON documents first, each checked by the manifest parser, then YAML with
+ * comments. */
 #include "cli/import.h"
 
 #include <stdio.h>
@@ -11,7 +12,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 
-#define YAML_MAX ((size_t)16 << 20)
+#define YAML_MAX     ((size_t)16 << 20)
 #define DURATION_MAX (2160 * KT_HOUR) /* spec.duration's default: renewBefore must be shorter */
 
 /* One document: what it says, and where it came from. */
@@ -33,7 +34,7 @@ struct making {
 	struct kt_import_docs *ret;
 };
 
-/* --- names ------------------------------------------------------------------------------------------------------------ */
+/* --- names ------------------------------------------------------------------------------------------------- */
 
 /* As Kubernetes wants a name, of at most 60 characters, and not yet in use for the kind. Into out (64 bytes). */
 static const char *name_for(struct making *m, const char *kind, const char *text, char out[64])
@@ -48,7 +49,8 @@ static const char *name_for(struct making *m, const char *kind, const char *text
 	for (; *text != '\0' && len < 50; text++) {
 		char c = *text >= 'A' && *text <= 'Z' ? (char)(*text + 32) : *text;
 
-		bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c == '.' && len > 0 && out[len - 1] != '.');
+		bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+			     (c == '.' && len > 0 && out[len - 1] != '.');
 
 		out[len++] = plain ? c : '-';
 	}
@@ -73,8 +75,12 @@ static void server_name(const char *server, char out[64])
 {
 	static const struct {
 		const char *part, *name;
-	} known[] = {{"acme-staging", "letsencrypt-staging"}, {"letsencrypt.org", "letsencrypt"}, {"zerossl", "zerossl"},
-	             {"pki.goog", "google"},                  {"buypass", "buypass"},             {"ssl.com", "ssl-com"}};
+	} known[] = {{"acme-staging", "letsencrypt-staging"},
+		     {"letsencrypt.org", "letsencrypt"},
+		     {"zerossl", "zerossl"},
+		     {"pki.goog", "google"},
+		     {"buypass", "buypass"},
+		     {"ssl.com", "ssl-com"}};
 	const char *host = strstr(server, "://");
 	size_t len;
 
@@ -89,10 +95,10 @@ static void server_name(const char *server, char out[64])
 	(void)snprintf(out, 64, "%.*s", (int)(len < 50 ? len : 50), host);
 }
 
-/* --- documents --------------------------------------------------------------------------------------------------------- */
+/* --- documents --------------------------------------------------------------------------------------------- */
 
 static struct document *add(struct making *m, const char *api, const char *kind, const char *name, json_t *annotations,
-                            json_t *spec, char *comment)
+			    json_t *spec, char *comment)
 {
 	struct document *item;
 
@@ -110,7 +116,8 @@ static struct document *add(struct making *m, const char *api, const char *kind,
 	}
 	item = &m->items[m->count++];
 	*item = (struct document){.comment = comment};
-	item->value = json_pack("{s:s,s:s,s:{s:s},s:o}", "apiVersion", api, "kind", kind, "metadata", "name", name, "spec", spec);
+	item->value = json_pack("{s:s,s:s,s:{s:s},s:o}", "apiVersion", api, "kind", kind, "metadata", "name", name,
+				"spec", spec);
 	if (item->value == NULL) {
 		m->count--;
 		kt_free(comment);
@@ -156,10 +163,12 @@ static void note_listeners(struct kt_import *import, const json_t *acme, bool we
 	json_array_foreach(json_object_get(acme, "solvers"), i, solver)
 	{
 		if (json_object_get(solver, "http01") != NULL && !webroot) {
-			kt_import_note(import, "challenges are answered by keyturn itself: the Agent needs spec.listeners.http01 (\":80\")");
+			kt_import_note(import, "challenges are answered by keyturn itself: the Agent needs "
+					       "spec.listeners.http01 (\":80\")");
 		}
 		if (json_object_get(solver, "tlsAlpn01") != NULL) {
-			kt_import_note(import, "challenges are answered by keyturn itself: the Agent needs spec.listeners.tlsAlpn01 (\":443\")");
+			kt_import_note(import, "challenges are answered by keyturn itself: the Agent needs "
+					       "spec.listeners.tlsAlpn01 (\":443\")");
 		}
 	}
 }
@@ -193,18 +202,20 @@ static const char *issuer_for(struct making *m, size_t index, const struct kt_im
 	}
 	(void)name_for(m, "Issuer", base, name);
 	spec = account != NULL ? json_pack("{s:o}", "acme", acme_of(m, account, name, cert != NULL ? cert->acme : NULL))
-	                       : json_pack("{s:{}}", "selfSigned");
+			       : json_pack("{s:{}}", "selfSigned");
 	if (add(m, "cert-manager.io/v1", "Issuer", name, cert != NULL ? cert->annotations : NULL, spec,
-	        account == NULL ? NULL
-	                        : kt_asprintf("account %s, key from %s", account->url != NULL ? account->url : "without URL",
-	                                      account->from)) == NULL) {
+		account == NULL
+			? NULL
+			: kt_asprintf("account %s, key from %s", account->url != NULL ? account->url : "without URL",
+				      account->from)) == NULL) {
 		return NULL;
 	}
 	if (account != NULL) {
-		note_listeners(m->import, json_object_get(spec, "acme"), cert != NULL && json_object_size(cert->annotations) > 0);
+		note_listeners(m->import, json_object_get(spec, "acme"),
+			       cert != NULL && json_object_size(cert->annotations) > 0);
 		(void)snprintf(ref, sizeof(ref), "Issuer/%s/%s", m->ns, name);
-		(void)json_array_append_new(m->ret->accounts, json_pack("{s:s,s:s,s:I}", "issuer", ref, "name", name, "account",
-		                                                        (json_int_t)index));
+		(void)json_array_append_new(m->ret->accounts, json_pack("{s:s,s:s,s:I}", "issuer", ref, "name", name,
+									"account", (json_int_t)index));
 	}
 	(void)json_object_set_new(m->issuers, group.ptr, json_string(name));
 	return kt_json_str(m->issuers, group.ptr);
@@ -213,7 +224,9 @@ static const char *issuer_for(struct making *m, size_t index, const struct kt_im
 static json_t *private_key(const struct kt_import_cert *cert, const struct kt_import_facts *facts)
 {
 	const char *algorithm = cert->algorithm != NULL ? cert->algorithm : facts->algorithm;
-	unsigned size = cert->algorithm != NULL && cert->size != 0 ? cert->size : cert->algorithm != NULL ? 0 : facts->size;
+	unsigned size = cert->algorithm != NULL && cert->size != 0 ? cert->size
+			: cert->algorithm != NULL                  ? 0
+								   : facts->size;
 	json_t *key = json_pack("{s:s}", "algorithm", algorithm != NULL ? algorithm : "ECDSA");
 
 	if (size != 0 && strcmp(algorithm, "Ed25519") != 0) {
@@ -241,10 +254,11 @@ static bool own_common_name(const struct kt_import_facts *facts)
 	return facts->common_name[0] != '\0';
 }
 
-static json_t *certificate_spec(const struct kt_import_cert *cert, const struct kt_import_facts *facts, const char *secret,
-                                const char *issuer)
+static json_t *certificate_spec(const struct kt_import_cert *cert, const struct kt_import_facts *facts,
+				const char *secret, const char *issuer)
 {
-	json_t *spec = json_pack("{s:s,s:{s:s,s:s}}", "secretName", secret, "issuerRef", "kind", "Issuer", "name", issuer);
+	json_t *spec =
+		json_pack("{s:s,s:{s:s,s:s}}", "secretName", secret, "issuerRef", "kind", "Issuer", "name", issuer);
 	char text[32];
 
 	if (own_common_name(facts)) {
@@ -264,7 +278,7 @@ static json_t *certificate_spec(const struct kt_import_cert *cert, const struct 
 	return spec;
 }
 
-/* --- hooks ------------------------------------------------------------------------------------------------------------------ */
+/* --- hooks ------------------------------------------------------------------------------------------------- */
 
 /* "systemctl reload UNIT" is a job of systemd; everything else a program. */
 static json_t *notifier(const json_t *argv)
@@ -272,11 +286,11 @@ static json_t *notifier(const json_t *argv)
 	const char *program = json_string_value(json_array_get(argv, 0));
 	const char *verb = json_string_value(json_array_get(argv, 1));
 	const char *unit = json_string_value(json_array_get(argv, 2));
-	const char *action = verb == NULL                        ? NULL
-	                     : strcmp(verb, "reload") == 0            ? "Reload"
-	                     : strcmp(verb, "restart") == 0           ? "Restart"
-	                     : strcmp(verb, "reload-or-restart") == 0 ? "ReloadOrRestart"
-	                                                              : NULL;
+	const char *action = verb == NULL                             ? NULL
+			     : strcmp(verb, "reload") == 0            ? "Reload"
+			     : strcmp(verb, "restart") == 0           ? "Restart"
+			     : strcmp(verb, "reload-or-restart") == 0 ? "ReloadOrRestart"
+								      : NULL;
 	json_t *exec;
 
 	if (kt_ends_with(program, "/systemctl") && action != NULL && unit != NULL && json_array_size(argv) == 3) {
@@ -307,17 +321,20 @@ static void add_hook(struct making *m, const struct kt_import_cert *cert, const 
 		return;
 	}
 	if (kt_import_argv(cert->hook, &argv, &err) != KT_OK) {
-		kt_import_lose(m->import, cert->from, cert->hook_field, err.what,
-		               "a Consumer of secret %s with notify.exec and the absolute path of a script, for: %.300s", secret, cert->hook);
+		kt_import_lose(
+			m->import, cert->from, cert->hook_field, err.what,
+			"a Consumer of secret %s with notify.exec and the absolute path of a script, for: %.300s",
+			secret, cert->hook);
 		return;
 	}
 	(void)json_object_set_new(m->hooks, cert->hook, json_integer((json_int_t)m->count));
 	(void)add(m, "keyturn.dev/v1alpha1", "Consumer", name_for(m, "Consumer", "after-renewal", name), NULL,
-	          json_pack("{s:[s],s:[o]}", "secrets", secret, "notify", notifier(argv)),
-	          kt_asprintf("%s of %s, without the variables that %s set for it", cert->hook_field, cert->from, m->import->client));
+		  json_pack("{s:[s],s:[o]}", "secrets", secret, "notify", notifier(argv)),
+		  kt_asprintf("%s of %s, without the variables that %s set for it", cert->hook_field, cert->from,
+			      m->import->client));
 }
 
-/* --- certificates -------------------------------------------------------------------------------------------------------- */
+/* --- certificates ------------------------------------------------------------------------------------------ */
 
 static enum kt_code add_certificate(struct making *m, size_t index, struct kt_err *err)
 {
@@ -333,24 +350,29 @@ static enum kt_code add_certificate(struct making *m, size_t index, struct kt_er
 	if (kt_import_facts(kt_view_str(cert->chain), &facts, &why) != KT_OK) {
 		kt_import_lose(m->import, cert->from, cert->name, why.what, "write a Certificate for its names");
 	} else if (facts.is_ca || json_array_size(facts.others) > 0 ||
-	           (json_array_size(facts.dns) == 0 && json_array_size(facts.ips) == 0 && facts.common_name[0] == '\0')) {
+		   (json_array_size(facts.dns) == 0 && json_array_size(facts.ips) == 0 &&
+		    facts.common_name[0] == '\0')) {
 		kt_import_lose(m->import, cert->from, cert->name,
-		               facts.is_ca ? "it is the certificate of a CA" : "it has names that are neither DNS names nor addresses",
-		               "write a Certificate with all its fields; see keyturn-manifests(5)");
+			       facts.is_ca ? "it is the certificate of a CA"
+					   : "it has names that are neither DNS names nor addresses",
+			       "write a Certificate with all its fields; see keyturn-manifests(5)");
 	} else if (cert->account == KT_IMPORT_NO_ACCOUNT && !cert->self_signed) {
 		kt_import_lose(m->import, cert->from, cert->name, "no account of its CA was found",
-		               "write an Issuer for the CA and a Certificate for its names");
+			       "write an Issuer for the CA and a Certificate for its names");
 	} else if ((issuer = issuer_for(m, cert->self_signed ? KT_IMPORT_NO_ACCOUNT : cert->account, cert)) == NULL) {
 		code = kt_err_set(err, KT_E_NOMEM, "no memory for manifests");
 	} else {
 		(void)name_for(m, "Certificate", cert->name, name);
 		(void)snprintf(text, sizeof(text), "%s-tls", name);
 		(void)name_for(m, "Secret", text, secret);
-		annotations = cert->must_staple || facts.must_staple ? json_pack("{s:s}", "keyturn.dev/must-staple", "true") : NULL;
-		(void)add(m, "cert-manager.io/v1", "Certificate", name, annotations, certificate_spec(cert, &facts, secret, issuer),
-		          kt_asprintf("%s, %s", cert->name, cert->from));
-		(void)json_array_append_new(m->ret->certs, json_pack("{s:s,s:s,s:I}", "namespace", m->ns, "name", name, "cert",
-		                                                     (json_int_t)index));
+		annotations = cert->must_staple || facts.must_staple
+				      ? json_pack("{s:s}", "keyturn.dev/must-staple", "true")
+				      : NULL;
+		(void)add(m, "cert-manager.io/v1", "Certificate", name, annotations,
+			  certificate_spec(cert, &facts, secret, issuer),
+			  kt_asprintf("%s, %s", cert->name, cert->from));
+		(void)json_array_append_new(m->ret->certs, json_pack("{s:s,s:s,s:I}", "namespace", m->ns, "name", name,
+								     "cert", (json_int_t)index));
 		if (cert->hook != NULL) {
 			add_hook(m, cert, secret);
 		}
@@ -359,7 +381,7 @@ static enum kt_code add_certificate(struct making *m, size_t index, struct kt_er
 	return code;
 }
 
-/* --- the file --------------------------------------------------------------------------------------------------------------- */
+/* --- the file ---------------------------------------------------------------------------------------------- */
 
 /* A comment on lines of its own; what can't be printed is replaced, so that it stays a comment. */
 static void comment(FILE *out, const char *start, const char *text)
@@ -461,7 +483,8 @@ static enum kt_code check_all(struct making *m, struct kt_err *err)
 		(void)snprintf(ref, sizeof(ref), "%s/%s", kind, name);
 		if (code == KT_OK && what[0] != '\0') {
 			item->bad = true;
-			kt_import_lose(m->import, item->comment != NULL ? item->comment : "", ref, what, "write this manifest by hand");
+			kt_import_lose(m->import, item->comment != NULL ? item->comment : "", ref, what,
+				       "write this manifest by hand");
 			if (strcmp(kind, "Consumer") != 0) {
 				drop_state(m->ret, kind, name);
 			}
@@ -490,7 +513,7 @@ static void write_rest(FILE *out, const struct kt_import *import)
 	json_array_foreach(import->lost, i, item)
 	{
 		char *text KT_AUTOFREE = kt_asprintf("%s: %s: %s", kt_json_str(item, "file"), kt_json_str(item, "what"),
-		                                     kt_json_str(item, "reason"));
+						     kt_json_str(item, "reason"));
 
 		comment(out, "# - ", text);
 		if (kt_json_str(item, "instead")[0] != '\0') {
@@ -528,7 +551,7 @@ static enum kt_code write_all(struct making *m, struct kt_err *err)
 }
 
 enum kt_code kt_import_documents(struct kt_import *import, const char *ns, const char *ca_bundle, json_t *taken,
-                                 struct kt_import_docs *ret, struct kt_err *err)
+				 struct kt_import_docs *ret, struct kt_err *err)
 {
 	struct making m = {.import = import, .ns = ns, .ca_bundle = ca_bundle, .ret = ret};
 	bool *used = kt_calloc(import->account_count + 1, sizeof(*used));
@@ -548,7 +571,8 @@ enum kt_code kt_import_documents(struct kt_import *import, const char *ns, const
 			used[import->certs[i].account] = true;
 		}
 	}
-	for (size_t i = 0; i < import->account_count && code == KT_OK; i++) { /* one without a certificate is of use too */
+	for (size_t i = 0; i < import->account_count && code == KT_OK;
+	     i++) { /* one without a certificate is of use too */
 		if (!used[i] && issuer_for(&m, i, NULL) == NULL) {
 			code = kt_err_set(err, KT_E_NOMEM, "no memory for manifests");
 		}

@@ -6,7 +6,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 
-/* --- accounts --------------------------------------------------------------------------------------------------------- */
+/* --- accounts ---------------------------------------------------------------------------------------------- */
 
 /* Version 4 names the folder after the server's host, with '_' for ':'; its directory URL stands nowhere. */
 static bool is_host(const char *url, const char *folder)
@@ -74,7 +74,8 @@ static enum kt_code read_account(struct kt_import *import, const char *path, str
 	if (folder == NULL || json_array_size(parts) < 3) {
 		return KT_OK;
 	}
-	if (kt_import_json(import, file, &json, &why) != KT_OK || kt_import_secret(import, key_file, &key, &why) != KT_OK) {
+	if (kt_import_json(import, file, &json, &why) != KT_OK ||
+	    kt_import_secret(import, key_file, &key, &why) != KT_OK) {
 		kt_import_lose(import, file, "account", why.what, "an account is made anew at the first order");
 		return KT_OK;
 	}
@@ -82,7 +83,7 @@ static enum kt_code read_account(struct kt_import *import, const char *path, str
 	if (server == NULL) {
 		kt_secret_destroy(key);
 		kt_import_lose(import, file, "account", "lego does not write down the directory URL of this server",
-		               "give it by --server https://%.200s/…", folder);
+			       "give it by --server https://%.200s/…", folder);
 		return KT_OK;
 	}
 	account = kt_import_add_account(import, err);
@@ -96,10 +97,12 @@ static enum kt_code read_account(struct kt_import *import, const char *path, str
 	account->server = kt_strdup(server);
 	account->url = url_of(json) != NULL ? kt_strdup(url_of(json)) : NULL;
 	account->email = email != NULL && email[0] != '\0' ? kt_strdup(email) : NULL;
-	return account->from != NULL && account->server != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "no memory for an account");
+	return account->from != NULL && account->server != NULL
+		       ? KT_OK
+		       : kt_err_set(err, KT_E_NOMEM, "no memory for an account");
 }
 
-/* --- certificates --------------------------------------------------------------------------------------------------------- */
+/* --- certificates ------------------------------------------------------------------------------------------ */
 
 /* lego does not write down which account ordered a certificate: the one at the host of its URL. */
 static size_t account_of(const struct kt_import *import, const char *cert_url)
@@ -110,7 +113,8 @@ static size_t account_of(const struct kt_import *import, const char *cert_url)
 	for (size_t i = 0; len > 0 && i < import->account_count; i++) {
 		const char *known = strstr(import->accounts[i].server, "://");
 
-		if (known != NULL && strncmp(known + 3, host + 3, len) == 0 && (known[3 + len] == '/' || known[3 + len] == '\0')) {
+		if (known != NULL && strncmp(known + 3, host + 3, len) == 0 &&
+		    (known[3 + len] == '/' || known[3 + len] == '\0')) {
 			return i;
 		}
 	}
@@ -124,8 +128,9 @@ static void solver(struct kt_import *import, struct kt_import_cert *cert)
 		return;
 	}
 	kt_import_solve_http(cert, NULL, NULL);
-	kt_import_lose(import, cert->from, "challenge", "lego does not write down how names were proved: http-01 is assumed",
-	               "solvers of the Issuer; --exec PROGRAM for a script of lego's exec provider");
+	kt_import_lose(import, cert->from, "challenge",
+		       "lego does not write down how names were proved: http-01 is assumed",
+		       "solvers of the Issuer; --exec PROGRAM for a script of lego's exec provider");
 }
 
 static enum kt_code read_certificate(struct kt_import *import, const char *name, struct kt_err *err)
@@ -173,8 +178,9 @@ static enum kt_code read_all(struct kt_import *import, struct kt_err *err)
 		}
 	}
 	if (import->cert_count > 0) {
-		kt_import_note(import, "lego's --deploy-hook, --run-hook and --renew-hook stand in its command line (a cron job or timer): write "
-		                       "a Consumer for each; see docs/import.md");
+		kt_import_note(import, "lego's --deploy-hook, --run-hook and --renew-hook stand in its command line (a "
+				       "cron job or timer): write "
+				       "a Consumer for each; see docs/import.md");
 	}
 	return code;
 }

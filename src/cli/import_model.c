@@ -9,7 +9,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 
-/* --- rows --------------------------------------------------------------------------------------------------------------- */
+/* --- rows -------------------------------------------------------------------------------------------------- */
 
 /* One more item of an array that grows by doubling; NULL at the limit. */
 static void *grow(void *items, size_t count, size_t size, size_t max)
@@ -26,7 +26,7 @@ static void *grow(void *items, size_t count, size_t size, size_t max)
 struct kt_import_account *kt_import_add_account(struct kt_import *import, struct kt_err *err)
 {
 	struct kt_import_account *items =
-	        grow(import->accounts, import->account_count, sizeof(*items), KT_IMPORT_ACCOUNTS_MAX);
+		grow(import->accounts, import->account_count, sizeof(*items), KT_IMPORT_ACCOUNTS_MAX);
 
 	if (items == NULL) {
 		(void)kt_err_set(err, KT_E_LIMIT, "more than %u accounts", KT_IMPORT_ACCOUNTS_MAX);
@@ -38,7 +38,8 @@ struct kt_import_account *kt_import_add_account(struct kt_import *import, struct
 	return items;
 }
 
-struct kt_import_cert *kt_import_add_cert(struct kt_import *import, const char *name, const char *from, struct kt_err *err)
+struct kt_import_cert *kt_import_add_cert(struct kt_import *import, const char *name, const char *from,
+					  struct kt_err *err)
 {
 	struct kt_import_cert *items = grow(import->certs, import->cert_count, sizeof(*items), KT_IMPORT_CERTS_MAX);
 
@@ -49,10 +50,10 @@ struct kt_import_cert *kt_import_add_cert(struct kt_import *import, const char *
 	import->certs = items;
 	items += import->cert_count++;
 	*items = (struct kt_import_cert){.name = kt_strdup(name),
-	                                 .from = kt_strdup(from),
-	                                 .account = KT_IMPORT_NO_ACCOUNT,
-	                                 .acme = json_object(),
-	                                 .annotations = json_object()};
+					 .from = kt_strdup(from),
+					 .account = KT_IMPORT_NO_ACCOUNT,
+					 .acme = json_object(),
+					 .annotations = json_object()};
 	if (items->name == NULL || items->from == NULL || items->acme == NULL || items->annotations == NULL) {
 		(void)kt_err_set(err, KT_E_NOMEM, "no memory for a certificate");
 		kt_import_drop_cert(import);
@@ -103,7 +104,7 @@ void kt_import_finish(struct kt_import *import)
 	*import = (struct kt_import){.dir = -1};
 }
 
-/* --- what is not carried over --------------------------------------------------------------------------------------------- */
+/* --- what is not carried over ------------------------------------------------------------------------------ */
 
 /* A text that was cut may end within a character: JSON would not take it. */
 static void mend(char *text)
@@ -115,7 +116,8 @@ static void mend(char *text)
 	}
 }
 
-void kt_import_lose(struct kt_import *import, const char *file, const char *what, const char *reason, const char *fmt, ...)
+void kt_import_lose(struct kt_import *import, const char *file, const char *what, const char *reason, const char *fmt,
+		    ...)
 {
 	struct kt_err text;
 	char instead[768];
@@ -131,8 +133,8 @@ void kt_import_lose(struct kt_import *import, const char *file, const char *what
 	mend(instead);
 	kt_err_clear(&text);
 	(void)kt_err_set(&text, KT_E_INVALID, "%s", instead); /* escapes what can't be printed */
-	(void)json_array_append_new(import->lost, json_pack("{s:s,s:s,s:s,s:s}", "file", file, "what", what, "reason", reason,
-	                                                   "instead", text.what));
+	(void)json_array_append_new(import->lost, json_pack("{s:s,s:s,s:s,s:s}", "file", file, "what", what, "reason",
+							    reason, "instead", text.what));
 }
 
 void kt_import_note(struct kt_import *import, const char *fmt, ...)
@@ -157,7 +159,8 @@ void kt_import_note(struct kt_import *import, const char *fmt, ...)
 	}
 }
 
-void kt_import_credential(struct kt_import *import, const char *secret, const char *key, const char *value, const char *file)
+void kt_import_credential(struct kt_import *import, const char *secret, const char *key, const char *value,
+			  const char *file)
 {
 	json_t *old;
 	size_t i;
@@ -169,17 +172,21 @@ void kt_import_credential(struct kt_import *import, const char *secret, const ch
 		}
 	}
 	if (import->with_secrets && value != NULL && value[0] != '\0') {
-		(void)json_array_append_new(import->secrets, json_pack("{s:s,s:s,s:s}", "name", secret, "key", key, "value", value));
+		(void)json_array_append_new(import->secrets,
+					    json_pack("{s:s,s:s,s:s}", "name", secret, "key", key, "value", value));
 		return;
 	}
 	kt_import_note(import, "set the DNS provider's credential: keyturn secret set %s %s%s%s%s", secret, key,
-	               file != NULL ? " (it is in " : "", file != NULL ? file : "",
-	               file == NULL ? "" : import->with_secrets ? ", but was not found there)" : "; --with-secrets takes it along)");
+		       file != NULL ? " (it is in " : "", file != NULL ? file : "",
+		       file == NULL           ? ""
+		       : import->with_secrets ? ", but was not found there)"
+					      : "; --with-secrets takes it along)");
 }
 
-/* --- material ----------------------------------------------------------------------------------------------------------------- */
+/* --- material ---------------------------------------------------------------------------------------------- */
 
-bool kt_import_material(struct kt_import *import, struct kt_import_cert *cert, const char *key_file, const char *chain_file)
+bool kt_import_material(struct kt_import *import, struct kt_import_cert *cert, const char *key_file,
+			const char *chain_file)
 {
 	struct kt_buf chain KT_AUTOBUF = {0};
 	struct kt_err err;
@@ -197,12 +204,12 @@ bool kt_import_material(struct kt_import *import, struct kt_import_cert *cert, c
 		return true;
 	}
 	kt_import_lose(import, cert->from, cert->name, err.what,
-	               "write a Certificate for its names: it will be ordered anew, with the imported account");
+		       "write a Certificate for its names: it will be ordered anew, with the imported account");
 	kt_import_drop_cert(import);
 	return false;
 }
 
-/* --- accounts ------------------------------------------------------------------------------------------------------------------- */
+/* --- accounts ---------------------------------------------------------------------------------------------- */
 
 /* Host and path of a URL, without a slash at the end. */
 static struct kt_view place_of(const char *url)
@@ -239,14 +246,14 @@ size_t kt_import_account_for(const struct kt_import *import, const char *server,
 const char *kt_import_known_server(const char *host)
 {
 	static const char *const known[] = {
-	        "https://acme-v02.api.letsencrypt.org/directory",
-	        "https://acme-staging-v02.api.letsencrypt.org/directory",
-	        "https://acme.zerossl.com/v2/DV90",
-	        "https://dv.acme-v02.api.pki.goog/directory",
-	        "https://dv.acme-v02.test-api.pki.goog/directory",
-	        "https://api.buypass.com/acme/directory",
-	        "https://api.test4.buypass.no/acme/directory",
-	        "https://acme.ssl.com/sslcom-dv-rsa",
+		"https://acme-v02.api.letsencrypt.org/directory",
+		"https://acme-staging-v02.api.letsencrypt.org/directory",
+		"https://acme.zerossl.com/v2/DV90",
+		"https://dv.acme-v02.api.pki.goog/directory",
+		"https://dv.acme-v02.test-api.pki.goog/directory",
+		"https://api.buypass.com/acme/directory",
+		"https://api.test4.buypass.no/acme/directory",
+		"https://acme.ssl.com/sslcom-dv-rsa",
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -260,7 +267,7 @@ const char *kt_import_known_server(const char *host)
 	return NULL;
 }
 
-/* --- solvers --------------------------------------------------------------------------------------------------------------------- */
+/* --- solvers ----------------------------------------------------------------------------------------------- */
 
 static void add_solver(struct kt_import_cert *cert, json_t *solver)
 {

@@ -22,8 +22,9 @@
 static int open_beneath(const struct kt_import *import, const char *file, int flags)
 {
 	/* With O_PATH openat2 refuses flags that are of no use. */
-	struct open_how how = {.flags = (unsigned)(flags | O_CLOEXEC | ((flags & O_PATH) != 0 ? 0 : O_NONBLOCK | O_NOCTTY)),
-	                       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	struct open_how how = {
+		.flags = (unsigned)(flags | O_CLOEXEC | ((flags & O_PATH) != 0 ? 0 : O_NONBLOCK | O_NOCTTY)),
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
 	long fd = -1;
 
 	for (int i = 0; i < 16; i++) {
@@ -53,8 +54,8 @@ enum kt_code kt_import_open(struct kt_import *import, const char *path, struct k
 		return code;
 	}
 	return import->secrets != NULL && import->lost != NULL && import->notes != NULL
-	               ? KT_OK
-	               : kt_err_set(err, KT_E_NOMEM, "no memory for an import");
+		       ? KT_OK
+		       : kt_err_set(err, KT_E_NOMEM, "no memory for an import");
 }
 
 static enum kt_code take(int fd, const char *name, struct kt_buf *out, struct kt_err *err)
@@ -62,7 +63,9 @@ static enum kt_code take(int fd, const char *name, struct kt_buf *out, struct kt
 	struct stat info;
 
 	if (fd < 0) {
-		enum kt_code code = errno == ENOENT || errno == ENOTDIR ? KT_E_NOTFOUND : errno == EXDEV ? KT_E_POLICY : KT_E_SYS;
+		enum kt_code code = errno == ENOENT || errno == ENOTDIR ? KT_E_NOTFOUND
+				    : errno == EXDEV                    ? KT_E_POLICY
+									: KT_E_SYS;
 
 		if (code == KT_E_POLICY) {
 			return kt_err_set(err, code, "%s: its link leads out of the folder", name);
@@ -86,7 +89,8 @@ enum kt_code kt_import_file(const struct kt_import *import, const char *file, st
 	return take(fd, file != NULL ? file : "?", out, err);
 }
 
-enum kt_code kt_import_elsewhere(const struct kt_import *import, const char *path, struct kt_buf *out, struct kt_err *err)
+enum kt_code kt_import_elsewhere(const struct kt_import *import, const char *path, struct kt_buf *out,
+				 struct kt_err *err)
 {
 	size_t len = strlen(import->path);
 	KT_AUTOCLOSE int fd = -1;
@@ -116,7 +120,8 @@ char *kt_import_text(const struct kt_import *import, const char *file, struct kt
 	return kt_buf_steal(&text, NULL);
 }
 
-enum kt_code kt_import_secret(const struct kt_import *import, const char *file, struct kt_secret **ret, struct kt_err *err)
+enum kt_code kt_import_secret(const struct kt_import *import, const char *file, struct kt_secret **ret,
+			      struct kt_err *err)
 {
 	struct kt_buf text KT_AUTOBUF = {0};
 	enum kt_code code;
@@ -154,7 +159,7 @@ bool kt_import_exists(const struct kt_import *import, const char *file)
 	return fd >= 0;
 }
 
-/* --- folders ---------------------------------------------------------------------------------------------------------- */
+/* --- folders ----------------------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -190,8 +195,8 @@ enum kt_code kt_import_list(const struct kt_import *import, const char *folder, 
 
 	*ret = json_array();
 	if (dir == NULL) {
-		code = kt_err_set(err, errno == ENOENT || errno == ENOTDIR ? KT_E_NOTFOUND : KT_E_SYS, "the folder %s can't be read: %s",
-		                  folder != NULL ? folder : "?", strerror(errno));
+		code = kt_err_set(err, errno == ENOENT || errno == ENOTDIR ? KT_E_NOTFOUND : KT_E_SYS,
+				  "the folder %s can't be read: %s", folder != NULL ? folder : "?", strerror(errno));
 		kt_cleanup_close(&fd);
 	} else if (names == NULL || *ret == NULL) {
 		code = kt_err_set(err, KT_E_NOMEM, "no memory for the names in %s", folder);
@@ -272,8 +277,8 @@ static enum kt_code walk(struct walk *w, const char *folder, int depth, struct k
 }
 
 enum kt_code kt_import_find(struct kt_import *import, const char *folder, const char *file,
-                            enum kt_code (*fn)(struct kt_import *import, const char *path, struct kt_err *err),
-                            struct kt_err *err)
+			    enum kt_code (*fn)(struct kt_import *import, const char *path, struct kt_err *err),
+			    struct kt_err *err)
 {
 	struct walk w = {import, file, fn, 0};
 

@@ -13,7 +13,7 @@
 #define LINE_MAX_ 65536u
 #define WORDS_MAX 64u
 
-/* --- lines ------------------------------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------------------- */
 
 /* Takes the next line off text; false at the end. */
 static bool next_line(struct kt_view *text, struct kt_view *line)
@@ -65,11 +65,12 @@ static void put(json_t *object, struct kt_view key, const struct kt_view *value)
 	char *name KT_AUTOFREE = kt_strndup(key.ptr, key.len);
 
 	if (name != NULL) {
-		(void)json_object_set_new(object, name, value != NULL ? json_stringn(value->ptr, value->len) : json_null());
+		(void)json_object_set_new(object, name,
+					  value != NULL ? json_stringn(value->ptr, value->len) : json_null());
 	}
 }
 
-/* --- configobj ------------------------------------------------------------------------------------------------------------ */
+/* --- configobj --------------------------------------------------------------------------------------------- */
 
 static struct kt_view unquote(struct kt_view text)
 {
@@ -148,7 +149,7 @@ enum kt_code kt_import_ini(struct kt_view text, json_t **ret, struct kt_err *err
 	return code;
 }
 
-/* --- shell ------------------------------------------------------------------------------------------------------------------ */
+/* --- shell ------------------------------------------------------------------------------------------------- */
 
 static bool name_char(char c, bool first)
 {
@@ -221,7 +222,8 @@ enum kt_code kt_import_shell(struct kt_view text, json_t **ret, struct kt_err *e
 		if (len == 0 || len >= line.len || line.ptr[len] != '=') {
 			continue;
 		}
-		if (shell_word((struct kt_view){line.ptr + len + 1, line.len - len - 1}, &word) && word.failed == KT_OK) {
+		if (shell_word((struct kt_view){line.ptr + len + 1, line.len - len - 1}, &word) &&
+		    word.failed == KT_OK) {
 			value = (struct kt_view){word.len > 0 ? word.ptr : "", word.len};
 			put(*ret, (struct kt_view){line.ptr, len}, &value);
 		} else {
@@ -231,7 +233,7 @@ enum kt_code kt_import_shell(struct kt_view text, json_t **ret, struct kt_err *e
 	return code;
 }
 
-/* --- key=value ----------------------------------------------------------------------------------------------------------------- */
+/* --- key=value --------------------------------------------------------------------------------------------- */
 
 enum kt_code kt_import_pairs(struct kt_view text, json_t **ret, struct kt_err *err)
 {
@@ -265,7 +267,7 @@ enum kt_code kt_import_pairs(struct kt_view text, json_t **ret, struct kt_err *e
 	return code;
 }
 
-/* --- values ---------------------------------------------------------------------------------------------------------------------- */
+/* --- values ------------------------------------------------------------------------------------------------ */
 
 json_t *kt_import_split(const char *text, const char *separators)
 {
@@ -287,7 +289,8 @@ bool kt_import_true(const char *text)
 {
 	struct kt_view view = kt_view_str(text);
 
-	return kt_ascii_ieq(view, KT_VIEW_LIT("true")) || kt_ascii_ieq(view, KT_VIEW_LIT("yes")) || kt_view_eq_str(view, "1");
+	return kt_ascii_ieq(view, KT_VIEW_LIT("true")) || kt_ascii_ieq(view, KT_VIEW_LIT("yes")) ||
+	       kt_view_eq_str(view, "1");
 }
 
 /* The program of a command without a path, where a shell would find it. */
@@ -324,7 +327,7 @@ static bool next_word(const char **at, struct kt_buf *out, bool *ret_end)
 		} else if (c == quote) {
 			quote = '\0';
 		} else if ((unsigned char)c < 0x20 || (quote != '\'' && strchr("$`\\", c) != NULL) ||
-		           (quote == '\0' && strchr(";&|<>(){}[]*?~#!", c) != NULL)) {
+			   (quote == '\0' && strchr(";&|<>(){}[]*?~#!", c) != NULL)) {
 			return false;
 		} else {
 			kt_buf_addc(out, c);
@@ -357,7 +360,8 @@ enum kt_code kt_import_argv(const char *line, json_t **ret, struct kt_err *err)
 		json_t *found = strchr(first, '/') == NULL ? look_up(first) : NULL;
 
 		if (found == NULL) {
-			code = kt_err_set(err, KT_E_UNSUPPORTED, "the program %.200s has no absolute path and is not installed", first);
+			code = kt_err_set(err, KT_E_UNSUPPORTED,
+					  "the program %.200s has no absolute path and is not installed", first);
 		} else {
 			(void)json_array_set_new(argv, 0, found);
 		}

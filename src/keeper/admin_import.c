@@ -1,10 +1,10 @@
 /*
  * The command import: accounts, certificates with their keys, and secrets that another ACME client made become state.
  *
- * Nothing is ordered. An account is stored under the issuer that will use it; a certificate becomes the active material of
- * its credential. Where the manifests do not have the resource yet, it is adopted as one that is gone: when they bring it,
- * the credential comes to life with the material it has, and its volume is written from that. What is there already
- * stays: a second import changes nothing.
+ * Nothing is ordered. An account is stored under the issuer that will use it; a certificate becomes the active material
+ * of its credential. Where the manifests do not have the resource yet, it is adopted as one that is gone: when they
+ * bring it, the credential comes to life with the material it has, and its volume is written from that. What is there
+ * already stays: a second import changes nothing.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@
 struct verdict {
 	const char *kind, *ns, *name;
 	char ns_text[254], name_text[254]; /* where they are parts of a reference */
-	const char *outcome; /* "imported", "unchanged", "refused" */
+	const char *outcome;               /* "imported", "unchanged", "refused" */
 	char reason[512];
 };
 
@@ -48,8 +48,8 @@ static void say(struct kt_admin_import *import, const struct verdict *verdict)
 	import->unchanged += verdict->outcome[0] == 'u';
 	import->refused += verdict->outcome[0] == 'r';
 	kt_session_row(import->session,
-	               json_pack("{s:s,s:s,s:s,s:s,s:s}", "kind", verdict->kind, "namespace", verdict->ns, "name", verdict->name,
-	                         "outcome", verdict->outcome, "reason", verdict->reason));
+		       json_pack("{s:s,s:s,s:s,s:s,s:s}", "kind", verdict->kind, "namespace", verdict->ns, "name",
+				 verdict->name, "outcome", verdict->outcome, "reason", verdict->reason));
 }
 
 static enum kt_code audit(struct kt_admin_import *import, struct kt_audit_event *event, struct kt_err *err)
@@ -60,7 +60,8 @@ static enum kt_code audit(struct kt_admin_import *import, struct kt_audit_event 
 	return kt_keeper_audit(import->keeper, event, err);
 }
 
-/* --- accounts ------------------------------------------------------------------------------------------------------- */
+/* --- accounts -------------------------------------------------------------------------------------------------------
+ */
 
 static enum kt_code read_key(const json_t *object, struct kt_key **ret, struct kt_err *err)
 {
@@ -71,13 +72,13 @@ static enum kt_code read_key(const json_t *object, struct kt_key **ret, struct k
 		return kt_err_set(err, KT_E_INVALID, "there is no key");
 	}
 	return format != NULL && strcmp(format, "jwk") == 0 ? kt_jose_jwk_private(kt_view_str(text), ret, err)
-	                                                    : kt_pki_key_from_pem(kt_view_str(text), ret, err);
+							    : kt_pki_key_from_pem(kt_view_str(text), ret, err);
 }
 
 static bool good_url(const char *url)
 {
-	return url != NULL && (kt_starts_with(url, "https://") || kt_starts_with(url, "http://")) && strlen(url) < 2000 &&
-	       strpbrk(url, " \t\r\n\"<>\\") == NULL;
+	return url != NULL && (kt_starts_with(url, "https://") || kt_starts_with(url, "http://")) &&
+	       strlen(url) < 2000 && strpbrk(url, " \t\r\n\"<>\\") == NULL;
 }
 
 /* "Issuer/ns/name" into its parts; what they hold is checked where the manifests are parsed. */
@@ -87,8 +88,8 @@ static bool split_ref(const char *ref, char kind[32], char ns[254], char name[25
 }
 
 /* KT_E_EXISTS with what is there; KT_OK with the same key: nothing to do (*ret_same). */
-static enum kt_code compare_account(struct kt_admin_import *import, const struct kt_key *key, const char *ref, const char *server,
-                                    bool *ret_same, struct kt_err *err)
+static enum kt_code compare_account(struct kt_admin_import *import, const struct kt_key *key, const char *ref,
+				    const char *server, bool *ret_same, struct kt_err *err)
 {
 	struct kt_seal_id id = kt_store_account_seal_id(ref, server);
 	struct kt_secret *der KT_AUTOSECRET = NULL;
@@ -108,15 +109,16 @@ static enum kt_code compare_account(struct kt_admin_import *import, const struct
 		code = kt_pki_key_from_der(kt_secret_view(der), &known, err);
 	}
 	if (code == KT_OK && !kt_pki_key_same_public(known, key)) {
-		code = kt_err_set(err, KT_E_EXISTS, "%s has another account at %s already%s%.300s: it stays", ref, server,
-		                  row.account_url[0] != '\0' ? ", " : "", row.account_url);
+		code = kt_err_set(err, KT_E_EXISTS, "%s has another account at %s already%s%.300s: it stays", ref,
+				  server, row.account_url[0] != '\0' ? ", " : "", row.account_url);
 	}
 	*ret_same = code == KT_OK;
 	kt_store_account_finish(&row);
 	return code;
 }
 
-static enum kt_code put_account(struct kt_admin_import *import, const json_t *object, const struct kt_key *key, struct kt_err *err)
+static enum kt_code put_account(struct kt_admin_import *import, const json_t *object, const struct kt_key *key,
+				struct kt_err *err)
 {
 	struct kt_keeper *keeper = import->keeper;
 	const char *ref = kt_json_str(object, "issuer");
@@ -126,18 +128,23 @@ static enum kt_code put_account(struct kt_admin_import *import, const json_t *ob
 	struct kt_buf sealed KT_AUTOBUF = {0};
 	struct kt_seal_id id = kt_store_account_seal_id(ref, server);
 	struct kt_store_account row = {.issuer = ref,
-	                               .server_url = server,
-	                               .account_url = url != NULL ? url : "",
-	                               .status = url != NULL ? "valid" : "new",
-	                               .created = kt_keeper_now(keeper)};
+				       .server_url = server,
+				       .account_url = url != NULL ? url : "",
+				       .status = url != NULL ? "valid" : "new",
+				       .created = kt_keeper_now(keeper)};
 	char kind[32], ns[254], name[254];
 	char reason[300];
-	struct kt_audit_event event = {.kind = kind, .ns = ns, .name = name, .step = "account.imported", .reason = reason,
-	                               .server_address = server};
+	struct kt_audit_event event = {.kind = kind,
+				       .ns = ns,
+				       .name = name,
+				       .step = "account.imported",
+				       .reason = reason,
+				       .server_address = server};
 	enum kt_code code;
 
 	(void)split_ref(ref, kind, ns, name);
-	(void)snprintf(reason, sizeof(reason), "from %s, account %.200s", import->client, url != NULL ? url : "without URL");
+	(void)snprintf(reason, sizeof(reason), "from %s, account %.200s", import->client,
+		       url != NULL ? url : "without URL");
 	kt_buf_init(&sealed, SEALED_MAX);
 	code = kt_pki_key_to_der(key, KT_KEY_PKCS8, &der, err);
 	if (code == KT_OK) {
@@ -150,7 +157,8 @@ static enum kt_code put_account(struct kt_admin_import *import, const json_t *ob
 	return code == KT_OK ? audit(import, &event, err) : code;
 }
 
-static enum kt_code import_account(struct kt_admin_import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
+static enum kt_code import_account(struct kt_admin_import *import, const json_t *object, struct verdict *ret,
+				   struct kt_err *err)
 {
 	const char *ref = kt_json_str(object, "issuer");
 	const char *server = kt_json_str(object, "server");
@@ -178,12 +186,13 @@ static enum kt_code import_account(struct kt_admin_import *import, const json_t 
 	}
 	if (code == KT_OK) {
 		ret->outcome = same ? "unchanged" : "imported";
-		(void)snprintf(ret->reason, sizeof(ret->reason), "%.400s", url != NULL ? url : "the CA is asked for its URL by the key");
+		(void)snprintf(ret->reason, sizeof(ret->reason), "%.400s",
+			       url != NULL ? url : "the CA is asked for its URL by the key");
 	}
 	return code;
 }
 
-/* --- certificates ------------------------------------------------------------------------------------------------------ */
+/* --- certificates ------------------------------------------------------------------------------------------ */
 
 /* What is to be stored, once it has been checked. */
 struct pair {
@@ -203,7 +212,7 @@ static void pair_finish(struct pair *pair)
 
 /* Key and certificate belong together, its names are those of the manifest, its dates are good, the chain holds. */
 static enum kt_code check_pair(struct kt_admin_import *import, const json_t *object, const struct kt_resource *spec,
-                               struct pair *pair, struct kt_err *err)
+			       struct pair *pair, struct kt_err *err)
 {
 	struct kt_spec_request request;
 	struct kt_issue_expect expect = {.now = kt_keeper_now(import->keeper), .min_remaining = KT_MINUTE};
@@ -235,24 +244,24 @@ static enum kt_code check_pair(struct kt_admin_import *import, const json_t *obj
 }
 
 /* The material as the first of its credential; *cred is that row, to be written by the caller. */
-static enum kt_code put_material(struct kt_admin_import *import, const struct kt_store_resource *resource, const struct pair *pair,
-                                 struct kt_store_cred *cred, struct kt_err *err)
+static enum kt_code put_material(struct kt_admin_import *import, const struct kt_store_resource *resource,
+				 const struct pair *pair, struct kt_store_cred *cred, struct kt_err *err)
 {
 	struct kt_keeper *keeper = import->keeper;
 	struct kt_secret *der KT_AUTOSECRET = NULL;
 	struct kt_buf sealed KT_AUTOBUF = {0};
 	struct kt_seal_id id;
 	struct kt_store_material row = {.credential = resource->id,
-	                                .revision = ++cred->revision,
-	                                .state = KT_MATERIAL_CURRENT,
-	                                .request_key = resource->request_key,
-	                                .chain = kt_buf_view(&pair->chain_pem),
-	                                .ca = kt_buf_view(&pair->root_pem),
-	                                .serial = kt_pki_cert_serial(pair->leaf),
-	                                .sha256 = kt_pki_cert_sha256(pair->leaf),
-	                                .not_before = kt_pki_cert_not_before(pair->leaf),
-	                                .not_after = kt_pki_cert_not_after(pair->leaf),
-	                                .created = kt_keeper_now(keeper)};
+					.revision = ++cred->revision,
+					.state = KT_MATERIAL_CURRENT,
+					.request_key = resource->request_key,
+					.chain = kt_buf_view(&pair->chain_pem),
+					.ca = kt_buf_view(&pair->root_pem),
+					.serial = kt_pki_cert_serial(pair->leaf),
+					.sha256 = kt_pki_cert_sha256(pair->leaf),
+					.not_before = kt_pki_cert_not_before(pair->leaf),
+					.not_after = kt_pki_cert_not_after(pair->leaf),
+					.created = kt_keeper_now(keeper)};
 	enum kt_code code;
 
 	row.issued = row.not_before < row.created ? row.not_before : row.created;
@@ -272,18 +281,19 @@ static enum kt_code put_material(struct kt_admin_import *import, const struct kt
 }
 
 /* Writes credential, material and record. The resource is in the store. */
-static enum kt_code put_certificate(struct kt_admin_import *import, const struct kt_store_resource *resource, const char *secret_name,
-                                    const struct pair *pair, struct kt_store_cred *cred, struct kt_err *err)
+static enum kt_code put_certificate(struct kt_admin_import *import, const struct kt_store_resource *resource,
+				    const char *secret_name, const struct pair *pair, struct kt_store_cred *cred,
+				    struct kt_err *err)
 {
 	char reason[64];
 	struct kt_audit_event event = {.kind = resource->kind,
-	                               .ns = resource->ns,
-	                               .name = resource->name,
-	                               .step = "imported",
-	                               .reason = reason,
-	                               .serial = kt_pki_cert_serial(pair->leaf),
-	                               .sha256 = kt_pki_cert_sha256(pair->leaf),
-	                               .not_after = kt_pki_cert_not_after(pair->leaf)};
+				       .ns = resource->ns,
+				       .name = resource->name,
+				       .step = "imported",
+				       .reason = reason,
+				       .serial = kt_pki_cert_serial(pair->leaf),
+				       .sha256 = kt_pki_cert_sha256(pair->leaf),
+				       .not_after = kt_pki_cert_not_after(pair->leaf)};
 	enum kt_code code;
 
 	(void)snprintf(reason, sizeof(reason), "from %.32s", import->client);
@@ -310,8 +320,9 @@ static enum kt_code put_certificate(struct kt_admin_import *import, const struct
 }
 
 /* The resource as it is in force, or adopted from the manifest that came along. *ret_spec: kt_resource_destroy. */
-static enum kt_code find_resource(struct kt_admin_import *import, const char *ns, const char *name, struct kt_store_resource *ret,
-                                  struct kt_resource **ret_spec, char request_key[65], struct kt_err *err)
+static enum kt_code find_resource(struct kt_admin_import *import, const char *ns, const char *name,
+				  struct kt_store_resource *ret, struct kt_resource **ret_spec, char request_key[65],
+				  struct kt_err *err)
 {
 	char *ref KT_AUTOFREE = kt_asprintf("Certificate/%s/%s", ns, name);
 	const char *json = ref != NULL ? kt_json_str(import->specs, ref) : NULL;
@@ -331,15 +342,19 @@ static enum kt_code find_resource(struct kt_admin_import *import, const char *ns
 	if (code == KT_OK) {
 		code = kt_spec_request_key(*ret_spec, request_key, err);
 	}
-	*ret = (struct kt_store_resource){
-	        .kind = "Certificate", .ns = ns, .name = name, .spec = kt_view_str(json), .request_key = request_key, .gone = true};
+	*ret = (struct kt_store_resource){.kind = "Certificate",
+					  .ns = ns,
+					  .name = name,
+					  .spec = kt_view_str(json),
+					  .request_key = request_key,
+					  .gone = true};
 	return code;
 }
 
 /* KT_OK: there is nothing in place yet. KT_E_EXISTS: it has its own, and *ret says whether it is this very one. */
 static enum kt_code look_at_credential(struct kt_admin_import *import, const struct kt_store_resource *resource,
-                                       const struct pair *pair, struct kt_store_cred *cred, bool *ret_same,
-                                       struct kt_err *err)
+				       const struct pair *pair, struct kt_store_cred *cred, bool *ret_same,
+				       struct kt_err *err)
 {
 	struct kt_store *store = import->keeper->store;
 	struct kt_store_material active;
@@ -368,7 +383,8 @@ static enum kt_code look_at_credential(struct kt_admin_import *import, const str
 	return code;
 }
 
-static enum kt_code import_certificate(struct kt_admin_import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
+static enum kt_code import_certificate(struct kt_admin_import *import, const json_t *object, struct verdict *ret,
+				       struct kt_err *err)
 {
 	struct kt_store_resource resource = {0};
 	struct kt_store_cred cred = {0};
@@ -397,7 +413,7 @@ static enum kt_code import_certificate(struct kt_admin_import *import, const jso
 	if (code == KT_OK || code == KT_E_EXISTS) { /* a later renewal of our own is no failure of a second import */
 		ret->outcome = code == KT_OK ? "imported" : "unchanged";
 		(void)snprintf(ret->reason, sizeof(ret->reason), "%.400s",
-		               code == KT_OK || same ? kt_pki_cert_serial(pair.leaf) : err->what);
+			       code == KT_OK || same ? kt_pki_cert_serial(pair.leaf) : err->what);
 		kt_err_clear(err);
 		code = KT_OK;
 	}
@@ -410,9 +426,10 @@ static enum kt_code import_certificate(struct kt_admin_import *import, const jso
 	return code;
 }
 
-/* --- secrets --------------------------------------------------------------------------------------------------------------- */
+/* --- secrets ----------------------------------------------------------------------------------------------- */
 
-static enum kt_code import_secret(struct kt_admin_import *import, const json_t *object, struct verdict *ret, struct kt_err *err)
+static enum kt_code import_secret(struct kt_admin_import *import, const json_t *object, struct verdict *ret,
+				  struct kt_err *err)
 {
 	struct kt_keeper *keeper = import->keeper;
 	const char *key = kt_json_str(object, "key");
@@ -436,8 +453,11 @@ static enum kt_code import_secret(struct kt_admin_import *import, const json_t *
 		ret->outcome = "unchanged";
 		return KT_OK;
 	}
-	row = (struct kt_store_secret){.ns = ret->ns, .name = ret->name, .key = key, .source = KT_SECRET_COMMAND,
-	                               .updated = kt_keeper_now(keeper)};
+	row = (struct kt_store_secret){.ns = ret->ns,
+				       .name = ret->name,
+				       .key = key,
+				       .source = KT_SECRET_COMMAND,
+				       .updated = kt_keeper_now(keeper)};
 	kt_buf_init(&sealed, KT_ADMIN_REQUEST_MAX);
 	id = kt_store_secret_seal_id(row.ns, row.name, key);
 	code = kt_keys_seal(keeper->keys, &id, kt_view_str(value), &sealed, err);
@@ -449,9 +469,10 @@ static enum kt_code import_secret(struct kt_admin_import *import, const json_t *
 	return code == KT_OK ? audit(import, &event, err) : code;
 }
 
-/* --- the command ------------------------------------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------------------- */
 
-typedef enum kt_code import_fn(struct kt_admin_import *import, const json_t *object, struct verdict *ret, struct kt_err *err);
+typedef enum kt_code import_fn(struct kt_admin_import *import, const json_t *object, struct verdict *ret,
+			       struct kt_err *err);
 
 /* One object in a transaction of its own: what is wrong with it holds up no other. */
 static enum kt_code import_one(struct kt_admin_import *import, import_fn *fn, const json_t *object, struct kt_err *err)
@@ -486,7 +507,8 @@ static enum kt_code import_one(struct kt_admin_import *import, import_fn *fn, co
 static enum kt_code keep_spec(void *arg, struct kt_resource *resource, struct kt_err *err)
 {
 	struct kt_admin_import *import = arg;
-	char *ref KT_AUTOFREE = kt_asprintf("%s/%s/%s", kt_kind_name(resource->kind), resource->meta.ns, resource->meta.name);
+	char *ref KT_AUTOFREE =
+		kt_asprintf("%s/%s/%s", kt_kind_name(resource->kind), resource->meta.ns, resource->meta.name);
 	struct kt_buf json KT_AUTOBUF = {0};
 	enum kt_code code = KT_OK;
 
@@ -558,7 +580,8 @@ static void more_import(struct kt_session *session)
 		if (import->at >= json_array_size(list)) {
 			import->list++;
 			import->at = 0;
-		} else if (import_one(import, lists[import->list].fn, json_array_get(list, import->at++), &err) != KT_OK) {
+		} else if (import_one(import, lists[import->list].fn, json_array_get(list, import->at++), &err) !=
+			   KT_OK) {
 			kt_session_fail(session, &err);
 			return;
 		} else {
@@ -570,8 +593,8 @@ static void more_import(struct kt_session *session)
 	}
 	kt_rotate_kick(session->keeper); /* what is in force already is delivered now */
 	kt_session_end(session, import->refused > 0 ? 1 : 0,
-	               json_pack("{s:I,s:I,s:I}", "imported", (json_int_t)import->imported, "unchanged",
-	                         (json_int_t)import->unchanged, "refused", (json_int_t)import->refused));
+		       json_pack("{s:I,s:I,s:I}", "imported", (json_int_t)import->imported, "unchanged",
+				 (json_int_t)import->unchanged, "refused", (json_int_t)import->refused));
 }
 
 void kt_admin_import_destroy(struct kt_admin_import *import)

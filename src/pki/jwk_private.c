@@ -5,7 +5,7 @@
 
 #include "kt/text.h"
 
-#define JWK_MAX (32u * 1024u)
+#define JWK_MAX  (32u * 1024u)
 #define PART_MAX 1100u /* bytes of one number: RSA of 8192 bits */
 
 /* One member, decoded; adds to out (wiped by the caller's KT_AUTOBUF). */
@@ -46,7 +46,8 @@ static enum kt_code ec_der(const json_t *jwk, struct kt_buf *out, struct kt_err 
 	static const struct {
 		const char *crv, *oid;
 		size_t size;
-	} curves[] = {{"P-256", "1.2.840.10045.3.1.7", 32}, {"P-384", "1.3.132.0.34", 48}, {"P-521", "1.3.132.0.35", 66}};
+	} curves[] = {
+		{"P-256", "1.2.840.10045.3.1.7", 32}, {"P-384", "1.3.132.0.34", 48}, {"P-521", "1.3.132.0.35", 66}};
 	static const uint8_t zeros[66] = {0};
 	const char *crv = kt_json_str(jwk, "crv");
 	struct kt_buf KT_AUTOBUF x;
@@ -115,7 +116,8 @@ enum kt_code kt_jose_jwk_private(struct kt_view text, struct kt_key **ret, struc
 		struct kt_buf KT_AUTOBUF pem;
 
 		kt_buf_init(&pem, 2 * JWK_MAX);
-		kt_pki_pem_encode(&pem, strcmp(kty, "RSA") == 0 ? "RSA PRIVATE KEY" : "EC PRIVATE KEY", kt_buf_view(&der));
+		kt_pki_pem_encode(&pem, strcmp(kty, "RSA") == 0 ? "RSA PRIVATE KEY" : "EC PRIVATE KEY",
+				  kt_buf_view(&der));
 		code = kt_buf_check(&pem, "private key", err);
 		if (code == KT_OK)
 			code = kt_pki_key_from_pem(kt_buf_view(&pem), ret, err);
