@@ -168,6 +168,10 @@ static enum kt_code peer(struct kt_room_ctx *ctx, enum kt_room room, int fd, str
 		return kt_err_set(err, KT_E_PROTO, "the keeper has no wire to room %d", (int)room);
 	}
 	code = kt_wire_attach(room == KT_ROOM_COURIER ? keeper->courier : keeper->desk, fd, err);
+	if (code != KT_OK) { /* no memory for it: another one is asked for in a moment */
+		*(room == KT_ROOM_COURIER ? &keeper->courier_asked : &keeper->desk_asked) = true;
+		kt_timer_start(keeper->gone, GONE_GRACE);
+	}
 	if (code == KT_OK && room == KT_ROOM_DESK && keeper->store != NULL) {
 		keeper->desk_asked = true;
 		kt_jwks_publish_all(keeper);
