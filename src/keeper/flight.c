@@ -236,7 +236,8 @@ static enum kt_code look_at_limits(struct kt_keeper *keeper, const struct kt_sto
 	bool orders = plan->action == KT_PLAN_ISSUE || plan->action == KT_PLAN_RENEW || plan->action == KT_PLAN_REISSUE ||
 	              plan->action == KT_PLAN_RESUME;
 
-	if (!orders || placed || spec->kind != KT_RES_CERTIFICATE ||
+	/* Without a store (a plan of manifests alone) nothing was spent. */
+	if (!orders || placed || spec->kind != KT_RES_CERTIFICATE || keeper->store == NULL ||
 	    kt_issuers_get(keeper, spec, &issuer, NULL) != KT_OK || issuer->ops != &kt_issuer_acme) {
 		return KT_OK;
 	}
