@@ -323,6 +323,45 @@ static void test_walk_within_walk(void **state)
 	kt_store_close(store);
 }
 
+/* A resource that no set has yet: it survives sets without it, and comes to life with the one that brings it. */
+static void test_adopted(void **state)
+{
+	struct place *place = *state;
+	struct kt_store *store = open_store(place->state);
+	struct kt_store_resource row = {
+	        .kind = "Certificate", .ns = "default", .name = "moved", .spec = KT_VIEW_LIT("{}"), .request_key = "r"};
+	struct kt_store_resource got;
+	struct kt_store_cred cred;
+	enum kt_store_change change;
+	int64_t id, again, generation;
+	struct kt_err err;
+
+	fails(KT_E_INVALID, kt_store_resource_adopt(store, &row, &id, &err));
+	ok(kt_store_begin(store, &err));
+	ok(kt_store_resource_adopt(store, &row, &id, &err));
+	fails(KT_E_EXISTS, kt_store_resource_adopt(store, &row, &again, &err));
+	ok(kt_store_cred_put(store, &(struct kt_store_cred){.id = id, .secret_name = "moved-tls", .flags = KT_CRED_ORPHAN}, &err));
+	ok(kt_store_commit(store, &err));
+	ok(kt_store_resource_get(store, id, &got, &err));
+	assert_true(got.gone);
+	kt_store_resource_finish(&got);
+	for (int with = 0; with < 2; with++) {
+		ok(kt_store_begin(store, &err));
+		ok(kt_store_set_begin(store, &generation, &err));
+		if (with) {
+			ok(kt_store_set_put(store, &row, NULL, 0, &again, &change, &err));
+			assert_int_equal(change, KT_STORE_RETURNED);
+			assert_int_equal(again, id);
+		}
+		ok(kt_store_set_finish(store, NULL, NULL, &err));
+		ok(kt_store_commit(store, &err));
+		ok(kt_store_cred_get(store, id, &cred, &err));
+		assert_int_equal((cred.flags & KT_CRED_ORPHAN) != 0, !with);
+		kt_store_cred_finish(&cred);
+	}
+	kt_store_close(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,6 +369,7 @@ int main(void)
 	        CASE(test_tasks),
 	        CASE(test_small_tables),
 	        CASE(test_walk_within_walk),
+	        CASE(test_adopted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
