@@ -67,7 +67,7 @@ static void test_choice(void **state)
 	        {HTTP, "a.example", O_ACCOUNT "," O_LATER "," O_HTTP, 0, KT_CHALLENGE_HTTP01, {NULL}},
 	        {HTTP, "a.example", O_TOKENLESS "," O_DNS, -1, 0, {"solvers[0] is http-01", "the CA offers dns-01", "add one of dns-01"}},
 	        {ALPN, "a.example", O_HTTP "," O_DNS, -1, 0, {"the CA offers http-01, dns-01", "solvers[0] is tls-alpn-01", "Issuer/x"}},
-	        {ALPN, "a.example", O_LATER, -1, 0, {"nothing that is known here", "solvers[0] is tls-alpn-01", "a.example"}},
+	        {ALPN, "a.example", O_LATER, -1, 0, {"the CA offers no challenge that is known here", "it needs http-01", "a.example"}},
 	        {HTTP, "*.a.example", O_DNS, -1, 0, {"*.a.example: a wildcard needs dns-01, dns-persist-01", "add one of dns-01", "Issuer/x"}},
 	        {DNS, "2001:db8::1", O_ALL, -1, 0, {"an IP address needs http-01, tls-alpn-01", "add one of", "Issuer/x"}},
 	        {"", "*.a.example", O_DNS, -1, 0, {"no solvers and answers http-01 only", "a wildcard", "Issuer/x"}},
