@@ -75,7 +75,7 @@ struct acme_challenge {
 
 #define ACME_CHALLENGES_MAX 16u
 #define ACME_LOOKS_AGAIN    3u /* for a CA that found nothing and leaves the challenge open (RFC 8555 section 8.2) */
-#define ACME_PRESENTING_MAX 16u /* questions to the keeper at once, of one job */
+#define ACME_PRESENTING_MAX 8u  /* questions to the keeper at once, of one job */
 
 struct acme_authz {
 	struct acme_job *job;
@@ -141,6 +141,7 @@ struct acme_job {
 	/* where it stands */
 	char *order_url, *finalize_url, *cert_url;
 	bool resumed; /* order_url came from the keeper */
+	bool inherited; /* ... and its challenges may have been told to the CA while nobody answered them */
 	bool reregistered;
 	bool finalized;
 	uint32_t account_epoch;
@@ -245,6 +246,8 @@ void acme_order_poll(struct acme_job *job);
 void acme_order_wait(struct acme_job *job);
 /* Polls the order after the next pause, or when Retry-After (seconds, 0: none) says. */
 void acme_order_poll_later(struct acme_job *job, int64_t retry_after);
+/* The CA could not validate: fails the job, or gives up an order that was inherited, once, for a new one. */
+void acme_order_refused(struct acme_job *job, const struct kt_err *err);
 /* Judges an order object: goes on by its status. */
 void acme_order_judge(struct acme_job *job, const struct acme_answer *answer);
 void acme_authz_step(struct acme_job *job);

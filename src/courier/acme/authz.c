@@ -365,6 +365,8 @@ static void on_authz(struct acme_job *job, struct kt_err *err, const struct acme
 		(void)take_offers(job, authz, answer->json, &why);
 	} else if (strcmp(status, "valid") != 0) {
 		(void)describe(authz, answer->json, &why);
+		acme_order_refused(job, &why);
+		return;
 	}
 	if (why.code != KT_OK) {
 		acme_job_fail(job, &why);
@@ -395,7 +397,7 @@ static void on_explained(struct acme_job *job, struct kt_err *err, const struct 
 
 	if (status != NULL && strcmp(status, "valid") != 0 && strcmp(status, "pending") != 0) {
 		(void)describe(authz, answer->json, &why);
-		acme_job_fail(job, &why);
+		acme_order_refused(job, &why);
 		return;
 	}
 	job->authz_at++;

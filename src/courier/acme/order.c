@@ -105,7 +105,9 @@ static void start_over(struct acme_job *job, const char *why)
 {
 	kt_log(KT_LOG_WARN, "ACME job %llu: the order %.200s %s; a new one is placed", (unsigned long long)job->id,
 	       job->order_url, why);
-	job->resumed = false;
+	job->resumed = job->inherited = false;
+	acme_authzs_withdraw(job);
+	acme_job_restart_clock(job, 0);
 	kt_free(job->order_url);
 	kt_free(job->finalize_url);
 	job->order_url = job->finalize_url = NULL;
@@ -123,6 +125,15 @@ void acme_order_wait(struct acme_job *job)
  * Many CAs ask to come back in seconds for what they have done in milliseconds. So the first looks come early, and where
  * that was in vain once, the server is taken at its word from then on.
  */
+void acme_order_refused(struct acme_job *job, const struct kt_err *err)
+{
+	if (job->inherited) {
+		start_over(job, "could not be validated while nobody answered");
+	} else {
+		acme_job_fail(job, err);
+	}
+}
+
 void acme_order_poll_later(struct acme_job *job, int64_t retry_after)
 {
 	kt_ms delay = job->poll_next;
@@ -162,6 +173,7 @@ static void pending(struct acme_job *job, const json_t *order, int64_t retry_aft
 		acme_job_fail(job, &err);
 		return;
 	}
+	job->inherited = job->resumed;
 	job->resumed = false; /* from here on its fate is ours to explain */
 	acme_authz_step(job);
 }
@@ -182,7 +194,7 @@ static void invalid(struct acme_job *job, const json_t *order)
 	json_t *problem = json_object_get(order, "error");
 	struct kt_err err;
 
-	if (job->resumed) {
+	if (job->resumed || job->inherited) {
 		start_over(job, "is invalid by now");
 	} else if (json_is_object(problem)) {
 		kt_err_clear(&err);
