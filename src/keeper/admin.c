@@ -163,6 +163,16 @@ void kt_session_fail(struct kt_session *session, const struct kt_err *err)
 
 /* --- life ------------------------------------------------------------------------------------------------------------ */
 
+bool kt_admin_waited_for(const struct kt_keeper *keeper)
+{
+	const struct kt_session *session = keeper->sessions;
+
+	while (session != NULL && session->ended && session->out.len == 0) {
+		session = session->next;
+	}
+	return session != NULL;
+}
+
 static void session_close(struct kt_session *session)
 {
 	struct kt_keeper *keeper = session->keeper;

@@ -578,30 +578,27 @@ static enum kt_code save_order(struct kt_keeper *keeper, struct kt_flight *fligh
 static enum kt_code save_of_order(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_view what,
                                   const char *value, struct kt_err *err)
 {
-	enum kt_code code = kt_store_begin(keeper->store, err);
+	enum kt_code code;
 
+	if (kt_view_eq_str(what, "certificate")) {
+		/* The order names it too, so it needs no commit of its own: the row is written whole with what comes from there. */
+		(void)snprintf(flight->cert_url, sizeof(flight->cert_url), "%s", value);
+		flight->material.cert_url = flight->cert_url;
+		return KT_OK;
+	}
+	if (!kt_view_eq_str(what, "order")) {
+		return kt_err_set(err, KT_E_PROTO, "the courier wants to save an unknown fact");
+	}
+	code = kt_store_begin(keeper->store, err);
 	if (code != KT_OK) {
 		return code;
 	}
-	if (kt_view_eq_str(what, "order")) {
-		code = save_order(keeper, flight, value, err);
-	} else if (kt_view_eq_str(what, "finalize")) {
-		code = kt_store_material_urls(keeper->store, flight->material.id, NULL, value, NULL, NULL, err);
-	} else if (kt_view_eq_str(what, "certificate")) {
-		code = kt_store_material_urls(keeper->store, flight->material.id, NULL, NULL, value, NULL, err);
-	} else {
-		code = kt_err_set(err, KT_E_PROTO, "the courier wants to save an unknown fact");
-	}
+	code = save_order(keeper, flight, value, err);
 	if (code != KT_OK) {
 		kt_store_rollback(keeper->store);
 		return code;
 	}
-	code = kt_store_commit(keeper->store, err);
-	if (code == KT_OK && kt_view_eq_str(what, "certificate")) {
-		(void)snprintf(flight->cert_url, sizeof(flight->cert_url), "%s", value);
-		flight->material.cert_url = flight->cert_url; /* the row is written whole later on */
-	}
-	return code;
+	return kt_store_commit(keeper->store, err);
 }
 
 static enum kt_code save(struct kt_keeper *keeper, const struct kt_msg_acme_save *ask, const char *value,

@@ -121,7 +121,7 @@ static void on_courier_gone(struct kt_wire *wire, const struct kt_err *why, void
 	struct kt_keeper *keeper = arg;
 
 	(void)wire;
-	if (keeper->mode != KT_MODE_DAEMON && keeper->sessions == NULL) {
+	if (keeper->mode != KT_MODE_DAEMON && !kt_admin_waited_for(keeper)) {
 		return; /* the command has its answer, and every room ends */
 	}
 	kt_log_err(KT_LOG_WARN, why, "the courier is gone");
@@ -133,7 +133,7 @@ static void on_desk_gone(struct kt_wire *wire, const struct kt_err *why, void *a
 	struct kt_keeper *keeper = arg;
 
 	(void)wire;
-	if (keeper->mode != KT_MODE_DAEMON && keeper->sessions == NULL) {
+	if (keeper->mode != KT_MODE_DAEMON && !kt_admin_waited_for(keeper)) {
 		return;
 	}
 	kt_log_err(KT_LOG_WARN, why, "the desk is gone");
