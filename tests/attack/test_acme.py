@@ -334,6 +334,54 @@ def test_processing(case, outcome):
     outcome(case)
 
 
+def test_resumed_order_that_fails_while_it_is_worked_on():
+    """It was finalized before, is "processing" at first and then "invalid": a new one is placed at once."""
+    processing, seen = body(status="processing", certificate=None), []
+
+    def fails(answer, request, acme):
+        seen.append(request.path)
+        if request.path != seen[0]:
+            return answer
+        return processing(answer, request, acme) if len(seen) == 1 else body(status="invalid")(answer, request, acme)
+
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        victim.publish()
+        acme.twist = {"finalize": processing, "poll": processing}
+        status, out, err, _, _ = victim.renew("web", "--force", "--timeout", "4s", timeout=40)
+        assert status == 75, f"{status}\n{out}\n{err}"
+        placed = acme.placed
+        acme.twist = {"poll": fails}
+        result = victim.run("renew", "web")
+        assert result.status == 0, result
+        assert acme.placed == placed + 1 and victim.snapshot() != victim.before
+
+
+def test_account_that_is_forgotten_in_the_middle_of_an_order():
+    """The new account has an order of its own, and that one is finalized."""
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        victim.publish()
+        placed = acme.placed
+        acme.twist = {"poll": first(1, refuse("accountDoesNotExist"))}
+        victim.attack(timeout=60)
+        assert victim.status == 0, victim.err
+        assert acme.placed == placed + 2 and acme.issued[-1] == str(acme.placed), f"{acme.issued} of {acme.placed} orders"
+
+
+def test_alternate_chain_that_is_none():
+    """The preferred chain is a wish: what the CA offers in its place can't spoil the first one."""
+    def with_link(answer, request, acme):
+        if request.path.endswith("x"):
+            return raw("no chain", "text/html")(answer, request, acme)
+        return header("Link", f'<{acme.url}{request.path}x>;rel="alternate"')(answer, request, acme)
+
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY, preferredChain="Nobody's Root") as victim:
+        acme.do_certificate = lambda number, payload: Answer(200, acme.orders[number.rstrip("x")]["pem"],
+                                                             "application/pem-certificate-chain")
+        acme.twist = {"certificate": with_link}
+        victim.publish()
+        assert acme.counts["certificate"] == 2, acme.counts
+
+
 def test_superseded_order_is_called_off():
     """The manifest asks for another name while the CA works on the old order for ever: nobody waits for that."""
     asked = []

@@ -146,13 +146,13 @@ class Victim(Keyturn):
 
 
 class CertificateVictim(Victim):
-    def __init__(self, acme, authority):
+    def __init__(self, acme, authority, **more):
         super().__init__()
         self.peer = f"127.0.0.1:{acme.port}"
         self.agent_settings(listeners={"http01": f"127.0.0.1:{free_port()}"})
         self.manifest("set", {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "evil"}, "spec": {"acme": {
             "server": f"{acme.url}/directory", "caBundle": authority.bundle(), "privateKeySecretRef": {"name": "acme-key"},
-            "solvers": [{"http01": {"ingress": {}}}]}}}, certificate("web", "evil", ["a.example"]))
+            "solvers": [{"http01": {"ingress": {}}}], **more}}}, certificate("web", "evil", ["a.example"]))
 
 
 class TokenVictim(Victim):

@@ -163,10 +163,7 @@ void acme_account_lost(struct acme_job *job, const struct kt_err *err)
 	/* What belonged to the lost account is lost with it. */
 	job->reregistered = true;
 	job->account_known = false;
-	job->resumed = false;
-	kt_free(job->order_url);
-	job->order_url = NULL;
-	acme_authzs_clear(job);
+	acme_order_forget(job);
 	acme_account_step(job);
 }
 

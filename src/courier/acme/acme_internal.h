@@ -246,6 +246,8 @@ void acme_order_poll(struct acme_job *job);
 void acme_order_wait(struct acme_job *job);
 /* Polls the order after the next pause, or when Retry-After (seconds, 0: none) says. */
 void acme_order_poll_later(struct acme_job *job, int64_t retry_after);
+/* The order is of no use any more: what is known of it goes, and the answers to its challenges are taken back. */
+void acme_order_forget(struct acme_job *job);
 /* The CA could not validate: fails the job, or gives up an order that was inherited, once, for a new one. */
 void acme_order_refused(struct acme_job *job, const struct kt_err *err);
 /* Judges an order object: goes on by its status. */

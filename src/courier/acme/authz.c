@@ -164,6 +164,25 @@ static void tell(struct acme_job *job)
 
 static void present(struct acme_job *job);
 
+/* Whatever hindered our own side is no failure of the CA: without a name of its own it gets one. */
+static void blame_solver(struct kt_err *why)
+{
+	switch (why->code) {
+	case KT_E_NET:
+	case KT_E_TIMEOUT:
+	case KT_E_PROTO:
+	case KT_E_LIMIT:
+	case KT_E_LATER:
+	case KT_E_CRYPTO:
+		if (why->problem_type[0] == '\0') {
+			(void)snprintf(why->problem_type, sizeof(why->problem_type), "solver");
+		}
+		break;
+	default:
+		break;
+	}
+}
+
 static void on_presented(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
 			 void *arg)
 {
@@ -179,6 +198,7 @@ static void on_presented(const struct kt_err *err, enum kt_msg_type type, void *
 		if (strstr(why.what, authz->identifier) == NULL) {
 			(void)kt_err_prefix(&why, "%.100s", authz->identifier);
 		}
+		blame_solver(&why);
 		acme_job_fail(job, &why);
 		return;
 	}

@@ -33,7 +33,7 @@ void acme_finalize_step(struct acme_job *job)
 
 	job->step = "finalizing the order";
 	job->finalized = true;
-	job->resumed = false;
+	job->resumed = job->inherited = false;
 	acme_order_wait(job);
 	kt_buf_init(&payload, 65536);
 	kt_buf_adds(&payload, "{\"csr\":\"");
@@ -51,25 +51,19 @@ void acme_finalize_step(struct acme_job *job)
 
 static void download(struct acme_job *job, const char *url);
 
-/* Only that it is a chain at all: whether it is the right one is the keeper's to check. */
-static struct kt_chain *take_chain(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer)
+/* Only that it is a chain at all: whether it is the right one is the keeper's to check. NULL: see err. */
+static struct kt_chain *read_chain(const struct acme_answer *answer, struct kt_err *err)
 {
 	struct kt_chain *chain = NULL;
 	const char *type;
 
-	if (err->code != KT_OK) {
-		acme_job_fail(job, err);
-		return NULL;
-	}
-	if (!kt_http_is_type(answer->http, "application/pem-certificate-chain")) {
+	if (err->code == KT_OK && !kt_http_is_type(answer->http, "application/pem-certificate-chain")) {
 		type = answer->http->headers[KT_HTTP_CONTENT_TYPE];
-		acme_job_failf(job, KT_E_PROTO, "the CA answered with '%.60s' instead of a certificate chain",
-			       type != NULL ? type : "");
-		return NULL;
+		(void)kt_err_set(err, KT_E_PROTO, "the CA answered with '%.60s' instead of a certificate chain",
+				 type != NULL ? type : "");
 	}
-	if (kt_pki_chain_parse(answer->http->body, &chain, err) != KT_OK) {
-		acme_job_fail(job, err);
-		return NULL;
+	if (err->code == KT_OK) {
+		(void)kt_pki_chain_parse(answer->http->body, &chain, err);
 	}
 	return chain;
 }
@@ -132,17 +126,16 @@ static void take_alternates(struct acme_job *job, const char *links)
 
 static void on_downloaded(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer)
 {
-	struct kt_err ignored = *err;
-	KT_AUTOCHAIN struct kt_chain *chain = NULL;
+	KT_AUTOCHAIN struct kt_chain *chain = read_chain(answer, err);
+	struct kt_err ignored;
 
-	if (job->alternate_at > 0 && err->code != KT_OK) { /* another chain is a wish: the first one is good too */
-		kt_log_err(KT_LOG_WARN, &ignored, "ACME job %llu: an alternate chain is not to be had",
+	if (chain == NULL && job->alternate_at == 0) {
+		acme_job_fail(job, err);
+		return;
+	}
+	if (chain == NULL) { /* another chain is a wish: the first one is good too */
+		kt_log_err(KT_LOG_WARN, err, "ACME job %llu: an alternate chain is not to be had",
 			   (unsigned long long)job->id);
-	} else {
-		chain = take_chain(job, err, answer);
-		if (chain == NULL) {
-			return;
-		}
 	}
 	if (chain != NULL && (job->preferred_chain == NULL || is_preferred(job, chain))) {
 		keep_chain(job, answer->http->body);

@@ -101,17 +101,24 @@ static enum kt_code take_url(struct acme_job *job, const json_t *order, const ch
 /* --- judging -------------------------------------------------------------------------------------------------------
  */
 
+void acme_order_forget(struct acme_job *job)
+{
+	acme_authzs_withdraw(job);
+	acme_authzs_clear(job);
+	kt_free(job->order_url);
+	kt_free(job->finalize_url);
+	job->order_url = job->finalize_url = NULL;
+	job->resumed = job->inherited = job->finalized = false;
+	job->flips = 0;
+	acme_order_wait(job);
+}
+
 static void start_over(struct acme_job *job, const char *why)
 {
 	kt_log(KT_LOG_WARN, "ACME job %llu: the order %.200s %s; a new one is placed", (unsigned long long)job->id,
 	       job->order_url, why);
-	job->resumed = job->inherited = false;
-	acme_authzs_withdraw(job);
+	acme_order_forget(job);
 	acme_job_restart_clock(job, 0);
-	kt_free(job->order_url);
-	kt_free(job->finalize_url);
-	job->order_url = job->finalize_url = NULL;
-	acme_authzs_clear(job);
 	place(job);
 }
 
@@ -121,10 +128,6 @@ void acme_order_wait(struct acme_job *job)
 	job->early = 0;
 }
 
-/*
- * Many CAs ask to come back in seconds for what they have done in milliseconds. So the first looks come early, and where
- * that was in vain once, the server is taken at its word from then on.
- */
 void acme_order_refused(struct acme_job *job, const struct kt_err *err)
 {
 	if (job->inherited) {
@@ -134,6 +137,10 @@ void acme_order_refused(struct acme_job *job, const struct kt_err *err)
 	}
 }
 
+/*
+ * Many CAs ask to come back in seconds for what they have done in milliseconds. So the first looks come early, and where
+ * that was in vain once, the server is taken at its word from then on.
+ */
 void acme_order_poll_later(struct acme_job *job, int64_t retry_after)
 {
 	kt_ms delay = job->poll_next;
