@@ -64,6 +64,7 @@ struct kt_acme_job {
 	json_t *directory;          /* account show: what came first */
 	int64_t credential, material; /* revocation */
 	uint32_t reason;
+	unsigned saves; /* times that the courier had something saved */
 	char actor[32];
 };
 

@@ -18,6 +18,9 @@
 #define ORDER_TIMEOUT (10 * KT_MINUTE)
 #define DNS_TIMEOUT   (30 * KT_MINUTE)
 
+/* Facts of one job: an account, an order, a certificate, and each again where the CA forgot. More fills the audit trail. */
+#define SAVES_MAX 16u
+
 static const struct kt_acme *acme_of(const struct kt_flight *flight)
 {
 	return flight->issuer->spec->issuer.acme;
@@ -457,6 +460,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	}
 	flight->job = ++keeper->next_job;
 	flight->resumed_order = !flight->rehearsing && flight->order_url[0] != '\0';
+	flight->saves = flight->challenges = 0;
 	msg.job = flight->job;
 	msg.issuer = kt_buf_view(&issuer);
 	msg.names = kt_buf_view(&names);
@@ -610,6 +614,9 @@ static enum kt_code save(struct kt_keeper *keeper, const struct kt_msg_acme_save
 
 	if (entry == NULL) {
 		return err->code;
+	}
+	if (++*(job != NULL ? &job->saves : &flight->saves) > SAVES_MAX) {
+		return kt_err_set(err, KT_E_LIMIT, "the courier wants to save more than an order of %s has", entry->ref);
 	}
 	if (value[0] != '\0' && !kt_acme_same_origin(ask->value, kt_view_str(entry->spec->issuer.acme->server))) {
 		return kt_err_set(err, KT_E_PROTO, "%s gave a URL of another host: %.200s", entry->spec->issuer.acme->server,

@@ -161,6 +161,7 @@ struct kt_flight {
 	bool rehearsal_failed;
 	struct kt_issuer_entry *real, *staging; /* both, once it is rehearsed */
 	bool resumed_order; /* the courier goes on with order_url */
+	unsigned saves, challenges; /* times that the courier asked for these in this job */
 
 	int64_t consumers[64]; /* resource ids of the Consumers of this secret */
 	size_t consumer_count;

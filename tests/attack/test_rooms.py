@@ -214,3 +214,33 @@ def on_acme(wire, ident, values):
         assert kt.run("status", timeout=10).status in (0, 1, 5, 75)
         assert peak(keeper) - before < 32 * 1024, f"the keeper took {peak(keeper) - before} KiB more"
         agent.stop()
+
+
+def test_saves_and_challenges_without_end():
+    """A courier that has ever more orders saved and ever more challenges answered gets as many as an order could have."""
+    orders = """
+order, taken = None, {"save": 0, "challenge": 0}
+
+def on_acme(wire, ident, values):
+    global order
+    order = ident
+    for n in range(1, 101):
+        wire.send(frame("ACME_SAVE", {"job": values["job"], "what": "order", "value": f"https://acme.example/order/{n}"}, ident=n))
+    for n in range(101, 201):
+        offer = '[{"type":"http-01","token":"token-number-%04d"}]' % n
+        wire.send(frame("CHALLENGE", {"job": values["job"], "present": 1, "name": "a.example", "offered": offer}, ident=n))
+
+def replied(wire, ident, name, flags, content):
+    if not flags & FAILED:
+        taken["save" if ident <= 100 else "challenge"] += 1
+    if ident == 200:
+        wire.send(failure(order, 16, f"taken were {taken['save']} saves and {taken['challenge']} challenges"))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        webroot = kt.root / "webroot"
+        webroot.mkdir()
+        annotated = {**ACME, "metadata": {"name": "acme", "annotations": {"keyturn.dev/http01-webroot": str(webroot)}}}
+        kt.manifest("set", annotated, certificate("web", "acme", ["a.example"]))
+        assert kt.run("renew", timeout=30).status != 0
+        assert "taken were 16 saves and 4 challenges" in kt.credential("web")["lastError"], kt.credential("web")
+        assert not [p for p in webroot.rglob("*") if p.is_file()], "an answer was left behind"

@@ -11,6 +11,7 @@
 #include "keeper/solve/solve.h"
 
 #define OFFERED_MAX 16384u
+#define ROUNDS_MAX  4u /* answers for each name of an order, which is placed anew at most twice */
 
 static bool same_address(const char *a, const char *b)
 {
@@ -115,6 +116,18 @@ static enum kt_code make_answer(struct kt_keeper *keeper, const struct kt_flight
 	return KT_OK;
 }
 
+/* A courier that was taken over could ask on and on, and each answer is a file or a record. */
+static enum kt_code count_challenge(struct kt_flight *flight, struct kt_err *err)
+{
+	const struct kt_certificate_spec *spec = &flight->spec->certificate;
+	unsigned names = spec->dns_names.count + spec->ip_addresses.count + (spec->common_name != NULL ? 1 : 0);
+
+	return ++flight->challenges <= ROUNDS_MAX * names
+	               ? KT_OK
+	               : kt_err_set(err, KT_E_LIMIT, "%s %s: the courier wants more challenges answered than an order has",
+	                            flight->resource.kind, flight->resource.name);
+}
+
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 {
 	struct kt_keeper *keeper = arg;
@@ -132,7 +145,7 @@ void kt_acme_on_challenge(struct kt_wire_in *in, void *arg)
 		return;
 	}
 	flight = kt_acme_flight(keeper, ask->job, &err);
-	if (flight == NULL || make_answer(keeper, flight, ask, &answer, &err) != KT_OK) {
+	if (flight == NULL || count_challenge(flight, &err) != KT_OK || make_answer(keeper, flight, ask, &answer, &err) != KT_OK) {
 		kt_wire_reply_err(in->wire, in->id, &err);
 		return;
 	}
