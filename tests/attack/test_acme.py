@@ -382,6 +382,16 @@ def test_alternate_chain_that_is_none():
         assert acme.counts["certificate"] == 2, acme.counts
 
 
+@pytest.mark.parametrize("name", ["other.example; accounturi=https://other.example/acct/666", 'a.example" "b', "a.example\n"])
+def test_name_of_the_ca_with_more_in_it(name):
+    """What is to be published for dns-persist-01 has the CA's own word for itself, and nothing beside it."""
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY, solvers=[{"dnsPersist01": {}}]) as victim:
+        acme.twist = {"directory": body(meta={"caaIdentities": [name]})}
+        result = victim.run("dns-record", "web")
+        assert result.status != 0 and "can't stand in a DNS record" in result.err, result
+        assert "accounturi" not in result.out, result.out
+
+
 def test_superseded_order_is_called_off():
     """The manifest asks for another name while the CA works on the old order for ever: nobody waits for that."""
     asked = []

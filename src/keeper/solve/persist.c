@@ -12,14 +12,25 @@
 #define WILDCARD   "; policy=wildcard"
 #define LEVELS_MAX 8u
 
+/* Printable ASCII without separators, so that the value reads back as the same one. */
+static bool stands_in_record(const char *text)
+{
+	for (const char *p = text; *p != '\0'; p++) {
+		if (*p <= ' ' || *p >= 0x7f || *p == ';' || *p == '"' || *p == '\\') {
+			return false;
+		}
+	}
+	return true;
+}
+
 enum kt_code kt_solve_persist_value(const char *issuer_domain, const char *account_url, bool wildcard, struct kt_buf *out,
                                     struct kt_err *err)
 {
-	/* Printable ASCII without separators, so that the value reads back as the same one. */
-	for (const char *p = account_url; *p != '\0'; p++) {
-		if (*p <= ' ' || *p >= 0x7f || *p == ';' || *p == '"' || *p == '\\') {
-			return kt_err_set(err, KT_E_PROTO, "the account URL can't stand in a DNS record: %.200s", account_url);
-		}
+	if (!stands_in_record(account_url)) {
+		return kt_err_set(err, KT_E_PROTO, "the account URL can't stand in a DNS record: %.200s", account_url);
+	}
+	if (!stands_in_record(issuer_domain)) { /* the CA's word: with a ";" it would name another account, too */
+		return kt_err_set(err, KT_E_PROTO, "the CA's name for itself can't stand in a DNS record: %.200s", issuer_domain);
 	}
 	kt_buf_addf(out, "%s; accounturi=%s%s", issuer_domain, account_url, wildcard ? WILDCARD : "");
 	return kt_buf_check(out, "record", err);
