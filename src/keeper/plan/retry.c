@@ -58,6 +58,8 @@ static const struct kt_plan_retry by_problem[] = {
         {"serverInternal", 0, KT_FAULT_PEER, 1 * S, 200, 1 * H, 1 * S, ASKED, NEAR},
         {"orderNotReady", 0, KT_FAULT_PEER, 5 * S, 200, 5 * M, 5 * S, ASKED},
         {"alreadyReplaced", 0, KT_FAULT_PEER, 1 * M, 200, 1 * H, 1 * M, ASKED},
+        /* Our answer to a challenge could not be given: the DNS, its provider, a program. The CA has no part in it. */
+        {"solver", 0, KT_FAULT_USER, 5 * S, 200, 15 * M, 5 * S, ASKED, ALARM},
         /* What they allow is used up, by our own count of it. */
         {"budget", 0, KT_FAULT_LIMIT, 1 * M, 200, 12 * H, 1 * S, ASKED},
         /* Limits count in hours and weeks; coming back soon only keeps them alive. */
