@@ -127,6 +127,9 @@ enum kt_code kt_renewal_info_wish(struct kt_keeper *keeper, int64_t credential, 
 	if (info.asked_at == 0 && info.check_at != 0) {
 		info.check_at = kt_keeper_now(keeper);
 		(void)kt_store_renewal_info_put(keeper->store, &info, err);
+		if (keeper->infos != NULL && keeper->infos->running) { /* the timer is set for later */
+			kt_timer_start(keeper->infos->soon, 0);
+		}
 	}
 	kt_store_renewal_info_finish(&info);
 	return err->code;

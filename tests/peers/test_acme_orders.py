@@ -399,6 +399,17 @@ def test_hostile_renewal_information(kt, pebble, what):
     assert pebble.log().count("renewalInfo") == asked
 
 
+def test_renew_by_name_asks_an_agent_at_once(kt, pebble):
+    """Where the CA was not asked yet, the command has it asked now and does not sit out its patience."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    agent = kt.start()
+    kt.ok("renew", "a", timeout=60)
+    result = kt.ok("renew", "a", timeout=60)
+    assert result.seconds < 10, result
+    assert plan_of(kt)["renewalInfo"]["nextCheck"]
+    assert agent.stop() == 0
+
+
 def test_renewal_information_of_a_revoked_certificate(kt, pebble):
     """Somebody else revoked it: the CA's window says so, and it is renewed."""
     prepare(kt, pebble, certificate("a", "pebble"))
