@@ -240,7 +240,7 @@ static void on_row(const json_t *row, void *arg)
 		unproved(row, &cause);
 	}
 	mend = mend != NULL ? mend : "'keyturn why' says more";
-	if (cause.len > 0 && strstr(cause.ptr, ": set it with 'keyturn ") != NULL) {
+	if (mend[0] == '\0' || (cause.len > 0 && strstr(cause.ptr, ": set it with 'keyturn ") != NULL)) {
 		mend = NULL; /* the cause says how */
 	}
 	kt_cli_complain("%s/%s/%s: %s: %s%s%s", kt_json_str(row, "kind"), kt_json_str(row, "namespace"),

@@ -126,9 +126,14 @@ static enum kt_code begin(struct kt_session *session, struct kt_err *err)
 
 /* --- what came of it ------------------------------------------------------------------------------------------------ */
 
-static const char *remedy(enum kt_code error)
+static const char *remedy(enum kt_code error, const char *problem)
 {
+	if (strcmp(problem, "solver") == 0) {
+		return "look whether name servers, DNS provider or program do their part";
+	}
 	switch (error) {
+	case KT_E_CRYPTO:
+		return "a CA of its own needs its roots in caBundle; 'keyturn why' and 'keyturn trace' say more";
 	case KT_E_AUTH:
 		return "set the right secret with 'keyturn secret set', then run renew again";
 	case KT_E_NET:
@@ -149,13 +154,18 @@ static void mend(const struct kt_store_resource *resource, const struct kt_store
 {
 	bool issuing = cred->attempts > 0 && cred->error != KT_OK;
 	kt_ms next = issuing ? cred->next_try : cred->deliver_failures > 0 ? cred->due_at : 0;
+	const char *text = issuing ? cred->error_text : NULL, *problem;
 	char span[32];
 
-	kt_buf_adds(out, remedy(issuing ? cred->error : cred->deliver_error));
+	(void)kt_flight_peer_said(cred, &problem);
+	if (text == NULL || strstr(text, "'keyturn ") == NULL) { /* else it says what to do by itself */
+		kt_buf_adds(out, remedy(issuing ? cred->error : cred->deliver_error, issuing ? problem : ""));
+	}
 	if (next <= now || next == KT_TIME_MAX) {
 		return;
 	}
-	kt_buf_addf(out, "; the next try is in %s", kt_duration_format((next - now + 999) / 1000 * 1000, span));
+	kt_buf_addf(out, "%sthe next try is in %s", out->len > 0 ? "; " : "",
+	            kt_duration_format((next - now + 999) / 1000 * 1000, span));
 	if (must_wait(cred, now)) {
 		kt_buf_addf(out, " because the server asked for that, 'keyturn renew --force");
 	} else {

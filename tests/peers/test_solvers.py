@@ -6,10 +6,10 @@ import pytest
 from cryptography import x509
 
 from lib.certs import check_set, load
-from lib.dns import SECRET, Bind, nsupdate
+from lib.dns import SECRET, WRONG, Bind, nsupdate
 from lib.manifests import certificate
 from lib.servers import Pebble
-from lib.wait import until
+from lib.wait import free_port, until
 
 ISSUER_DOMAIN = "pebble.letsencrypt.org"
 
@@ -526,3 +526,41 @@ def test_http_without_a_listener(kt, quick):
     kt.manifest("set", quick.issuer(), certificate("web", "pebble"))
     result = kt.run("renew", timeout=60)
     assert result.status != 0 and "listeners.http01" in result.err and "http01-webroot" in result.err, result
+
+
+def test_a_refused_update_leaves_nothing_to_take_back(kt, tmp_path):
+    """A wrong key: one clear line, no record to go after for a week, and nothing against the CA."""
+    bind = Bind(tmp_path).zone("no.test", ["@ NS ns1", "* A 127.0.0.1"])
+    server = Pebble(tmp_path, sleep=False, reject=0)
+    server.names = bind
+    with bind, server:
+        kt.agent_settings(dns01={"recursiveNameservers": [f"127.0.0.1:{bind.port}"], "propagationTimeout": "5s"})
+        solver = {"nameserver": f"127.0.0.1:{bind.port}", "tsigKeyName": "kt-sha256", "tsigSecretSecretRef": {"name": "tsig", "key": "secret"}}
+        kt.manifest("set", server.issuer(solvers=[{"dns01": {"rfc2136": solver}}]), certificate("web", "pebble", names=["a.no.test", "*.a.no.test"]))
+        result = kt.run("renew", timeout=60)
+        assert result.status == 75 and "'keyturn secret set tsig secret'" in result.err, result
+        assert "taken back" not in result.err, result
+        kt.secret("tsig", secret=WRONG)
+        result = kt.run("renew", "web", timeout=60)
+        assert result.status == 1 and "(BADSIG)" in result.err and "taken back" not in result.err, result
+        kt.secret("tsig", secret=SECRET)
+        result = kt.ok("renew", "web", timeout=60)
+        assert "taken back" not in result.err and bind.txt("_acme-challenge.a.no.test") == [], result
+
+
+def test_what_our_side_failed_at_is_not_held_against_the_ca(kt, tmp_path):
+    """The name servers are down, or a record is not published: no failure of the CA, so nobody goes to a fallback for it."""
+    bind = Bind(tmp_path).zone("down.test", ["@ NS ns1", "* A 127.0.0.1"])
+    server = Pebble(tmp_path, sleep=False, reject=0)
+    server.names = bind
+    with bind, server:
+        kt.agent_settings(dns01={"recursiveNameservers": [f"127.0.0.1:{bind.port}"], "propagationTimeout": "1s"})
+        solver = {"nameserver": f"127.0.0.1:{free_port()}", "tsigKeyName": "kt-sha256", "tsigSecretSecretRef": {"name": "tsig", "key": "secret"}}
+        kt.secret("tsig", secret=SECRET)
+        for solvers in ([{"dns01": {"rfc2136": solver}}], [{"dnsPersist01": {"issuerDomain": ISSUER_DOMAIN}}]):
+            kt.manifest("set", server.issuer(solvers=solvers), certificate("web", "pebble", names=["a.down.test"]))
+            for _ in range(3):
+                result = kt.run("renew", "web", timeout=60)
+                assert result.status == 75 and "counts as down" not in result.err, result
+            assert "look whether name servers, DNS provider or program do their part" in result.err or "dns-record" in result.err, result
+        assert kt.json("plan")["summary"]["issuers"] == []

@@ -11,6 +11,7 @@
 
 #define LEFT_OVER_MAX 1024u
 #define GIVE_UP       (7 * KT_DAY) /* what can't be taken back for so long is left where it is, and said */
+#define TRIES_LASTING 6u           /* from here on the pauses are an hour and more */
 #define HOPEFUL_TRIES 2u           /* a command does not wait for more */
 
 /* After so many failures it is tried again at the last interval. */
@@ -245,7 +246,7 @@ void kt_answers_add(struct kt_keeper *keeper, struct kt_answer *answer)
 {
 	answer->next = keeper->answers;
 	keeper->answers = answer;
-	(void)adopt(answer);
+	answer->inherited = adopt(answer);
 	present(answer);
 }
 
@@ -273,7 +274,8 @@ void kt_answer_withdrawn(struct kt_answer *answer, const struct kt_err *why)
 	                   backoff[answer->tries < sizeof(backoff) / sizeof(backoff[0]) ? answer->tries
 	                                                                                : sizeof(backoff) / sizeof(backoff[0]) - 1];
 	answer->tries++;
-	kt_log_err(answer->tries < 3 ? KT_LOG_WARN : KT_LOG_ERROR, &err,
+	/* Told once, and then where it has lasted: not with every try in between. */
+	kt_log_err(answer->tries == 1 ? KT_LOG_WARN : answer->tries < TRIES_LASTING ? KT_LOG_INFO : KT_LOG_ERROR, &err,
 	           "%s: the answer to a challenge at %s can't be taken back yet; it is tried again", answer->issuer, where(answer));
 	kick(keeper);
 }

@@ -234,6 +234,23 @@ static enum kt_code ask(struct kt_answer *answer, enum kt_dns01_action action, k
 	return code == KT_OK ? kt_solve_dns_ask(answer, &question, fn, err) : code;
 }
 
+/*
+ * A name server that refuses an update has changed nothing. Of the other providers that is not said: with them writing takes
+ * several requests, and a later one may be what was refused.
+ */
+static bool is_refused(const struct kt_answer *answer, enum kt_code code)
+{
+	KT_AUTOJSON json_t *config = NULL;
+	const char *provider;
+
+	if ((code != KT_E_AUTH && code != KT_E_DENIED) ||
+	    kt_json_parse(kt_view_str(answer->config), 65536, &config, NULL) != KT_OK) {
+		return false;
+	}
+	provider = kt_json_str(json_object_get(config, "solver"), "provider");
+	return provider != NULL && strcmp(provider, "rfc2136") == 0;
+}
+
 static void on_added(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_answer *answer = arg;
@@ -246,23 +263,40 @@ static void on_added(const struct kt_err *why, enum kt_msg_type type, void *msg,
 	}
 	if (err.code == KT_OK) {
 		(void)kt_answer_save(answer, done->effective, done->handle, &err);
+	} else {
+		answer->untouched = !answer->inherited && is_refused(answer, err.code);
 	}
 	kt_answer_presented(answer, &err);
 }
 
 static void on_removed(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
+	struct kt_answer *answer = arg;
+	struct kt_err err = *why;
+
 	(void)type, (void)msg, (void)fds, (void)fd_count;
-	kt_answer_withdrawn(arg, why);
+	/* Called off before it was heard of, and the same key is refused a moment later: it was not let in before, either. */
+	if (answer->tries == 0 && !answer->inherited && answer->trace_id[0] != '\0' && answer->effective == NULL &&
+	    is_refused(answer, err.code)) {
+		kt_err_clear(&err);
+	}
+	kt_answer_withdrawn(answer, &err);
 }
 
 static enum kt_effect present(struct kt_answer *answer, struct kt_err *err)
 {
-	return ask(answer, KT_DNS01_ADD, on_added, err) == KT_OK ? KT_EFFECT_PENDING : KT_EFFECT_FAILED;
+	if (ask(answer, KT_DNS01_ADD, on_added, err) == KT_OK) {
+		return KT_EFFECT_PENDING;
+	}
+	answer->untouched = !answer->inherited; /* a secret is missing, for instance: nobody was asked */
+	return KT_EFFECT_FAILED;
 }
 
 static enum kt_effect withdraw(struct kt_answer *answer, struct kt_err *err)
 {
+	if (answer->untouched) {
+		return KT_EFFECT_DONE;
+	}
 	return ask(answer, KT_DNS01_REMOVE, on_removed, err) == KT_OK ? KT_EFFECT_PENDING : KT_EFFECT_FAILED;
 }
 
