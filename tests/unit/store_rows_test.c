@@ -215,8 +215,7 @@ static void test_small_tables(void **state)
 	                                  .sign_from = 20};
 	struct kt_err err;
 	int count = 0;
-	uint64_t entries;
-	kt_ms oldest;
+	kt_ms at, full_at;
 	char kids[32] = "";
 
 	ok(kt_store_begin(store, &err));
@@ -232,7 +231,7 @@ static void test_small_tables(void **state)
 	key.sign_from = 10;
 	ok(kt_store_issuer_key_put(store, &key, &err));
 	for (int i = 1; i <= 5; i++)
-		ok(kt_store_ledger_add(store, "le", "order", NULL, i * 10, i < 3 ? "ok" : "failed", &err));
+		ok(kt_store_ledger_spend(store, "le", "order", i < 4 ? "a" : "b", i * 10, "placed", i * 10, &err));
 	ok(kt_store_commit(store, &err));
 
 	struct kt_store_account got;
@@ -253,11 +252,8 @@ static void test_small_tables(void **state)
 	assert_int_equal(count, 4);
 	ok(kt_store_issuer_key_each(store, "T", see_key, kids, &err));
 	assert_string_equal(kids, "k1 k2 ");
-	ok(kt_store_ledger_count(store, "le", "order", NULL, 20, NULL, &entries, &oldest, &err));
-	assert_int_equal(entries, 3);
-	assert_int_equal(oldest, 30);
-	ok(kt_store_ledger_count(store, "le", "order", NULL, 0, "ok", &entries, NULL, &err));
-	assert_int_equal(entries, 2);
+	ok(kt_store_ledger_newest(store, "le", "order", "a", &at, &full_at, &err));
+	assert_int_equal(at, 30);
 
 	ok(kt_store_begin(store, &err));
 	ok(kt_store_ledger_prune(store, 40, &err));
@@ -268,8 +264,10 @@ static void test_small_tables(void **state)
 	ok(kt_store_account_delete(store, "Issuer/default/le", "https://ca/dir", &err));
 	fails(KT_E_NOTFOUND, kt_store_account_delete(store, "Issuer/default/le", "https://ca/dir", &err));
 	ok(kt_store_commit(store, &err));
-	ok(kt_store_ledger_count(store, "le", "order", NULL, 0, NULL, &entries, &oldest, &err));
-	assert_int_equal(entries, 2);
+	ok(kt_store_ledger_newest(store, "le", "order", "a", &at, &full_at, &err));
+	assert_int_equal(at, 0);
+	ok(kt_store_ledger_newest(store, "le", "order", "b", &at, &full_at, &err));
+	assert_int_equal(at, 50);
 	fails(KT_E_NOTFOUND, kt_store_account_get(store, "x", "y", &got, &err));
 	kt_store_close(store);
 }

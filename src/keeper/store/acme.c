@@ -137,19 +137,6 @@ enum kt_code kt_store_health_get(struct kt_store *store, const char *issuer, str
 
 /* ---- challenges ------------------------------------------------------------------------------------------------------ */
 
-#define AT(field) offsetof(struct kt_store_challenge, field)
-static const size_t challenge_texts[] = {
-        AT(issuer), AT(type), AT(name), AT(record), AT(value), AT(token), AT(config), AT(handle),
-};
-static const struct kt_shape challenge_shape = {
-        sizeof(struct kt_store_challenge), AT(mem), challenge_texts, 8, NULL, 0,
-};
-
-void kt_store_challenge_finish(struct kt_store_challenge *challenge)
-{
-	kt_row_finish(challenge, &challenge_shape);
-}
-
 enum kt_code kt_store_challenge_insert(struct kt_store *store, struct kt_store_challenge *challenge,
                                        struct kt_err *err)
 {

@@ -1,49 +1,6 @@
 /* The ledger: what was asked of each issuer and when, so that rate limits outlive a restart. */
 #include "keeper/store/store_internal.h"
 
-enum kt_code kt_store_ledger_add(struct kt_store *store, const char *issuer, const char *what, const char *subject,
-                                 kt_ms at, const char *outcome, struct kt_err *err)
-{
-	struct kt_query query;
-	enum kt_code code = kt_query_open(&query, store, KT_STMT_LEDGER_ADD, err);
-
-	if (code != KT_OK)
-		return code;
-	kt_query_need(&query, issuer);
-	kt_query_need(&query, what);
-	kt_query_need(&query, subject);
-	kt_query_int(&query, at);
-	kt_query_need(&query, outcome);
-	return kt_query_run(&query, NULL, err);
-}
-
-enum kt_code kt_store_ledger_count(struct kt_store *store, const char *issuer, const char *what,
-                                   const char *subject, kt_ms since, const char *outcome, uint64_t *ret, kt_ms *ret_oldest, struct kt_err *err)
-{
-	KT_AUTOQUERY struct kt_query query = {0};
-	enum kt_code code = 
-	        kt_query_open(&query, store, subject != NULL ? KT_STMT_LEDGER_COUNT_OF : KT_STMT_LEDGER_COUNT, err);
-	bool row;
-
-	*ret = 0;
-	if (ret_oldest != NULL)
-		*ret_oldest = 0;
-	if (code != KT_OK)
-		return code;
-	kt_query_need(&query, issuer);
-	kt_query_need(&query, what);
-	kt_query_int(&query, since);
-	kt_query_text(&query, outcome);
-	if (subject != NULL)
-		kt_query_need(&query, subject);
-	if ((code = kt_query_step(&query, &row, err)) != KT_OK || !row)
-		return code;
-	*ret = (uint64_t)sqlite3_column_int64(query.stmt, 0);
-	if (ret_oldest != NULL)
-		*ret_oldest = sqlite3_column_int64(query.stmt, 1);
-	return KT_OK;
-}
-
 enum kt_code kt_store_ledger_spend(struct kt_store *store, const char *issuer, const char *what, const char *subject,
                                    kt_ms at, const char *outcome, kt_ms full_at, struct kt_err *err)
 {

@@ -70,7 +70,6 @@ static const char step_2[] = "ALTER TABLE credential ADD COLUMN deliver_failures
 /* Renewal information, the health of issuers, answers to challenges that must be taken back, whom an entry counts for. */
 static const char step_3[] =
         "ALTER TABLE ledger ADD COLUMN subject TEXT NOT NULL DEFAULT '';"
-        "CREATE INDEX ledger_subject ON ledger(issuer, what, subject, at);"
         "CREATE TABLE renewal_info(credential INTEGER PRIMARY KEY, material INTEGER NOT NULL, window_start INTEGER NOT"
         " NULL, window_end INTEGER NOT NULL, check_at INTEGER, asked_at INTEGER NOT NULL, explanation TEXT);"
         "CREATE INDEX renewal_info_check ON renewal_info(check_at) WHERE check_at IS NOT NULL;"
@@ -84,7 +83,8 @@ static const char step_3[] =
 
 /* When a bucket is full again after an entry: the newest entry of each is its state. */
 static const char step_4[] = "ALTER TABLE ledger ADD COLUMN full_at INTEGER NOT NULL DEFAULT 0;"
-                             "CREATE INDEX ledger_bucket ON ledger(issuer, what, subject);";
+                             "CREATE INDEX ledger_bucket ON ledger(issuer, what, subject);"
+                             "DROP INDEX ledger_issuer;";
 
 const struct kt_migration kt_migrations[] = {
         {1, step_1},

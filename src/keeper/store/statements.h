@@ -138,7 +138,6 @@
 	  "SELECT ns, name, key, NULL, source, updated FROM secret WHERE (?1 IS NULL OR ns=?1)"                      \
 	  " AND (?2 IS NULL OR name=?2) ORDER BY ns, name, key")                                                     \
 	X(SEC_STALE, "DELETE FROM secret WHERE source=1 AND updated<?")                                              \
-	X(LEDGER_ADD, "INSERT INTO ledger(issuer, what, subject, at, outcome) VALUES(?,?,?,?,?)")                    \
 	X(LEDGER_SPEND, "INSERT INTO ledger(issuer, what, subject, at, outcome, full_at) VALUES(?,?,?,?,?,?)")       \
 	X(LEDGER_NEWEST,                                                                                             \
 	  "SELECT at, full_at FROM ledger INDEXED BY ledger_bucket WHERE issuer=? AND what=? AND subject=?"          \
@@ -146,12 +145,6 @@
 	X(LEDGER_TIGHT,                                                                                              \
 	  "SELECT subject, at, full_at FROM ledger WHERE id IN (SELECT max(id) FROM ledger INDEXED BY ledger_bucket" \
 	  " WHERE issuer=? AND what=? GROUP BY subject) AND full_at>? ORDER BY full_at DESC, subject LIMIT ?")       \
-	X(LEDGER_COUNT,                                                                                              \
-	  "SELECT count(*), min(at) FROM ledger INDEXED BY ledger_issuer WHERE issuer=?1 AND what=?2 AND at>?3"      \
-	  " AND (?4 IS NULL OR outcome=?4)")                                                                         \
-	X(LEDGER_COUNT_OF,                                                                                           \
-	  "SELECT count(*), min(at) FROM ledger INDEXED BY ledger_subject WHERE issuer=?1 AND what=?2 AND at>?3"     \
-	  " AND (?4 IS NULL OR outcome=?4) AND subject=?5")                                                          \
 	X(INFO_PUT, "INSERT OR REPLACE INTO renewal_info(" INFO_COLS ") VALUES(?,?,?,?,?,?,?)")                      \
 	X(INFO_GET, "SELECT " INFO_COLS " FROM renewal_info WHERE credential=?")                                     \
 	X(INFO_DUE,                                                                                                  \

@@ -443,17 +443,10 @@ enum kt_code kt_store_secret_drop_stale(struct kt_store *store, kt_ms before, st
 
 /* ---- ledger: what was asked of an issuer, so that a restart never burns a rate limit ------------------------- */
 
-/* subject: whom it counts for beside the issuer ("shop.example", a hash of names); "" (or NULL): nobody in particular. */
-enum kt_code kt_store_ledger_add(struct kt_store *store, const char *issuer, const char *what, const char *subject,
-                                 kt_ms at, const char *outcome, struct kt_err *err);
 /*
- * Entries with at > since; ret_oldest (may be NULL) is the first of them, 0 when none. subject NULL: of any; outcome
- * NULL: any.
+ * An entry that takes from a bucket, which is full again at full_at. subject: whom it counts for beside the issuer
+ * ("shop.example", a hash of names); "": nobody in particular.
  */
-enum kt_code kt_store_ledger_count(struct kt_store *store, const char *issuer, const char *what, const char *subject,
-                                   kt_ms since, const char *outcome, uint64_t *ret, kt_ms *ret_oldest,
-                                   struct kt_err *err);
-/* An entry that takes from a bucket, which is full again at full_at. */
 enum kt_code kt_store_ledger_spend(struct kt_store *store, const char *issuer, const char *what, const char *subject,
                                    kt_ms at, const char *outcome, kt_ms full_at, struct kt_err *err);
 /* The newest entry of a bucket; both 0 when there is none. One index step. */
@@ -525,9 +518,7 @@ struct kt_store_challenge {
 	const char *config; /* JSON of the solver as it was then, without secrets; http-01: the webroot */
 	const char *handle; /* what the provider needs to remove it */
 	kt_ms created;
-	void *mem;
 };
-void kt_store_challenge_finish(struct kt_store_challenge *challenge);
 enum kt_code kt_store_challenge_insert(struct kt_store *store, struct kt_store_challenge *challenge,
                                        struct kt_err *err);
 /* What is known once it was written; NULL leaves a column alone. */
