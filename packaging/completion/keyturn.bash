@@ -2,7 +2,7 @@
 
 _keyturn_names()
 {
-	keyturn status -q -o json 2>/dev/null | sed -n 's/^ *{.*"name":"\([^"]*\)","kind".*/\1/p'
+	keyturn status -q -o json 2>/dev/null | sed -n 's/^ *{.*"name":"\([^"]*\)","namespace".*/\1/p'
 }
 
 _keyturn()
@@ -28,7 +28,7 @@ _keyturn()
 		return
 		;;
 	--reason)
-		mapfile -t COMPREPLY < <(compgen -W 'unspecified keyCompromise affiliationChanged superseded cessationOfOperation privilegeWithdrawn' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W 'unspecified keyCompromise cACompromise affiliationChanged superseded cessationOfOperation certificateHold privilegeWithdrawn aACompromise' -- "$cur")
 		return
 		;;
 	--until)

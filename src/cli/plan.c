@@ -253,6 +253,9 @@ static void explain(const struct kt_cli *cli, const json_t *row)
 	if (kt_json_str(row, "issuedBy") != NULL) {
 		(void)printf("It was issued by %s.\n", kt_json_str(row, "issuedBy"));
 	}
+	if (kt_json_bool(row, "certificateRevoked", false)) {
+		(void)puts("It was revoked: 'keyturn renew --force' puts another one in its place, where that is not planned.");
+	}
 	sentence_time(cli, "It ends ", kt_json_str(row, "notAfter"), ".");
 	sentence_time(cli, "It is renewed ", kt_json_str(plan, "renewAt"), ".");
 	sentence_window(cli, json_object_get(plan, "renewalInfo"));

@@ -75,6 +75,9 @@ static void add_material(struct kt_keeper *keeper, const struct kt_store_cred *c
 	if (!token && kt_fallback_issuer_of(&material, by)[0] != '\0') {
 		(void)json_object_set_new(out, "issuedBy", json_string(by));
 	}
+	if (material.state == KT_MATERIAL_REVOKED) {
+		(void)json_object_set_new(out, "certificateRevoked", json_true());
+	}
 	(void)json_object_set_new(out, "orderURL", material.order_url[0] != '\0' ? json_string(material.order_url) : json_null());
 	kt_store_material_finish(&material);
 }

@@ -1,9 +1,11 @@
 """What failing commands say: what, where, how to mend it, and each of it once."""
 
 import re
+import subprocess
 
 import pytest
 
+from lib.agent import BUILD, TOP
 from lib.manifests import certificate, consumer, token
 
 SELF = "apiVersion: cert-manager.io/v1\nkind: Issuer\nmetadata: {name: self}\nspec: {selfSigned: {}}\n"
@@ -64,3 +66,12 @@ def test_a_long_answer_arrives_whole(kt, lines):
     """A one-shot command reads what its rooms left behind in the stream."""
     kt.manifest("all", SELF, *(certificate(f"c{i}", "self", names=[f"n{i}.example"]) for i in range(lines)))
     assert len(kt.json("plan")["plan"]) == lines + 1
+
+
+def test_completion_knows_the_names(kt):
+    kt.manifest("all", SELF, certificate("web", "self"), certificate("other", "self"))
+    kt.ok("renew")
+    words = subprocess.run(["bash", "-c", ". packaging/completion/keyturn.bash; COMP_WORDS=(keyturn why ''); COMP_CWORD=2; _keyturn; "
+                            "echo ${COMPREPLY[@]}"], cwd=TOP, env={**kt.env, "PATH": f"{BUILD}:{kt.env['PATH']}"}, capture_output=True,
+                           text=True, timeout=30, check=True)
+    assert sorted(words.stdout.split()) == ["other", "web"], words

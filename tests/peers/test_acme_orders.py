@@ -272,12 +272,14 @@ def test_revocation_without_renewal(kt, pebble):
     kt.ok("revoke", "a", "--reason", "nonsense", status=2)
     kt.ok("revoke", "a", "--reason", "superseded", "--no-renew")
     assert pebble.certificate_status(old) ["Reason"] == 4
+    assert "It was revoked" in kt.ok("why", "a").out and kt.credential("a")["certificateRevoked"] is True
     kt.ok("renew", timeout=60)
     assert serial(kt) == old, "nothing takes its place by itself"
     kt.ok("revoke", "a", "--no-renew")  # again: done already
     kt.ok("renew", "--force", "a", timeout=60)
     assert serial(kt) != old
     assert len(pebble.issued()) == 2
+    assert "revoked" not in kt.ok("why", "a").out
 
 
 def test_revocation_by_a_running_agent(kt, pebble):
