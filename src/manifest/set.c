@@ -440,7 +440,8 @@ static void check_issuer(const struct kt_set *set, const struct entry *asked, st
 			 "must not be empty: this TokenIssuer is local and writes aud into each token", NULL);
 	if (letter != 'I' || issuer)
 		return;
-	(void)snprintf(problem, sizeof(problem), "names a %s that is not there", kt_kind_name((enum kt_kind)kind));
+	(void)snprintf(problem, sizeof(problem), "names %s %s that is not there", kind == KT_RES_ISSUER ? "an" : "a",
+		       kt_kind_name((enum kt_kind)kind));
 	complain(report, KT_COMPLAINT_ERROR, asked, name, problem, nearest(set, 'r', asked->key));
 }
 

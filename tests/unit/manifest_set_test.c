@@ -55,8 +55,8 @@ static const struct {
 	{SELF CERT("a", "x") CERT("b", "x"), NULL,
 	 "f:19: spec.secretName (x) has an owner already: Certificate at f:11"},
 	{CM("Issuer", "cb") "spec: {selfSigned: {}}\n" CERT("a", "x"), NULL,
-	 "f:12: spec.issuerRef.name (ca) names a Issuer that is not there, did you mean cb?"},
-	{CERT("a", "x"), NULL, "names a Issuer that is not there"},
+	 "f:12: spec.issuerRef.name (ca) names an Issuer that is not there, did you mean cb?"},
+	{CERT("a", "x"), NULL, "names an Issuer that is not there"},
 	{SELF CERT("a", "web-tls") HEAD("Consumer", "c") "spec: {secrets: [web-tsl]}\n", NULL,
 	 "f:18: spec.secrets (web-tsl) names a secret that no Certificate and no Token has as its secretName, did you "
 	 "mean web-tls?"},
