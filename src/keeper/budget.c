@@ -308,8 +308,12 @@ static enum kt_code commit(struct kt_keeper *keeper, enum kt_code code, struct k
 	return kt_store_commit(keeper->store, err);
 }
 
-static enum kt_code held_back(const struct look *look, struct kt_err *err)
+/* flight: whom it holds back, or NULL. */
+static enum kt_code held_back(const struct look *look, struct kt_flight *flight, struct kt_err *err)
 {
+	if (flight != NULL) {
+		flight->held_until = look->next;
+	}
 	(void)kt_err_set(err, KT_E_LATER, "%s", look->text);
 	(void)snprintf(err->problem_type, sizeof(err->problem_type), "%s", KT_BUDGET_PROBLEM);
 	err->retry_after_s = (look->next - look->now + KT_SECOND - 1) / KT_SECOND;
@@ -337,7 +341,7 @@ static enum kt_code request_order(struct kt_flight *flight, bool certificate, bo
 	names_of(ask.spec, &names);
 	if (code == KT_OK && !certificate) {
 		code = look_for(keeper, &ask, kt_keeper_now(keeper), NULL, &look, err);
-		code = code == KT_OK && look.next > look.now ? held_back(&look, err) : code;
+		code = code == KT_OK && look.next > look.now ? held_back(&look, flight, err) : code;
 	}
 	if (code == KT_OK) {
 		code = kt_store_begin(keeper->store, err);
@@ -353,7 +357,8 @@ static enum kt_code request_order(struct kt_flight *flight, bool certificate, bo
 	return code;
 }
 
-static enum kt_code new_account(struct kt_keeper *keeper, struct kt_issuer_entry *issuer, struct kt_err *err)
+static enum kt_code new_account(struct kt_keeper *keeper, struct kt_issuer_entry *issuer, struct kt_flight *flight,
+                                struct kt_err *err)
 {
 	static const struct kt_certificate_spec nothing;
 	static const struct names nobody;
@@ -367,7 +372,7 @@ static enum kt_code new_account(struct kt_keeper *keeper, struct kt_issuer_entry
 	}
 	code = look_for(keeper, &ask, kt_keeper_now(keeper), KT_LIMIT_NEW_ACCOUNT, &look, err);
 	if (code == KT_OK && look.next > look.now) {
-		return held_back(&look, err);
+		return held_back(&look, flight, err);
 	}
 	if (code == KT_OK) {
 		code = kt_store_begin(keeper->store, err);
@@ -393,7 +398,7 @@ enum kt_code kt_budget_request(struct kt_keeper *keeper, struct kt_issuer_entry 
 		return KT_OK; /* a revocation, or a question */
 	}
 	if (flight == NULL) {
-		return by_jwk ? new_account(keeper, issuer, err) : KT_OK;
+		return by_jwk ? new_account(keeper, issuer, NULL, err) : KT_OK;
 	}
 	bit = by_jwk ? 1 : json_is_array(json_object_get(body, "identifiers")) ? 2 : json_object_get(body, "csr") != NULL ? 4 : 0;
 	if (flight->counted_job != flight->job) {
@@ -403,7 +408,7 @@ enum kt_code kt_budget_request(struct kt_keeper *keeper, struct kt_issuer_entry 
 	if (bit == 0 || (flight->counted & bit) != 0) {
 		return KT_OK; /* a refused nonce has it signed again: that counts once */
 	}
-	code = by_jwk ? new_account(keeper, issuer, err)
+	code = by_jwk ? new_account(keeper, issuer, flight, err)
 	              : request_order(flight, bit == 4, json_object_get(body, "replaces") != NULL, err);
 	if (code == KT_OK) {
 		flight->counted |= bit;

@@ -416,7 +416,7 @@ static enum kt_code hold_back(struct kt_flight *flight, struct kt_err *err)
 	if (kt_fallback_is_other(flight, true)) { /* which has room */
 		return kt_flight_end(flight, now, err);
 	}
-	return kt_flight_end(flight, now + flight->err.retry_after_s * KT_SECOND, err);
+	return kt_flight_end(flight, flight->held_until, err);
 }
 
 enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
@@ -439,7 +439,8 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 	if (flight->redelivery && !flight->rollback && flight->stage != KT_FLIGHT_RECHECK) {
 		return fail_delivery(flight, err);
 	}
-	if (strcmp(flight->err.problem_type, KT_BUDGET_PROBLEM) == 0) {
+	/* The courier brings it back to us; that we said so is what counts. */
+	if (flight->held_until != 0 && strcmp(flight->err.problem_type, KT_BUDGET_PROBLEM) == 0) {
 		return hold_back(flight, err);
 	}
 	(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", flight->err.what);

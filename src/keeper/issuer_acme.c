@@ -461,6 +461,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	flight->job = ++keeper->next_job;
 	flight->resumed_order = !flight->rehearsing && flight->order_url[0] != '\0';
 	flight->saves = flight->challenges = 0;
+	flight->held_until = 0;
 	msg.job = flight->job;
 	msg.issuer = kt_buf_view(&issuer);
 	msg.names = kt_buf_view(&names);

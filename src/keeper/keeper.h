@@ -154,6 +154,7 @@ struct kt_flight {
 	char cookie[800]; /* acme: JSON of the candidate, as its row has it */
 	uint64_t counted_job;   /* budget.c: what was counted of this job already */
 	unsigned counted;
+	kt_ms held_until;       /* ... and until when its CA's limits hold it back, 0: they did not */
 	bool ordered_replacing; /* the order names the certificate that it replaces */
 	bool by_fallback;       /* fallback.c: issuer is not the one that the manifest names */
 	bool rehearsing;        /* issuer is its staging server: what comes of it is thrown away */

@@ -226,6 +226,8 @@ TABLE = [
         "application/problem+json", [("Replay-Nonce", s.nonce())])),
     Row("A19", "type not a URN", r"javascript:alert", neworder=lambda a, r, s: Answer(
         403, {"type": "javascript:alert(1)\n" + "x" * 5000, "detail": "d"}, "application/problem+json", [("Replay-Nonce", s.nonce())])),
+    Row("A19", "type of ours", r"budget: because", neworder=lambda a, r, s: Answer(
+        403, {"type": "budget", "detail": "because"}, "application/problem+json", [("Replay-Nonce", s.nonce())]), after=waits(60, 90000)),
     Row("A19", "not JSON", r"HTTP 403", neworder=lambda a, r, s: Answer(403, "<html>", "application/problem+json", [
         ("Replay-Nonce", s.nonce())])),
     Row("A20", "with Retry-After", r"rateLimited", neworder=refuse("rateLimited", status=429, headers=[("Retry-After", "7200")]),

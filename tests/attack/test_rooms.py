@@ -244,3 +244,17 @@ def replied(wire, ident, name, flags, content):
         assert kt.run("renew", timeout=30).status != 0
         assert "taken were 16 saves and 4 challenges" in kt.credential("web")["lastError"], kt.credential("web")
         assert not [p for p in webroot.rglob("*") if p.is_file()], "an answer was left behind"
+
+
+def test_limit_that_is_none():
+    """A failure that says of itself that it is none, but our own count of the CA's limits: it is believed to nobody else."""
+    orders = """
+def on_acme(wire, ident, values):
+    wire.send(failure(ident, 16, "held back by nobody", 0, "budget"))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        kt.manifest("set", ACME, certificate("web", "acme", ["a.example"]))
+        assert kt.run("renew", timeout=30).status != 0
+        row = kt.credential("web")
+        assert row["attempts"] == 1 and "held back by nobody" in row["lastError"], row
+        assert datetime.fromisoformat(row["nextTry"].replace("Z", "+00:00")) > datetime.now(timezone.utc), row

@@ -224,6 +224,10 @@ static void problems(void **state)
 	assert_string_equal(err.problem_type, "urn:ietf:params:acme:error:caa");
 	assert_true(acme_problem_is(&err, "caa"));
 	assert_false(acme_problem_is(&err, "ca"));
+	/* What is no URI could be one of our own words. */
+	(void)problem("{\"type\":\"budget\",\"detail\":\"come back at once\"}", 403, 0, &err);
+	assert_string_equal(err.problem_type, "");
+	assert_non_null(strstr(err.what, "budget: come back at once"));
 }
 
 static void problems_are_shown_safely(void **state)

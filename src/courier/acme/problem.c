@@ -134,7 +134,8 @@ enum kt_code acme_problem(json_t *problem, long status, int64_t retry_after, str
 	}
 	if (err != NULL) {
 		err->retry_after_s = retry_after;
-		if (type != NULL) {
+		err->problem_type[0] = '\0';
+		if (type != NULL && strchr(type, ':') != NULL) { /* a URI; bare words are our own, such as "budget" */
 			size_t len = strnlen(type, sizeof(err->problem_type) - 1);
 
 			memcpy(err->problem_type, type, len);
