@@ -123,7 +123,8 @@ struct acme_job {
 	uint64_t id;
 	uint32_t reply_to;
 	bool flying;
-	kt_ms started; /* monotonic, when it left the queue */
+	kt_ms started; /* monotonic; see acme_job_restart_clock */
+	kt_ms allowed; /* until the deadline, when that was set */
 
 	/* what the keeper asked for */
 	char *email;

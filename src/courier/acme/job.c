@@ -165,7 +165,8 @@ void acme_job_pause(struct acme_job *job, kt_ms delay, acme_step_fn *step)
 void acme_job_restart_clock(struct acme_job *job, kt_ms more)
 {
 	job->started = kt_clock_mono(kt_loop_clock(job->acme->courier->loop)) + more;
-	kt_timer_start(job->deadline, ACME_JOB_TIME + more);
+	job->allowed = ACME_JOB_TIME + more;
+	kt_timer_start(job->deadline, job->allowed);
 }
 
 static void on_deadline(void *arg)
@@ -174,7 +175,7 @@ static void on_deadline(void *arg)
 
 	acme_job_failf(job, KT_E_TIMEOUT,
 		       "not finished after %d minutes; the order is kept and goes on at the next try",
-		       (int)(ACME_JOB_TIME / KT_MINUTE));
+		       (int)(job->allowed / KT_MINUTE));
 }
 
 static void on_keeper(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,

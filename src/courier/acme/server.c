@@ -71,8 +71,7 @@ static void start_queued(void *arg)
 		server->flying = job;
 		server->flights++;
 		job->flying = true;
-		job->started = now(server);
-		kt_timer_start(job->deadline, ACME_JOB_TIME);
+		acme_job_restart_clock(job, 0);
 		acme_server_directory(server, job);
 	}
 }
