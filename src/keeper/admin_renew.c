@@ -68,6 +68,28 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 	return code;
 }
 
+/*
+ * What asks a server costs something there, and would be cut off by the end of the command. The rest is done beside what is
+ * named: one of those may be waiting for it, as for its CA.
+ */
+bool kt_admin_passes_over(struct kt_keeper *keeper, const struct kt_flight *flight)
+{
+	const struct kt_session *session = keeper->sessions;
+	struct kt_issuer_entry *issuer = NULL;
+	size_t i;
+
+	if (keeper->mode == KT_MODE_DAEMON || (session != NULL && session->id_count == 0) || flight->resource.gone ||
+	    flight->cred.kind == KT_KIND_JWKS) {
+		return false;
+	}
+	for (i = 0; session != NULL && i < session->id_count; i++) {
+		if (session->ids[i] == flight->id) {
+			return false;
+		}
+	}
+	return kt_issuers_get(keeper, flight->spec, &issuer, NULL) == KT_OK && issuer->ops->remote;
+}
+
 struct force_all {
 	struct kt_keeper *keeper;
 	kt_ms now;

@@ -447,6 +447,8 @@ void kt_sweep_finish(struct kt_keeper *keeper);
 
 /* Whether a command still waits for its last line. */
 bool kt_admin_waited_for(const struct kt_keeper *keeper);
+/* Whether the command, which is all that this keeper is for, has named others. */
+bool kt_admin_passes_over(struct kt_keeper *keeper, const struct kt_flight *flight);
 enum kt_code kt_admin_accept(struct kt_keeper *keeper, int fd, uint32_t uid, uint32_t gid, uint32_t pid,
                              struct kt_err *err);
 /* Tells sessions that follow along about a step, and lets waiting ones see whether their work is done. */

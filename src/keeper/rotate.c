@@ -7,6 +7,7 @@
 #include "keeper/flight.h"
 
 #define ROUNDS_IN_A_ROW  16u           /* before the loop gets its turn */
+#define PASS_OVER_MAX    512u          /* due at once, for those that a command does not name to be left alone */
 #define COMMIT_RETRY_MIN (1 * KT_SECOND)
 #define COMMIT_RETRY_MAX (60 * KT_SECOND)
 #define DUE_LONGEST      KT_DAY
@@ -162,6 +163,11 @@ static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 		if (kt_flight_create(keeper, id, &flight, &err) != KT_OK) {
 			kt_log_err(KT_LOG_ERROR, &err, "a credential can't be worked on");
 			look_again(keeper, &err);
+			continue;
+		}
+		/* They stay due and come again with each batch: so only where that holds all there are, and not too many. */
+		if (keeper->due_count < PASS_OVER_MAX && kt_admin_passes_over(keeper, flight)) {
+			kt_flight_destroy(flight);
 			continue;
 		}
 		flight->alone = kt_flight_deaths(flight) >= KT_DEATHS_ALONE;

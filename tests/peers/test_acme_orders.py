@@ -412,6 +412,18 @@ def test_renew_by_name_asks_an_agent_at_once(kt, pebble):
     assert agent.stop() == 0
 
 
+def test_a_named_certificate_is_the_only_one_that_is_ordered(kt, pebble):
+    """Without an agent: an order of another one would be cut off by the end of the command."""
+    prepare(kt, pebble, certificate("a", "pebble"), certificate("b", "pebble"), certificate("c", "pebble"))
+    kt.ok("renew", "a", timeout=60)
+    assert pebble.orders() == 1
+    assert kt.credential("b")["step"] == "new"
+    kt.ok("revoke", "a", timeout=60)
+    assert pebble.orders() == 2
+    kt.ok("renew", timeout=60)
+    assert pebble.orders() == 4
+
+
 def test_renewal_information_of_a_revoked_certificate(kt, pebble):
     """Somebody else revoked it: the CA's window says so, and it is renewed."""
     prepare(kt, pebble, certificate("a", "pebble"))
