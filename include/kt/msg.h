@@ -162,6 +162,7 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 	F(S, view, issuer, 65536) F(S, view, cert_id, 256) F(S, view, traceparent, KT_TRACE_MAX)
 #define KT_MSG_ACME_INFO_DONE(F, S)                                                                                    \
 	F(S, i64, start, 0) F(S, i64, end, 0) F(S, view, explanation, KT_URL_MAX) F(S, i64, retry_after, 0)
+#define KT_DNS01_UNWRITTEN "unwritten" /* problem of an ADD that failed before anything was asked to change */
 enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 /*
  * A TXT record of dns-01. record: "_acme-challenge.name." before any CNAME. value: the text. solver: JSON {provider:
@@ -174,7 +175,8 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
  * acmeDNS account (the text of the JSON); cloudflare apiKey or apiToken; digitalocean token; route53 secretAccessKey and,
  * unless solver has it, accessKeyID. Others of solver: rfc2136 nameserver, protocol, tsigAlgorithm, tsigKeyName; acmeDNS
  * host; cloudflare email, apiURL; digitalocean apiURL; route53 region, accessKeyID, hostedZoneID, apiURL; caBundle (PEM) for
- * any that speaks HTTP. An ADD that fails may have written the record: REMOVE with the handle "". CANCEL works by job.
+ * any that speaks HTTP. An ADD that fails may have written the record: REMOVE with the handle "", unless
+ * the problem is KT_DNS01_UNWRITTEN: then nobody was asked to. CANCEL works by job.
  */
 #define KT_MSG_DNS01(F, S)                                                                                             \
 	F(S, u64, job, 0)                                                                                              \

@@ -548,6 +548,17 @@ def test_a_refused_update_leaves_nothing_to_take_back(kt, tmp_path):
         assert "taken back" not in result.err and bind.txt("_acme-challenge.a.no.test") == [], result
 
 
+def test_an_api_that_was_only_read_has_nothing_to_take_back(kt, quick):
+    """It can't be reached: the zone could not even be looked for."""
+    settle(kt, quick)
+    kt.secret("cf", token="cf-token-0123456789")
+    solver = {"apiURL": f"https://localhost:{free_port()}/client/v4", "apiTokenSecretRef": {"name": "cf", "key": "token"}}
+    kt.manifest("set", quick.issuer(solvers=[{"dns01": {"cloudflare": solver}}]), certificate("web", "pebble", names=["a.test", "*.a.test"]))
+    result = kt.run("renew", timeout=60)
+    assert result.status == 75 and "Failed to connect" in result.err and "taken back" not in result.err, result
+    assert "cf-token" not in result.err, result
+
+
 def test_what_our_side_failed_at_is_not_held_against_the_ca(kt, tmp_path):
     """The name servers are down, or a record is not published: no failure of the CA, so nobody goes to a fallback for it."""
     bind = Bind(tmp_path).zone("down.test", ["@ NS ns1", "* A 127.0.0.1"])

@@ -45,6 +45,7 @@ void dns_api_send(struct dns_job *job, struct kt_http_request *request, struct k
 	request->traceparent = kt_view_str(job->traceparent);
 	job->then = then;
 	code = kt_buf_check(url, "a URL", &err);
+	job->touched = job->touched || strcmp(request->method, "GET") != 0;
 	if (code == KT_OK) {
 		code = kt_http_send(job->dns->courier->http, request, on_reply, job, &job->call, &err);
 	}

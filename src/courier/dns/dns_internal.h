@@ -70,6 +70,7 @@ struct dns_job {
 	struct dns_server update[DNS_NS_ADDRESSES];
 	unsigned update_count;
 
+	bool touched;       /* a request that may change something was made */
 	bool writing;       /* the provider is at work: nobody else is on this name */
 	char locked[DNS_NAME_SIZE];
 	bool waiting;       /* for somebody else to end that */

@@ -130,6 +130,9 @@ void dns_job_fail(struct dns_job *job, const struct kt_err *err)
 	struct kt_err why = *err;
 
 	(void)kt_err_prefix(&why, "dns-01: %s TXT '%s'", doing[job->action], job->record);
+	if (job->action == KT_DNS01_ADD && !job->touched && job->provider != NULL && job->provider->add != NULL) {
+		(void)snprintf(why.problem_type, sizeof(why.problem_type), "%s", KT_DNS01_UNWRITTEN);
+	}
 	kt_wire_reply_err(job->dns->courier->keeper, job->reply_to, &why);
 	end(job);
 }

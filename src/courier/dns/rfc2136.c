@@ -131,6 +131,7 @@ static void send_update(struct dns_job *job)
 			       .add = update->add,
 			       .ttl = DNS_TTL};
 
+	job->touched = true;
 	ask(job, &what, on_updated);
 }
 

@@ -40,7 +40,7 @@ struct kt_answer {
 	bool begun;    /* presenting was begun: something may be out there */
 	bool wildcard;
 	bool inherited; /* its row is an earlier answer's: what was done for that one may be there */
-	bool untouched; /* whoever was to write it has refused to: there is nothing to take back */
+	bool untouched; /* nobody was asked to write it, or who was has refused to: there is nothing to take back */
 	unsigned tries; /* to take it back, or (desk) to present it */
 	kt_ms next_try; /* monotonic */
 	kt_ms created;  /* wall */
