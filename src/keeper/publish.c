@@ -728,6 +728,10 @@ static enum kt_code check_volume(struct kt_keeper *keeper, const struct kt_store
 	}
 	*ret_drifted = code == KT_E_NOTFOUND || report.drift != KT_DRIFT_NONE;
 	kt_store_material_finish(&material);
+	if (*ret_drifted && cred->delivered_at == 0) {
+		kt_log(KT_LOG_INFO, "secret %s/%s, which was imported, is written for the first time", row->ns, cred->secret_name);
+		return KT_OK;
+	}
 	if (*ret_drifted) {
 		kt_log(KT_LOG_WARN, "secret %s/%s is not as it was delivered (%s): it is written again", row->ns,
 		       cred->secret_name, report.text[0] != '\0' ? report.text : "the volume is gone");
