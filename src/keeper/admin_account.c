@@ -264,12 +264,29 @@ static void on_rolled_over(struct kt_acme_job *job, const struct kt_err *why,
 	tell(job, answer);
 }
 
+/* A challenge's answer holds the key's fingerprint: with a new one the CA would look for another. */
+static enum kt_code no_orders(const struct kt_keeper *keeper, const struct kt_issuer_entry *entry, struct kt_err *err)
+{
+	const struct kt_flight *flight;
+
+	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
+		if (flight->job != 0 && flight->issuer != NULL && strcmp(flight->issuer->ref, entry->ref) == 0) {
+			return kt_err_set(err, KT_E_BUSY, "orders of %s are under way: try again when they are done", entry->ref);
+		}
+	}
+	return KT_OK;
+}
+
 static enum kt_code register_account(struct kt_session *session, struct kt_issuer_entry *entry, struct kt_err *err)
 {
 	bool anew = kt_json_bool(session->request, "newKey", false) || entry->account_off;
-	struct kt_acme_job *job = begin(session, entry, on_registered, err);
-	enum kt_code code;
+	struct kt_acme_job *job;
+	enum kt_code code = anew ? no_orders(session->keeper, entry, err) : KT_OK;
 
+	if (code != KT_OK) {
+		return code;
+	}
+	job = begin(session, entry, on_registered, err);
 	if (job == NULL) {
 		return err->code;
 	}
@@ -286,15 +303,11 @@ static enum kt_code register_account(struct kt_session *session, struct kt_issue
 
 static enum kt_code roll_over(struct kt_session *session, struct kt_issuer_entry *entry, struct kt_err *err)
 {
-	const struct kt_flight *flight;
 	struct kt_acme_job *job;
-	enum kt_code code;
+	enum kt_code code = no_orders(session->keeper, entry, err);
 
-	/* A challenge's answer holds the old key's fingerprint: the CA would look for the new one's. */
-	for (flight = session->keeper->flights; flight != NULL; flight = flight->next) {
-		if (flight->job != 0 && flight->issuer != NULL && strcmp(flight->issuer->ref, entry->ref) == 0) {
-			return kt_err_set(err, KT_E_BUSY, "orders of %s are under way: try again when they are done", entry->ref);
-		}
+	if (code != KT_OK) {
+		return code;
 	}
 	job = begin(session, entry, on_rolled_over, err);
 	if (job == NULL) {

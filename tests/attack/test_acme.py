@@ -369,6 +369,25 @@ def test_account_that_is_forgotten_in_the_middle_of_an_order():
         assert acme.placed == placed + 2 and acme.issued[-1] == str(acme.placed), f"{acme.issued} of {acme.placed} orders"
 
 
+@pytest.mark.parametrize("command", [("register", "evil", "--new-key"), ("rollover", "evil")])
+def test_no_new_account_key_under_an_order(command):
+    """Its challenges are answered with the old one: refused until it is done."""
+    def never(answer, request, acme):
+        asked.append(request.path)
+        return body(status="processing", certificate=None)(answer, request, acme)
+
+    asked = []
+    with Acme(AUTHORITY) as acme, CertificateVictim(acme, AUTHORITY) as victim:
+        acme.twist = {"finalize": never, "poll": never}
+        running = victim.start()
+        until(lambda: len(asked) > 1, 20, "the order is being worked on")
+        accounts = acme.counts["account"]
+        result = victim.run("account", *command)
+        assert result.status != 0 and "orders of Issuer/default/evil are under way" in result.err, result
+        assert acme.counts["account"] == accounts
+        running.stop()
+
+
 def test_alternate_chain_that_is_none():
     """The preferred chain is a wish: what the CA offers in its place can't spoil the first one."""
     def with_link(answer, request, acme):
