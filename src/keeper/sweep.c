@@ -25,6 +25,35 @@ static bool take(const struct kt_store_resource *resource, void *arg)
 	return batch->count < BATCH;
 }
 
+/*
+ * One that failed while the clock was ahead waits for a time of that clock, years away maybe. A failure that is yet to come says
+ * so; the plan knows it, but is asked only of what is due.
+ */
+static enum kt_code forget_wrong_clock(struct kt_keeper *keeper, int64_t id, struct kt_err *err)
+{
+	kt_ms now = kt_keeper_now(keeper);
+	struct kt_store_cred cred;
+	enum kt_code code = kt_store_cred_get(keeper->store, id, &cred, err);
+	bool wrong = code == KT_OK && cred.attempts > 0 && cred.error_at > now + KT_MINUTE && cred.due_at > now;
+
+	if (code != KT_OK) {
+		return code == KT_E_NOTFOUND ? KT_OK : code;
+	}
+	if (wrong) {
+		kt_log(KT_LOG_WARN, "a credential failed by a clock that was ahead: it is tried again now");
+		cred.due_at = now;
+		cred.next_try = 0;
+		code = kt_store_begin(keeper->store, err);
+	}
+	if (wrong && code == KT_OK) {
+		code = kt_store_cred_put(keeper->store, &cred, err);
+		code = code == KT_OK ? kt_store_commit(keeper->store, err) : (kt_store_rollback(keeper->store), code);
+		kt_rotate_kick(keeper);
+	}
+	kt_store_cred_finish(&cred);
+	return code;
+}
+
 /* False: what has to be mended can't be written down now. */
 static bool look(struct kt_keeper *keeper, int64_t id)
 {
@@ -35,6 +64,10 @@ static bool look(struct kt_keeper *keeper, int64_t id)
 	kt_err_clear(&err);
 	if (kt_rotate_find(keeper, id) != NULL) {
 		return true;
+	}
+	if (forget_wrong_clock(keeper, id, &err) != KT_OK) {
+		kt_log_err(KT_LOG_WARN, &err, "a wait by a wrong clock can't be ended now");
+		return false;
 	}
 	code = kt_publish_check(keeper, id, &drifted, &err);
 	if (code == KT_E_NOTFOUND) {

@@ -462,6 +462,17 @@ def test_renewal_information_switched_off(kt, pebble):
     assert not pebble.replacements() and "renewalInfo" not in plan_of(kt)
 
 
+def test_a_failure_by_a_clock_that_was_ahead_is_not_waited_out(kt, pebble):
+    """Five years ahead no server's certificate is valid; when the clock is right again the next command goes on."""
+    prepare(kt, pebble, certificate("a", "pebble"))
+    program("faketime")
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    result = kt.run("renew", env={"LD_PRELOAD": str(library), "FAKETIME": "+5y", "KEYTURN_TEST_ENV": "1"}, timeout=60)
+    assert result.status == 75 and "has expired" in result.err, result
+    kt.ok("renew", timeout=60)
+    assert len(pebble.issued()) == 1
+
+
 def test_an_agent_asks_by_itself(kt, pebble):
     """Nobody names the certificate: the agent's own timer has come (eleven minutes after the issuance, by a clock that is ahead)."""
     prepare(kt, pebble, certificate("a", "pebble"))
