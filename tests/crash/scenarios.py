@@ -329,7 +329,11 @@ class Upgrade(Issued):
     """A database of the first version, by whose age today's keeper has to take all its own steps."""
 
     new = {"ca": (0, 0), "leaf": (0, 0)}
-    grown = {2: [f"ALTER TABLE credential DROP COLUMN deliver_{what}" for what in ("failures", "at", "error", "text")]}
+    grown = {2: [f"ALTER TABLE credential DROP COLUMN deliver_{what}" for what in ("failures", "at", "error", "text")],
+             3: [*(f"DROP TABLE {table}" for table in ("renewal_info", "issuer_health", "challenge")),
+                 "ALTER TABLE ledger DROP COLUMN subject"],
+             4: ["DROP INDEX ledger_bucket", "ALTER TABLE ledger DROP COLUMN full_at",
+                 "CREATE INDEX ledger_issuer ON ledger(issuer, what, at, outcome)"]}
 
     def change(self):
         with sqlite3.connect(self.house.state / "state.db") as db:
