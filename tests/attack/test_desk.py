@@ -214,6 +214,18 @@ def test_a_hello_is_answered(desk):
     assert alert(desk.tls, "127.0.0.1") == UNKNOWN_NAME
 
 
+def soon(ask, wanted):
+    """Three times at most: a machine that is busy with the flood itself may be late."""
+    for _ in range(3):
+        try:
+            answer = ask()
+        except OSError as error:
+            answer = error
+        if answer == wanted:
+            break
+    return answer
+
+
 @pytest.mark.rows("A30")
 def test_ten_thousand_half_hellos(desk):
     """As fast as they go, each with half a hello: memory stays, and another address is answered meanwhile."""
@@ -235,8 +247,8 @@ def test_ten_thousand_half_hellos(desk):
         if len(held) > limit:
             held.pop(0).close()
         if opened % 2000 == 0:
-            answers.append(alert(desk.tls, "127.0.2.9"))
-            answers.append(desk.get(desk.metrics, "/livez", source="127.0.2.9"))
+            answers.append(soon(lambda: alert(desk.tls, "127.0.2.9"), UNKNOWN_NAME))
+            answers.append(soon(lambda: desk.get(desk.metrics, "/livez", source="127.0.2.9"), 200))
     for sock in held:
         sock.close()
     assert opened == 10000

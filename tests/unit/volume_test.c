@@ -1,4 +1,7 @@
 /* Secret volumes: layout, idempotency, hostile neighbours, drift, readers; http-01 by webroot. */
+#include <stdatomic.h>
+#include <sys/mman.h>
+
 #include "volume_helper.h"
 
 static void test_layout(void **state)
@@ -423,10 +426,10 @@ static void test_drift(void **state)
 	}
 }
 
-/* Reads key and certificate through one open of ..data until killed; exits with 1 on a mixture or a hole. */
-static void read_forever(const struct kt_volume *vol)
+/* Reads key and certificate through one open of ..data until killed, and counts; exits with 1 on a mixture or a hole. */
+static void read_forever(const struct kt_volume *vol, atomic_uint *turns)
 {
-	for (;;) {
+	for (;; atomic_fetch_add(turns, 1)) {
 		char crt[64] = "", key[64] = "";
 		int dir = openat(vol->fd, "..data", O_RDONLY | O_DIRECTORY), fd;
 		struct kt_volume view = {.fd = dir};
@@ -450,28 +453,33 @@ static void test_reader(void **state)
 {
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 	static char names[500][KT_GENERATION_MAX];
+	static unsigned begun[500]; /* turns of the reader when the generation was put in place */
+	atomic_uint *turns = mmap(NULL, sizeof(*turns), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	char mark[16];
-	int status = 0;
+	int status = 0, retired = 0;
 	pid_t pid;
 
 	(void)state;
+	assert_ptr_not_equal(turns, MAP_FAILED);
 	open_web(&vol);
 	publish(&vol, GEN_A, "0");
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0)
-		read_forever(&vol);
+		read_forever(&vol, turns);
 	for (int i = 0; i < 500; i++) {
 		snprintf(mark, sizeof(mark), "%d", i + 1);
 		publish(&vol, kt_volume_generation_name(1000 + i, names[i]), mark);
-		/* As in life an old generation outlives the switch for a while. */
-		if (i >= 100)
-			assert_int_equal(kt_volume_retire(&vol, names[i - 100], NULL), KT_OK);
+		begun[i] = atomic_load(turns);
+		/* An old generation outlives the switch until nobody can be within it any more: in life, a minute. */
+		while (retired < i && atomic_load(turns) >= begun[retired + 1] + 2)
+			assert_int_equal(kt_volume_retire(&vol, names[retired++], NULL), KT_OK);
 	}
 	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status));
+	(void)munmap(turns, sizeof(*turns));
 }
 
 static void test_challenge(void **state)
