@@ -147,9 +147,23 @@ static void on_answer(const struct kt_err *why, enum kt_msg_type type, void *msg
 	}
 }
 
-static enum kt_code send_job(struct kt_acme_job *job, enum kt_msg_type type, const void *msg, struct kt_err *err)
+/* Sends a message once `issuer`, a member of it, says with whom; the job ends where that can't be done. */
+static enum kt_code send_job(struct kt_acme_job *job, enum kt_msg_type type, const void *msg, struct kt_view *issuer,
+                             struct kt_err *err)
 {
-	return kt_wire_call(kt_keeper_courier(job->keeper), type, msg, NULL, 0, JOB_TIMEOUT, on_answer, job, err);
+	struct kt_buf json KT_AUTOBUF = {0};
+	enum kt_code code;
+
+	kt_buf_init(&json, 65536);
+	code = kt_acme_issuer_json(job->keeper, job->issuer, &json, err);
+	*issuer = kt_buf_view(&json);
+	if (code == KT_OK) {
+		code = kt_wire_call(kt_keeper_courier(job->keeper), type, msg, NULL, 0, JOB_TIMEOUT, on_answer, job, err);
+	}
+	if (code != KT_OK) {
+		kt_acme_job_destroy(job);
+	}
+	return code;
 }
 
 static struct kt_view fresh_trace(struct kt_keeper *keeper, char out[56])
@@ -161,48 +175,26 @@ static struct kt_view fresh_trace(struct kt_keeper *keeper, char out[56])
 
 enum kt_code kt_acme_job_account(struct kt_acme_job *job, const char *op, const char *email, struct kt_err *err)
 {
-	struct kt_buf issuer KT_AUTOBUF = {0};
 	char traceparent[56];
 	struct kt_msg_acme_account msg = {.job = job->id,
 	                                  .op = kt_view_str(op),
 	                                  .account_url = kt_view_str(job->promotes && !job->settles ? "" : job->issuer->account_url),
 	                                  .email = kt_view_str(email != NULL ? email : ""),
 	                                  .traceparent = fresh_trace(job->keeper, traceparent)};
-	enum kt_code code;
 
-	kt_buf_init(&issuer, 65536);
-	code = kt_acme_issuer_json(job->keeper, job->issuer, &issuer, err);
-	msg.issuer = kt_buf_view(&issuer);
-	if (code == KT_OK) {
-		code = send_job(job, KT_ACME_ACCOUNT, &msg, err);
-	}
-	if (code != KT_OK) {
-		kt_acme_job_destroy(job);
-	}
-	return code;
+	return send_job(job, KT_ACME_ACCOUNT, &msg, &msg.issuer, err);
 }
 
 enum kt_code kt_acme_job_revoke(struct kt_acme_job *job, struct kt_view certificate, bool by_key, struct kt_err *err)
 {
-	struct kt_buf issuer KT_AUTOBUF = {0};
 	char traceparent[56];
 	struct kt_msg_acme_revoke msg = {.job = job->id,
 	                                 .account_url = kt_view_str(by_key ? "" : job->issuer->account_url),
 	                                 .certificate = certificate,
 	                                 .reason = job->reason,
 	                                 .traceparent = fresh_trace(job->keeper, traceparent)};
-	enum kt_code code;
 
-	kt_buf_init(&issuer, 65536);
-	code = kt_acme_issuer_json(job->keeper, job->issuer, &issuer, err);
-	msg.issuer = kt_buf_view(&issuer);
-	if (code == KT_OK) {
-		code = send_job(job, KT_ACME_REVOKE, &msg, err);
-	}
-	if (code != KT_OK) {
-		kt_acme_job_destroy(job);
-	}
-	return code;
+	return send_job(job, KT_ACME_REVOKE, &msg, &msg.issuer, err);
 }
 
 /* --- a change of the key that was cut off ------------------------------------------------------------------------------- */
