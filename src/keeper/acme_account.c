@@ -97,15 +97,6 @@ static enum kt_code open_row(struct kt_keeper *keeper, const struct kt_issuer_en
 	return code;
 }
 
-static enum kt_code end_transaction(struct kt_keeper *keeper, enum kt_code code, struct kt_err *err)
-{
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
-}
-
 enum kt_code kt_acme_audit(struct kt_keeper *keeper, const struct kt_issuer_entry *entry, const char *step,
                            const char *actor, const char *reason, struct kt_err *err)
 {
@@ -203,7 +194,7 @@ enum kt_code kt_acme_account_store(struct kt_keeper *keeper, struct kt_issuer_en
 	if (code == KT_OK && new_url) {
 		code = kt_acme_audit(keeper, entry, "account.registered", NULL, url, err);
 	}
-	code = end_transaction(keeper, code, err);
+	code = kt_store_end(keeper->store, code, err);
 	if (code == KT_OK) {
 		tell_entries(keeper, entry, url, strcmp(status, "deactivated") == 0);
 	}
@@ -270,7 +261,7 @@ enum kt_code kt_acme_next_make(struct kt_keeper *keeper, struct kt_issuer_entry 
 		return code;
 	}
 	code = put_row(keeper, entry, next_server(entry, server), key, "", "next", err);
-	code = end_transaction(keeper, code, err);
+	code = kt_store_end(keeper->store, code, err);
 	if (code == KT_OK) {
 		set_moves(keeper, entry, true);
 		*ret = key;
@@ -305,7 +296,7 @@ enum kt_code kt_acme_next_promote(struct kt_keeper *keeper, struct kt_issuer_ent
 	if (code == KT_OK) {
 		code = kt_acme_audit(keeper, entry, same ? "account.key-changed" : "account.registered", actor, url, err);
 	}
-	code = end_transaction(keeper, code, err);
+	code = kt_store_end(keeper->store, code, err);
 	if (code == KT_OK) {
 		tell_entries(keeper, entry, url, false);
 		take_key(keeper, entry, key);
@@ -323,7 +314,7 @@ enum kt_code kt_acme_next_drop(struct kt_keeper *keeper, struct kt_issuer_entry 
 		return code;
 	}
 	code = kt_store_account_delete(keeper->store, entry->ref, next_server(entry, server), err);
-	code = end_transaction(keeper, code == KT_E_NOTFOUND ? KT_OK : code, err);
+	code = kt_store_end(keeper->store, code == KT_E_NOTFOUND ? KT_OK : code, err);
 	if (code == KT_OK) {
 		set_moves(keeper, entry, false);
 	}

@@ -150,11 +150,7 @@ static enum kt_code audit(struct kt_acme_job *job, const char *step, const char 
 		return code;
 	}
 	code = kt_acme_audit(keeper, job->issuer, step, job->actor, reason, err);
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
+	return kt_store_end(keeper->store, code, err);
 }
 
 /* --- show ------------------------------------------------------------------------------------------------------------------------ */

@@ -485,11 +485,7 @@ static enum kt_code import_one(struct kt_admin_import *import, import_fn *fn, co
 		return code;
 	}
 	code = fn(import, object, &verdict, err);
-	if (code == KT_OK) {
-		code = kt_store_commit(store, err);
-	} else {
-		kt_store_rollback(store);
-	}
+	code = kt_store_end(store, code, err);
 	if (code == KT_E_NOMEM || code == KT_E_SYS || code == KT_E_CORRUPT) { /* not the fault of the object */
 		return code;
 	}

@@ -139,11 +139,7 @@ static enum kt_code begin(struct kt_session *session, struct kt_err *err)
 		code = kt_store_cred_page(keeper->store, &page, force_one, &all, err);
 		code = code == KT_OK ? all.code : code;
 	}
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
+	return kt_store_end(keeper->store, code, err);
 }
 
 /* --- what came of it ------------------------------------------------------------------------------------------------ */

@@ -110,11 +110,7 @@ static enum kt_code revoked(struct kt_acme_job *job, bool renew, json_t **ret, s
 	}
 	if (code == KT_OK) {
 		code = mark(job, renew, &resource, &cred, &material, err);
-		if (code == KT_OK) {
-			code = kt_store_commit(store, err);
-		} else {
-			kt_store_rollback(store);
-		}
+		code = kt_store_end(store, code, err);
 	}
 	if (code == KT_OK) {
 		*ret = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:b}", "kind", resource.kind, "namespace", resource.ns, "name",

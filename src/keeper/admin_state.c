@@ -112,11 +112,7 @@ static enum kt_code put_secret(struct kt_session *session, const char *ns, const
 	if (code == KT_OK) {
 		code = audit_command(session, "secret.set", ns, name, key, err);
 	}
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
+	return kt_store_end(keeper->store, code, err);
 }
 
 /* Credentials that wait because a secret was wrong or missing are tried at once. */
@@ -219,11 +215,7 @@ void kt_command_secret_rm(struct kt_session *session)
 			code = audit_command(session, "secret.removed", namespace_of(session), name,
 			                     kt_session_arg(session, "key"), &err);
 		}
-		if (code == KT_OK) {
-			code = kt_store_commit(store, &err);
-		} else {
-			kt_store_rollback(store);
-		}
+		code = kt_store_end(store, code, &err);
 	}
 	if (code != KT_OK) {
 		kt_session_fail(session, &err);
@@ -260,7 +252,7 @@ void kt_command_master_key(struct kt_session *session)
 	}
 	if (code == KT_OK) {
 		code = audit_command(session, "master-key.rotated", NULL, NULL, NULL, &err);
-		code = code == KT_OK ? kt_store_commit(keeper->store, &err) : (kt_store_rollback(keeper->store), code);
+		code = kt_store_end(keeper->store, code, &err);
 	}
 	if (code != KT_OK) {
 		kt_session_fail(session, &err);

@@ -299,15 +299,6 @@ static enum kt_code spend(struct kt_keeper *keeper, const struct kt_budget_ask *
 	return code;
 }
 
-static enum kt_code commit(struct kt_keeper *keeper, enum kt_code code, struct kt_err *err)
-{
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
-}
-
 /* flight: whom it holds back, or NULL. */
 static enum kt_code held_back(const struct look *look, struct kt_flight *flight, struct kt_err *err)
 {
@@ -351,7 +342,7 @@ static enum kt_code request_order(struct kt_flight *flight, bool certificate, bo
 		if (code == KT_OK && certificate) {
 			code = spend(keeper, &ask, &names, KT_LIMIT_SET, err);
 		}
-		code = commit(keeper, code, err);
+		code = kt_store_end(keeper->store, code, err);
 	}
 	kt_store_material_finish(&active);
 	return code;
@@ -377,7 +368,7 @@ static enum kt_code new_account(struct kt_keeper *keeper, struct kt_issuer_entry
 	if (code == KT_OK) {
 		code = kt_store_begin(keeper->store, err);
 	}
-	return code == KT_OK ? commit(keeper, spend(keeper, &ask, &nobody, KT_LIMIT_NEW_ACCOUNT, err), err) : code;
+	return code == KT_OK ? kt_store_end(keeper->store, spend(keeper, &ask, &nobody, KT_LIMIT_NEW_ACCOUNT, err), err) : code;
 }
 
 enum kt_code kt_budget_request(struct kt_keeper *keeper, struct kt_issuer_entry *issuer, struct kt_flight *flight,

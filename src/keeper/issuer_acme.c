@@ -314,11 +314,7 @@ static void forget_order(struct kt_flight *flight, bool *ret_anew, struct kt_err
 			flight->cred.step = KT_STEP_KEYED;
 			code = kt_store_cred_put(keeper->store, &flight->cred, &failed);
 		}
-		if (code == KT_OK) {
-			code = kt_store_commit(keeper->store, &failed);
-		} else {
-			kt_store_rollback(keeper->store);
-		}
+		code = kt_store_end(keeper->store, code, &failed);
 	}
 	if (code != KT_OK) {
 		*err = failed;
@@ -599,11 +595,7 @@ static enum kt_code save_of_order(struct kt_keeper *keeper, struct kt_flight *fl
 		return code;
 	}
 	code = save_order(keeper, flight, value, err);
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
+	return kt_store_end(keeper->store, code, err);
 }
 
 static enum kt_code save(struct kt_keeper *keeper, const struct kt_msg_acme_save *ask, const char *value,

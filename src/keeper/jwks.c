@@ -336,11 +336,7 @@ enum kt_code kt_jwks_ensure(struct kt_keeper *keeper, struct kt_issuer_entry *en
 	}
 	code = turn(keeper, entry, &list, &changed, err);
 	if (own) {
-		if (code == KT_OK) {
-			code = kt_store_commit(keeper->store, err);
-		} else {
-			kt_store_rollback(keeper->store);
-		}
+		code = kt_store_end(keeper->store, code, err);
 	}
 	signs = signing(&list);
 	if (code != KT_OK || signs == NULL) {

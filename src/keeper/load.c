@@ -337,11 +337,7 @@ enum kt_code kt_load_bundle(struct kt_keeper *keeper, int fd, struct kt_err *err
 	if (code == KT_OK && load.agent == NULL) { /* a set without settings: the defaults are in force */
 		code = kt_resource_default(KT_RES_AGENT, "", "default", &load.agent, err);
 	}
-	if (code == KT_OK) {
-		code = kt_store_commit(keeper->store, err);
-	} else {
-		kt_store_rollback(keeper->store);
-	}
+	code = kt_store_end(keeper->store, code, err);
 	if (code == KT_OK) {
 		kt_resource_destroy(keeper->agent);
 		keeper->agent = load.agent;

@@ -74,11 +74,7 @@ static enum kt_code put(struct kt_keeper *keeper, const struct kt_store_renewal_
 		return code;
 	}
 	code = kt_store_renewal_info_put(keeper->store, info, err);
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
+	return kt_store_end(keeper->store, code, err);
 }
 
 static enum kt_code forget(struct kt_keeper *keeper, int64_t credential, struct kt_err *err)
@@ -89,11 +85,7 @@ static enum kt_code forget(struct kt_keeper *keeper, int64_t credential, struct 
 		return code;
 	}
 	code = kt_store_renewal_info_delete(keeper->store, credential, err);
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
+	return kt_store_end(keeper->store, code, err);
 }
 
 enum kt_code kt_renewal_info_begin(struct kt_flight *flight, struct kt_err *err)
@@ -206,11 +198,7 @@ static enum kt_code take(struct kt_keeper *keeper, const struct info_ask *ask, c
 		if (code == KT_OK) {
 			code = move_due(keeper, ask->credential, &resource, err);
 		}
-		if (code == KT_OK) {
-			code = kt_store_commit(keeper->store, err);
-		} else {
-			kt_store_rollback(keeper->store);
-		}
+		code = kt_store_end(keeper->store, code, err);
 	}
 	kt_store_resource_finish(&resource);
 	return code;

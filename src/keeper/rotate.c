@@ -276,11 +276,7 @@ static enum kt_code commit_all(struct kt_keeper *keeper, struct kt_err *err)
 		}
 		code = flight->failed ? kt_flight_fail(flight, err) : kt_flight_commit(flight, err);
 	}
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
+	return kt_store_end(keeper->store, code, err);
 }
 
 static void run_effects(struct kt_keeper *keeper)

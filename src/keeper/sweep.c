@@ -47,7 +47,7 @@ static enum kt_code forget_wrong_clock(struct kt_keeper *keeper, int64_t id, str
 	}
 	if (wrong && code == KT_OK) {
 		code = kt_store_cred_put(keeper->store, &cred, err);
-		code = code == KT_OK ? kt_store_commit(keeper->store, err) : (kt_store_rollback(keeper->store), code);
+		code = kt_store_end(keeper->store, code, err);
 		kt_rotate_kick(keeper);
 	}
 	kt_store_cred_finish(&cred);
@@ -82,7 +82,7 @@ static bool look(struct kt_keeper *keeper, int64_t id)
 	code = kt_store_begin(keeper->store, &err);
 	if (code == KT_OK) {
 		code = kt_store_cred_wake(keeper->store, id, kt_keeper_now(keeper), KT_CRED_REDELIVER, &err);
-		code = code == KT_OK ? kt_store_commit(keeper->store, &err) : (kt_store_rollback(keeper->store), code);
+		code = kt_store_end(keeper->store, code, &err);
 	}
 	if (code != KT_OK) {
 		kt_log_err(KT_LOG_WARN, &err, "a drifted volume can't be mended now");

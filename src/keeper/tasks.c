@@ -205,11 +205,7 @@ static void settle(struct kt_task_run *run, const char *step, const char *outcom
 		if (code == KT_OK && run->roll_back) {
 			code = kt_rotate_roll_back(keeper, run->task.credential, run->task.error_text, &err);
 		}
-		if (code == KT_OK) {
-			code = kt_store_commit(keeper->store, &err);
-		} else {
-			kt_store_rollback(keeper->store);
-		}
+		code = kt_store_end(keeper->store, code, &err);
 	}
 	if (code != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "what %s did can't be written down", run->task.consumer_name);

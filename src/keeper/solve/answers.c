@@ -96,15 +96,6 @@ static void reply(struct kt_answer *answer, const struct kt_err *why)
 
 /* --- its row --------------------------------------------------------------------------------------------------------- */
 
-static enum kt_code commit(struct kt_keeper *keeper, enum kt_code code, struct kt_err *err)
-{
-	if (code != KT_OK) {
-		kt_store_rollback(keeper->store);
-		return code;
-	}
-	return kt_store_commit(keeper->store, err);
-}
-
 static enum kt_code insert_row(struct kt_answer *answer, struct kt_err *err)
 {
 	struct kt_keeper *keeper = answer->keeper;
@@ -121,7 +112,7 @@ static enum kt_code insert_row(struct kt_answer *answer, struct kt_err *err)
 	enum kt_code code = kt_store_begin(keeper->store, err);
 
 	if (code == KT_OK) {
-		code = commit(keeper, kt_store_challenge_insert(keeper->store, &row, err), err);
+		code = kt_store_end(keeper->store, kt_store_challenge_insert(keeper->store, &row, err), err);
 	}
 	answer->row = code == KT_OK ? row.id : 0;
 	return code;
@@ -133,7 +124,7 @@ static enum kt_code delete_row(struct kt_answer *answer, struct kt_err *err)
 	enum kt_code code = answer->row != 0 ? kt_store_begin(keeper->store, err) : KT_OK;
 
 	if (code == KT_OK && answer->row != 0) {
-		code = commit(keeper, kt_store_challenge_delete(keeper->store, answer->row, err), err);
+		code = kt_store_end(keeper->store, kt_store_challenge_delete(keeper->store, answer->row, err), err);
 	}
 	answer->row = code == KT_OK ? 0 : answer->row;
 	return code;
@@ -154,10 +145,10 @@ enum kt_code kt_answer_save(struct kt_answer *answer, struct kt_view effective, 
 		return code;
 	}
 	code = kt_store_begin(keeper->store, err);
-	return code == KT_OK ? commit(keeper,
-	                              kt_store_challenge_written(keeper->store, answer->row, answer->effective,
-	                                                         answer->handle, err),
-	                              err)
+	return code == KT_OK ? kt_store_end(keeper->store,
+	                                    kt_store_challenge_written(keeper->store, answer->row, answer->effective,
+	                                                               answer->handle, err),
+	                                    err)
 	                     : code;
 }
 

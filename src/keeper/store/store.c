@@ -213,10 +213,7 @@ static enum kt_code make_identity(struct kt_store *store, struct kt_err *err)
 	code = kt_meta_put(store, "kt.id", (struct kt_view){(const char *)store->id, sizeof(store->id)}, err);
 	if (code == KT_OK)
 		code = kt_meta_put_int(store, "kt.created", kt_clock_wall(store->clock), err);
-	if (code == KT_OK)
-		return kt_store_commit(store, err);
-	kt_store_rollback(store);
-	return code;
+	return kt_store_end(store, code, err);
 }
 
 static enum kt_code load_identity(struct kt_store *store, struct kt_err *err)
@@ -400,6 +397,14 @@ void kt_store_rollback(struct kt_store *store)
 	store->set.open = false;
 	kt_free(store->set.seen);
 	store->set.seen = NULL;
+}
+
+enum kt_code kt_store_end(struct kt_store *store, enum kt_code code, struct kt_err *err)
+{
+	if (code == KT_OK)
+		return kt_store_commit(store, err);
+	kt_store_rollback(store);
+	return code;
 }
 
 enum kt_code kt_store_commit(struct kt_store *store, struct kt_err *err)

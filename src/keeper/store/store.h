@@ -88,6 +88,8 @@ enum kt_code kt_store_begin(struct kt_store *store, struct kt_err *err); /* nest
 /* After KT_OK everything is on disk. After an error nothing of the transaction is. */
 enum kt_code kt_store_commit(struct kt_store *store, struct kt_err *err);
 void kt_store_rollback(struct kt_store *store); /* harmless when none is open */
+/* How a transaction ends: committed when code is KT_OK, else rolled back and code returned. */
+enum kt_code kt_store_end(struct kt_store *store, enum kt_code code, struct kt_err *err);
 bool kt_store_in_transaction(const struct kt_store *store);
 
 /* ---- meta: small named texts --------------------------------------------------------------------------------- */
