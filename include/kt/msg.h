@@ -226,7 +226,7 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	F(S, u64, job, 0)                                                                                              \
 	F(S, view, url, KT_URL_MAX) F(S, view, nonce, 512) F(S, flag, by_jwk, 0) F(S, view, payload, 65536)
 #define KT_MSG_ACME_SIGNED(F, S) F(S, view, jws, 131072)
-/* Keep a fact before going on: what is "account", "order" (both committed), "certificate"; value: the URL. Reply DONE. */
+/* Keep a fact before going on: what is "account" or "order", value its URL. Reply DONE: it is committed. */
 #define KT_MSG_ACME_SAVE(F, S) F(S, u64, job, 0) F(S, view, what, 32) F(S, view, value, KT_URL_MAX)
 /*
  * A JWS inside another: what "eab" (RFC 8555 section 7.3.4: over the account's key, by the key that the CA gave; url is

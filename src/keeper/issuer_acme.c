@@ -260,8 +260,16 @@ static enum kt_code take_result(struct kt_keeper *keeper, struct kt_flight *flig
 	struct kt_buf chain_pem KT_AUTOBUF = {0};
 	struct kt_buf root_pem KT_AUTOBUF = {0};
 	const struct kt_cert *leaf;
-	enum kt_code code = kt_pki_chain_parse(done->chain, &chain, err);
+	const char *server = acme_of(flight)->server;
+	enum kt_code code = KT_OK;
 
+	if (!kt_acme_same_origin(done->cert_url, kt_view_str(server))) {
+		code = kt_err_set(err, KT_E_PROTO, "a certificate at another host: %.*s",
+		                  (int)(done->cert_url.len < 200 ? done->cert_url.len : 200), done->cert_url.ptr);
+	}
+	if (code == KT_OK) {
+		code = kt_pki_chain_parse(done->chain, &chain, err);
+	}
 	kt_buf_init(&chain_pem, KT_PKI_CHAIN_BYTES_MAX);
 	kt_buf_init(&root_pem, KT_PKI_CHAIN_BYTES_MAX);
 	if (code == KT_OK) {
@@ -284,6 +292,8 @@ static enum kt_code take_result(struct kt_keeper *keeper, struct kt_flight *flig
 	(void)snprintf(flight->got.sha256, sizeof(flight->got.sha256), "%s", kt_pki_cert_sha256(leaf));
 	flight->got.not_before = kt_pki_cert_not_before(leaf);
 	flight->got.not_after = kt_pki_cert_not_after(leaf);
+	(void)snprintf(flight->cert_url, sizeof(flight->cert_url), "%.*s", (int)done->cert_url.len, done->cert_url.ptr);
+	flight->material.cert_url = flight->cert_url;
 	return KT_OK;
 }
 
@@ -454,7 +464,7 @@ static enum kt_code send_order(struct kt_keeper *keeper, struct kt_flight *fligh
 	if (code != KT_OK) {
 		return code;
 	}
-	flight->job = ++keeper->next_job;
+	kt_rotate_begin_job(flight);
 	flight->resumed_order = !flight->rehearsing && flight->order_url[0] != '\0';
 	flight->saves = flight->challenges = 0;
 	flight->held_until = 0;
@@ -581,12 +591,6 @@ static enum kt_code save_of_order(struct kt_keeper *keeper, struct kt_flight *fl
 {
 	enum kt_code code;
 
-	if (kt_view_eq_str(what, "certificate")) {
-		/* The order names it too, so it needs no commit of its own: the row is written whole with what comes from there. */
-		(void)snprintf(flight->cert_url, sizeof(flight->cert_url), "%s", value);
-		flight->material.cert_url = flight->cert_url;
-		return KT_OK;
-	}
 	if (!kt_view_eq_str(what, "order")) {
 		return kt_err_set(err, KT_E_PROTO, "the courier wants to save an unknown fact");
 	}

@@ -231,7 +231,7 @@ static enum kt_effect obtain_oauth2(struct kt_keeper *keeper, struct kt_flight *
 		code = kt_buf_check(&request, "token request", err);
 	}
 	if (code == KT_OK) {
-		flight->job = ++keeper->next_job;
+		kt_rotate_begin_job(flight);
 		msg.job = flight->job;
 		msg.issuer = kt_buf_view(&issuer);
 		msg.request = kt_buf_view(&request);

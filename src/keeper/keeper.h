@@ -113,7 +113,9 @@ enum kt_flight_stage {
 };
 
 struct kt_flight {
-	struct kt_flight *next;
+	struct kt_flight *next, *previous;
+	struct kt_flight *next_ready, *next_by_id, *next_by_job; /* rotate.c's lists */
+	bool queued; /* on the list of ready ones */
 	struct kt_keeper *keeper;
 	int64_t id;   /* of resource and credential */
 	uint64_t job; /* names the flight to the courier; 0: none */
@@ -199,8 +201,11 @@ struct kt_keeper {
 	bool courier_asked, desk_asked;
 
 	/* rotate.c */
-	struct kt_flight *flights;
+	struct kt_flight *flights, *last_flight;
+	struct kt_flight *ready, *ready_last; /* those whose effect has ended; some may have become busy again */
+	struct kt_flight *by_id[KT_FLIGHTS_MAX], *by_job[KT_FLIGHTS_MAX]; /* chained by the remainder */
 	unsigned flight_count;
+	bool look; /* something may have become due since it was asked */
 	int64_t *due; /* ids that wait for a place among the flights, up to KT_DUE_BATCH; NULL when idle */
 	size_t due_at, due_count;
 	struct kt_key **stash; /* effect.c: keys made ahead, up to KT_STASH_MAX; NULL when idle */
@@ -383,6 +388,8 @@ void kt_acme_on_challenge(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg);
 /* The flight of an ACME order that is being worked on; NULL, with an error, when it is not any more. */
 struct kt_flight *kt_acme_flight(struct kt_keeper *keeper, uint64_t job, struct kt_err *err);
+/* Gives the flight a job of its own, in flight->job. */
+void kt_rotate_begin_job(struct kt_flight *flight);
 /* The flight that a job names, or NULL. */
 struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job);
 /*

@@ -20,29 +20,99 @@ static void plan_round(struct kt_keeper *keeper, kt_ms delay)
 	}
 }
 
-void kt_rotate_kick(struct kt_keeper *keeper)
+/* A round without a look at what is due. */
+static void go_on(struct kt_keeper *keeper)
 {
 	if (!keeper->ending && keeper->rotating && keeper->round_timer != NULL) {
 		plan_round(keeper, 0);
 	}
 }
 
+void kt_rotate_kick(struct kt_keeper *keeper)
+{
+	keeper->look = true;
+	go_on(keeper);
+}
+
+/* --- which flights there are ------------------------------------------------------------------------------------------ */
+
+/* Where a flight's effect has ended or none has begun it is among the ready ones; rounds look at no others. */
+static void set_ready(struct kt_flight *flight)
+{
+	struct kt_keeper *keeper = flight->keeper;
+
+	flight->waiting = false;
+	if (!flight->queued) {
+		flight->queued = true;
+		flight->next_ready = NULL;
+		*(keeper->ready_last != NULL ? &keeper->ready_last->next_ready : &keeper->ready) = flight;
+		keeper->ready_last = flight;
+	}
+}
+
+static void add_flight(struct kt_keeper *keeper, struct kt_flight *flight)
+{
+	struct kt_flight **bucket = &keeper->by_id[(uint64_t)flight->id % KT_FLIGHTS_MAX];
+
+	flight->next_by_id = *bucket;
+	*bucket = flight;
+	flight->previous = keeper->last_flight;
+	*(keeper->last_flight != NULL ? &keeper->last_flight->next : &keeper->flights) = flight;
+	keeper->last_flight = flight;
+	keeper->flight_count++;
+	set_ready(flight);
+}
+
+/* It is off the list of ready ones already. */
+static void remove_flight(struct kt_flight *flight)
+{
+	struct kt_keeper *keeper = flight->keeper;
+	struct kt_flight **at = &keeper->by_id[(uint64_t)flight->id % KT_FLIGHTS_MAX];
+
+	while (*at != flight) {
+		at = &(*at)->next_by_id;
+	}
+	*at = flight->next_by_id;
+	*(flight->previous != NULL ? &flight->previous->next : &keeper->flights) = flight->next;
+	*(flight->next != NULL ? &flight->next->previous : &keeper->last_flight) = flight->previous;
+	keeper->flight_count--;
+	kt_flight_destroy(flight);
+}
+
 struct kt_flight *kt_rotate_find(struct kt_keeper *keeper, int64_t id)
 {
-	struct kt_flight *flight = keeper->flights;
+	struct kt_flight *flight = keeper->by_id[(uint64_t)id % KT_FLIGHTS_MAX];
 
 	while (flight != NULL && flight->id != id) {
-		flight = flight->next;
+		flight = flight->next_by_id;
 	}
 	return flight;
 }
 
+/* --- jobs of the courier ------------------------------------------------------------------------------------------------ */
+
+static struct kt_flight **job_bucket(struct kt_keeper *keeper, uint64_t job)
+{
+	return &keeper->by_job[job % KT_FLIGHTS_MAX];
+}
+
+void kt_rotate_begin_job(struct kt_flight *flight)
+{
+	struct kt_flight **bucket;
+
+	kt_rotate_end_job(flight, false);
+	flight->job = ++flight->keeper->next_job;
+	bucket = job_bucket(flight->keeper, flight->job);
+	flight->next_by_job = *bucket;
+	*bucket = flight;
+}
+
 struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job)
 {
-	struct kt_flight *flight = keeper->flights;
+	struct kt_flight *flight = job == 0 ? NULL : *job_bucket(keeper, job);
 
-	while (flight != NULL && (job == 0 || flight->job != job)) {
-		flight = flight->next;
+	while (flight != NULL && flight->job != job) {
+		flight = flight->next_by_job;
 	}
 	return flight;
 }
@@ -50,11 +120,16 @@ struct kt_flight *kt_rotate_find_job(struct kt_keeper *keeper, uint64_t job)
 void kt_rotate_end_job(struct kt_flight *flight, bool running)
 {
 	struct kt_keeper *keeper = flight->keeper;
+	struct kt_flight **at = job_bucket(keeper, flight->job);
 	struct kt_msg_cancel msg = {flight->job};
 
 	if (flight->job == 0) {
 		return;
 	}
+	while (*at != flight) {
+		at = &(*at)->next_by_job;
+	}
+	*at = flight->next_by_job;
 	flight->job = 0;
 	kt_answers_withdraw(keeper, msg.job);
 	if (running && kt_wire_attached(keeper->courier)) {
@@ -90,19 +165,19 @@ void kt_rotate_release(struct kt_flight *of)
 	for (flight = of->keeper->flights; flight != NULL; flight = flight->next) {
 		if (flight->waiting && strcmp(name, flight->waiting_for) == 0) {
 			flight->waiting_for[0] = '\0';
-			flight->waiting = false;
+			set_ready(flight);
 		}
 	}
 }
 
 void kt_rotate_wake(struct kt_flight *flight, const struct kt_err *err)
 {
-	flight->waiting = false;
 	if (err != NULL && err->code != KT_OK) {
 		flight->failed = true;
 		flight->err = *err;
 	}
-	kt_rotate_kick(flight->keeper);
+	set_ready(flight);
+	go_on(flight->keeper);
 }
 
 /*
@@ -139,7 +214,6 @@ static void look_again(struct kt_keeper *keeper, const struct kt_err *err)
 /* Takes due credentials in, the soonest to expire first. */
 static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 {
-	struct kt_flight **tail = &keeper->flights;
 	struct kt_err err;
 
 	kt_err_clear(&err);
@@ -147,17 +221,20 @@ static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 	    (keeper->flights != NULL && keeper->flights->alone)) {
 		return KT_OK;
 	}
-	if (keeper->due_at == keeper->due_count && !refill(keeper, ret_err)) {
-		return ret_err->code;
-	}
-	while (*tail != NULL) {
-		tail = &(*tail)->next;
+	if (keeper->due_at == keeper->due_count) {
+		if (!keeper->look) {
+			return KT_OK;
+		}
+		if (!refill(keeper, ret_err)) {
+			return ret_err->code;
+		}
+		keeper->look = keeper->due_count == KT_DUE_BATCH;
 	}
 	while (keeper->due_at < keeper->due_count && keeper->flight_count < KT_FLIGHTS_MAX) {
 		int64_t id = keeper->due[keeper->due_at++];
 		struct kt_flight *flight;
 
-		if (keeper->flight_count > 0 && kt_rotate_find(keeper, id) != NULL) {
+		if (kt_rotate_find(keeper, id) != NULL) {
 			continue;
 		}
 		if (kt_flight_create(keeper, id, &flight, &err) != KT_OK) {
@@ -176,9 +253,7 @@ static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 			kt_flight_destroy(flight);
 			break;
 		}
-		*tail = flight;
-		tail = &flight->next;
-		keeper->flight_count++;
+		add_flight(keeper, flight);
 		if (flight->alone) {
 			break;
 		}
@@ -195,7 +270,7 @@ static bool any_ready(const struct kt_keeper *keeper)
 {
 	const struct kt_flight *flight;
 
-	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
+	for (flight = keeper->ready; flight != NULL; flight = flight->next_ready) {
 		if (ready(flight)) {
 			return true;
 		}
@@ -206,27 +281,29 @@ static bool any_ready(const struct kt_keeper *keeper)
 /* Removes flights: those that ended, or (after a failed commit) all that are ready: memory is ahead of the store then. */
 static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
 {
-	struct kt_flight **at = &keeper->flights;
+	struct kt_flight *flight = keeper->ready;
 	struct kt_flight *left;
 	bool freed = false;
 
-	while (*at != NULL) {
-		struct kt_flight *flight = *at;
+	keeper->ready = keeper->ready_last = NULL;
+	while (flight != NULL) {
+		struct kt_flight *next = flight->next_ready;
 
+		flight->queued = false;
 		if (flight->stage == KT_FLIGHT_END || (all_ready && ready(flight))) {
 			kt_rotate_release(flight); /* whoever waits for it looks again, and fails by itself if need be */
-			*at = flight->next;
-			keeper->flight_count--;
+			keeper->look = true;
 			freed = freed || flight->holds_volume;
-			kt_flight_destroy(flight);
-		} else {
-			at = &flight->next;
+			remove_flight(flight);
+		} else if (!flight->waiting) {
+			set_ready(flight);
 		}
+		flight = next;
 	}
 	for (left = keeper->flights; left != NULL && freed; left = left->next) {
 		if (left->waits_volume) { /* its turn has come, or it looks again */
 			left->waits_volume = false;
-			left->waiting = false;
+			set_ready(left);
 		}
 	}
 }
@@ -255,7 +332,7 @@ void kt_rotate_reconsider(struct kt_keeper *keeper)
 
 	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
 		if (flight->job != 0 && flight->waiting && !is_wanted(flight)) { /* what needs nobody else is over in a moment */
-			flight->waiting = false;
+			set_ready(flight);
 			flight->stage = KT_FLIGHT_END;
 		}
 	}
@@ -270,7 +347,7 @@ static enum kt_code commit_all(struct kt_keeper *keeper, struct kt_err *err)
 	if (code != KT_OK) {
 		return code;
 	}
-	for (flight = keeper->flights; flight != NULL && code == KT_OK; flight = flight->next) {
+	for (flight = keeper->ready; flight != NULL && code == KT_OK; flight = flight->next_ready) {
 		if (!ready(flight)) {
 			continue;
 		}
@@ -279,15 +356,18 @@ static enum kt_code commit_all(struct kt_keeper *keeper, struct kt_err *err)
 	return kt_store_end(keeper->store, code, err);
 }
 
-static void run_effects(struct kt_keeper *keeper)
+/* Of those up to `last`: what becomes ready meanwhile is committed first. */
+static void run_effects(struct kt_keeper *keeper, const struct kt_flight *last)
 {
 	struct kt_flight *flight;
+	bool more = true;
 
-	for (flight = keeper->flights; flight != NULL; flight = flight->next) {
+	for (flight = keeper->ready; flight != NULL && more; flight = flight->next_ready) {
 		uint64_t failures = kt_mem_failures();
 		struct kt_err err;
 		enum kt_effect effect;
 
+		more = flight != last;
 		if (!ready(flight)) {
 			continue;
 		}
@@ -359,13 +439,16 @@ static void commit_failed(struct kt_keeper *keeper, const struct kt_err *err)
 static void rounds(struct kt_keeper *keeper)
 {
 	unsigned failures = keeper->commit_failures;
+	bool looked = false;
 	unsigned turn;
 
 	keeper->look_again = 0;
 	for (turn = 0; turn < ROUNDS_IN_A_ROW; turn++) {
+		const struct kt_flight *last;
 		struct kt_err err;
 
 		kt_err_clear(&err);
+		looked = looked || keeper->look;
 		if (collect(keeper, &err) != KT_OK) {
 			kt_log_err(KT_LOG_ERROR, &err, "due credentials can't be read");
 			kt_rotate_not_written(keeper);
@@ -375,12 +458,13 @@ static void rounds(struct kt_keeper *keeper)
 		if (!any_ready(keeper)) {
 			break;
 		}
+		last = keeper->ready_last;
 		if (commit_all(keeper, &err) != KT_OK) {
 			commit_failed(keeper, &err);
 			return;
 		}
 		keeper->commit_delay = 0;
-		run_effects(keeper);
+		run_effects(keeper, last);
 		sweep_flights(keeper, false);
 	}
 	kt_tasks_run(keeper);
@@ -390,7 +474,9 @@ static void rounds(struct kt_keeper *keeper)
 	if (any_ready(keeper) || turn == ROUNDS_IN_A_ROW) {
 		plan_round(keeper, 0);
 	}
-	arm_due(keeper);
+	if (looked || keeper->look) { /* an answer alone changes no date */
+		arm_due(keeper);
+	}
 	kt_admin_progress(keeper);
 	kt_timer_start(keeper->trim_timer, 5 * KT_SECOND);
 }
@@ -457,13 +543,10 @@ void kt_rotate_go(struct kt_keeper *keeper)
 void kt_rotate_finish(struct kt_keeper *keeper)
 {
 	keeper->ending = true;
+	keeper->ready = keeper->ready_last = NULL;
 	while (keeper->flights != NULL) {
-		struct kt_flight *flight = keeper->flights;
-
-		keeper->flights = flight->next;
-		kt_flight_destroy(flight);
+		remove_flight(keeper->flights);
 	}
-	keeper->flight_count = 0;
 	kt_free(keeper->due);
 	keeper->due = NULL;
 	kt_effect_drop_stash(keeper);

@@ -38,11 +38,13 @@ struct kt_loop {
 	struct work *works;
 	bool closing;
 	uv_prepare_t prepare; /* sets the timerfds once an iteration, just before blocking */
+	uv_idle_t idle;       /* started by it when a timer is due already: then there is no blocking */
+	uv_check_t check;     /* ... and those timers fire after the files were looked at */
 	uv_poll_t mono_poll;
 	uv_poll_t wall_poll;
 	int mono_fd;
 	int wall_fd;       /* -1 until the first wall timer */
-	kt_ms mono_armed;  /* the due time that mono_fd is set for, or -1 */
+	kt_ms mono_armed;  /* the due time that mono_fd is set for or an earlier one, or -1 */
 	bool wall_is_open;
 };
 

@@ -261,9 +261,12 @@ enum kt_code kt_wall_timer_create(struct kt_loop *loop, void (*fn)(bool clock_ch
 
 void kt_wall_timer_start(struct kt_wall_timer *timer, kt_ms at_wall)
 {
-	timer->at = at_wall > KT_TIME_MAX ? KT_TIME_MAX : at_wall;
-	timer->armed = true;
+	at_wall = at_wall > KT_TIME_MAX ? KT_TIME_MAX : at_wall;
 	timer->firing = false;
+	if (timer->armed && timer->at == at_wall)
+		return;
+	timer->at = at_wall;
+	timer->armed = true;
 	update_wall_ref(timer->loop);
 }
 
@@ -287,6 +290,12 @@ static struct timespec to_timespec(kt_ms span)
 	return (struct timespec){.tv_sec = span / KT_SECOND, .tv_nsec = span % KT_SECOND * 1000000};
 }
 
+/* While it is there the loop does not block. */
+static void on_idle(uv_idle_t *handle)
+{
+	(void)handle;
+}
+
 /*
  * Relative, never absolute: whoever fakes our clock (LD_PRELOAD) does not fake the kernel's, and a span is the same
  * in both. CLOCK_BOOTTIME goes on while the machine is suspended.
@@ -297,14 +306,15 @@ static void set_mono(struct kt_loop *loop)
 	struct itimerspec spec = {0};
 	kt_ms left;
 
-	if (due == loop->mono_armed)
+	/* One that is set for an earlier time wakes us, finds nothing, and is set again: cheaper than to set it each time. */
+	if (due < 0 || (loop->mono_armed >= 0 && loop->mono_armed <= due))
 		return;
-	if (due >= 0) {
-		left = due - kt_clock_mono(&loop->clock);
-		spec.it_value = to_timespec(left > 0 ? left : 0);
-		if (left <= 0)
-			spec.it_value.tv_nsec = 1; /* zero would disarm */
+	left = due - kt_clock_mono(&loop->clock);
+	if (left <= 0) { /* nothing to wait for: look at the files and go on */
+		uv_idle_start(&loop->idle, on_idle);
+		return;
 	}
+	spec.it_value = to_timespec(left);
 	if (timerfd_settime(loop->mono_fd, 0, &spec, NULL) == 0)
 		loop->mono_armed = due;
 }
@@ -346,6 +356,16 @@ static void on_prepare(uv_prepare_t *handle)
 	kt_loop_feel_hunger(loop);
 	set_mono(loop);
 	set_wall(loop);
+}
+
+static void on_check(uv_check_t *handle)
+{
+	struct kt_loop *loop = handle->loop->data;
+
+	if (uv_is_active((uv_handle_t *)&loop->idle)) {
+		uv_idle_stop(&loop->idle);
+		kt_loop_fire_timers(loop);
+	}
 }
 
 static void on_mono(uv_poll_t *poll, int status, int events)
@@ -400,6 +420,13 @@ enum kt_code kt_loop_timers_open(struct kt_loop *loop, struct kt_err *err)
 	loop->prepare.data = NULL;
 	uv_prepare_start(&loop->prepare, on_prepare);
 	uv_unref((uv_handle_t *)&loop->prepare);
+	uv_check_init(&loop->uv, &loop->check);
+	loop->check.data = NULL;
+	uv_check_start(&loop->check, on_check);
+	uv_unref((uv_handle_t *)&loop->check);
+	uv_idle_init(&loop->uv, &loop->idle);
+	loop->idle.data = NULL;
+	uv_unref((uv_handle_t *)&loop->idle);
 	return open_one(loop, CLOCK_BOOTTIME, &loop->mono_fd, &loop->mono_poll, on_mono, err);
 }
 

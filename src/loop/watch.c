@@ -43,6 +43,8 @@ enum kt_code kt_watch_set(struct kt_watch *watch, int events, struct kt_err *err
 {
 	int uv_events = 0, status;
 
+	if (events == watch->events && uv_is_active((uv_handle_t *)&watch->poll))
+		return KT_OK;
 	if (events & KT_LOOP_READ)
 		uv_events |= UV_READABLE;
 	if (events & KT_LOOP_WRITE)
@@ -96,6 +98,5 @@ void kt_watch_destroy(struct kt_watch *watch)
 		return;
 	watch->dead = true;
 	/* Takes the fd out of epoll at once, so that the owner may close it; the memory goes with the next iteration. */
-	uv_poll_stop(&watch->poll);
 	kt_loop_close_handle((uv_handle_t *)&watch->poll);
 }

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define TEXT_MAX 512
@@ -293,7 +294,7 @@ enum kt_code kt_pki_cert_from_der(struct kt_view der, struct kt_cert **ret, stru
 
 void kt_pki_cert_destroy(struct kt_cert *cert)
 {
-	if (cert == NULL)
+	if (cert == NULL || atomic_fetch_sub(&cert->more, 1) > 0)
 		return;
 	X509_free(cert->x509);
 	kt_free((void *)(uintptr_t)cert->der.ptr);

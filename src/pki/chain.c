@@ -1,17 +1,73 @@
 /* Chains of certificates and bundles of trusted ones, from PEM that strangers send. */
 #include "pki/pki_internal.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
+
+/* --- issuers ------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * The same few issuers stand above all leaves of a CA, and to parse one costs as much as to parse the leaf: those seen
+ * last are remembered, by their bytes.
+ */
+#define ISSUERS_MAX 4u
+
+static pthread_mutex_t issuers_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kt_cert *issuers[ISSUERS_MAX];
+static unsigned issuers_next;
+
+static struct kt_cert *known_issuer(struct kt_view der)
+{
+	struct kt_cert *found = NULL;
+
+	pthread_mutex_lock(&issuers_lock);
+	for (unsigned i = 0; i < ISSUERS_MAX && found == NULL; i++)
+		if (issuers[i] != NULL && kt_view_eq(issuers[i]->der, der))
+			found = issuers[i];
+	if (found != NULL)
+		atomic_fetch_add(&found->more, 1);
+	pthread_mutex_unlock(&issuers_lock);
+	return found;
+}
+
+static void remember_issuer(struct kt_cert *cert)
+{
+	pthread_mutex_lock(&issuers_lock);
+	kt_pki_cert_destroy(issuers[issuers_next]);
+	atomic_fetch_add(&cert->more, 1);
+	issuers[issuers_next] = cert;
+	issuers_next = (issuers_next + 1) % ISSUERS_MAX;
+	pthread_mutex_unlock(&issuers_lock);
+}
+
+void kt_pki_chain_forget(void)
+{
+	pthread_mutex_lock(&issuers_lock);
+	for (unsigned i = 0; i < ISSUERS_MAX; i++) {
+		kt_pki_cert_destroy(issuers[i]);
+		issuers[i] = NULL;
+	}
+	pthread_mutex_unlock(&issuers_lock);
+}
+
+/* --- chains --------------------------------------------------------------------------------------------------------------- */
 
 static enum kt_code append(struct kt_chain *chain, struct kt_view der, struct kt_err *err)
 {
-	enum kt_code code;
+	struct kt_cert *cert;
+	enum kt_code code = KT_OK;
 
 	if (chain->count == KT_PKI_CHAIN_MAX)
 		return kt_err_set(err, KT_E_LIMIT, "a chain of more than %u certificates", KT_PKI_CHAIN_MAX);
-	code = kt_pki_cert_from_der(der, &chain->at[chain->count], err);
+	cert = chain->count > 0 ? known_issuer(der) : NULL;
+	if (cert == NULL) {
+		code = kt_pki_cert_from_der(der, &cert, err);
+		if (code == KT_OK && chain->count > 0)
+			remember_issuer(cert);
+	}
 	if (code == KT_OK)
-		chain->count++;
+		chain->at[chain->count++] = cert;
 	return code;
 }
 

@@ -80,6 +80,7 @@ enum kt_code kt_pki_warm(struct kt_err *err)
 
 void kt_pki_finish(void)
 {
+	kt_pki_chain_forget();
 	if (!ready)
 		return;
 	kt_pki_p12_finish();

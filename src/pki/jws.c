@@ -98,29 +98,50 @@ static size_t ecdsa_from_raw(const uint8_t *raw, size_t width, uint8_t *der, siz
 	return len;
 }
 
+/*
+ * ECDSA by contexts that are kept with the key: to set them up costs nearly as much as the signature, and an account's key
+ * signs every request.
+ */
+static enum kt_code sign_ecdsa(const struct kt_key *key, struct kt_view data, struct kt_buf *out, struct kt_err *err)
+{
+	uint8_t sig[SIG_MAX], raw[2 * 66];
+	size_t len = sizeof(sig), width = (key->bits + 7) / 8;
+	enum kt_signature scheme = KT_SIG_DEFAULT;
+	enum kt_code code = kt_pki_signature_for(key, KT_SIG_DEFAULT, &scheme, err);
+
+	if (code == KT_OK && key->jose->ctx == NULL)
+		code = kt_signer_init(key->jose, key, scheme, err);
+	if (code == KT_OK)
+		code = kt_signer_raw(key->jose, data.ptr, data.len, sig, &len, err);
+	if (code == KT_OK && !ecdsa_to_raw(sig, len, width, raw))
+		code = kt_pki_openssl_err(err, KT_E_CRYPTO, "signing");
+	if (code == KT_OK)
+		kt_base64url_encode(out, raw, 2 * width);
+	return code;
+}
+
 enum kt_code kt_jose_sign(const struct kt_key *key, enum kt_jose_alg alg, struct kt_view data, struct kt_buf *out,
                           struct kt_err *err)
 {
 	KT_AUTOSSL(EVP_MD_CTX) ctx = EVP_MD_CTX_new();
-	uint8_t sig[SIG_MAX], raw[2 * 66];
-	size_t len = sizeof(sig), width = (key->bits + 7) / 8;
+	uint8_t sig[SIG_MAX];
+	size_t len = sizeof(sig);
 	EVP_PKEY_CTX *pctx = NULL;
+	enum kt_code code;
 
 	alg = alg != KT_JOSE_NONE ? alg : kt_jose_alg_default(key);
 	if (!key->private || !kt_jose_alg_fits(alg, key))
 		return kt_err_set(err, KT_E_INVALID, "this key can't sign with %s", kt_jose_alg_name(alg));
+	if (key->type == KT_KEY_ECDSA) {
+		code = sign_ecdsa(key, data, out, err);
+		return code == KT_OK ? kt_buf_check(out, "JWS", err) : code;
+	}
 	if (ctx == NULL ||
 	    EVP_DigestSignInit_ex(ctx, &pctx, digest_name(alg), NULL, NULL, key->pkey, NULL) != 1 ||
 	    !set_padding(pctx, alg) ||
 	    EVP_DigestSign(ctx, sig, &len, (const unsigned char *)data.ptr, data.len) != 1)
 		return kt_pki_openssl_err(err, KT_E_CRYPTO, "signing with %s", kt_jose_alg_name(alg));
-	if (key->type == KT_KEY_ECDSA) {
-		if (!ecdsa_to_raw(sig, len, width, raw))
-			return kt_pki_openssl_err(err, KT_E_CRYPTO, "signing with %s", kt_jose_alg_name(alg));
-		kt_base64url_encode(out, raw, 2 * width);
-	} else {
-		kt_base64url_encode(out, sig, len);
-	}
+	kt_base64url_encode(out, sig, len);
 	return kt_buf_check(out, "JWS", err);
 }
 

@@ -184,7 +184,8 @@ enum kt_code kt_pki_key_wrap(EVP_PKEY *pkey, bool private, struct kt_key **ret, 
 	}
 	key->pkey = pkey;
 	key->private = private;
-	code = classify(key, err);
+	key->jose = kt_calloc(1, sizeof(*key->jose));
+	code = key->jose != NULL ? classify(key, err) : kt_err_set(err, KT_E_NOMEM, "key: out of memory");
 	if (code == KT_OK)
 		code = build_spki(key, err);
 	if (code != KT_OK) {
@@ -226,6 +227,9 @@ void kt_pki_key_destroy(struct kt_key *key)
 {
 	if (key == NULL)
 		return;
+	if (key->jose != NULL)
+		kt_signer_finish(key->jose);
+	kt_free(key->jose);
 	EVP_PKEY_free(key->pkey);
 	kt_free(key->spki);
 	kt_free(key);

@@ -55,6 +55,7 @@ struct kt_key {
 	uint8_t *spki;
 	size_t spki_len;
 	size_t bits_at; /* where the subjectPublicKey bytes start in spki */
+	struct kt_signer *jose; /* set up by the first kt_jose_sign; a key signs in one thread at a time */
 };
 
 /* Takes pkey, whatever the outcome. */
@@ -66,6 +67,7 @@ enum kt_code kt_pki_key_add_private(const struct kt_key *key, enum kt_key_encodi
 /* --- certificates --- */
 
 struct kt_cert {
+	_Atomic unsigned more; /* references beside the first */
 	X509 *x509;
 	struct kt_view der;
 	kt_ms not_before, not_after;
@@ -173,6 +175,8 @@ void kt_pki_ext_close(struct kt_buf *out, struct kt_ext_mark mark);
 /* The bit of an extended key usage's OID contents, or 0. */
 uint32_t kt_pki_eku_bit(const uint8_t *oid, size_t len);
 
+/* Gives the issuers that chain.c remembers back; called by kt_pki_finish. */
+void kt_pki_chain_forget(void);
 /* Unloads the legacy provider; called by kt_pki_finish. */
 void kt_pki_p12_finish(void);
 
@@ -195,6 +199,9 @@ struct kt_signer {
 enum kt_code kt_signer_init(struct kt_signer *signer, const struct kt_key *key, enum kt_signature sig,
                             struct kt_err *err);
 void kt_signer_finish(struct kt_signer *signer);
+/* The signature as OpenSSL has it (ECDSA: DER) into sig, which has *len bytes room. */
+enum kt_code kt_signer_raw(struct kt_signer *signer, const void *data, size_t len, uint8_t *sig, size_t *sig_len,
+                           struct kt_err *err);
 /* Adds BIT STRING with the signature over data. data may point into out's memory before the call: it is copied first. */
 enum kt_code kt_signer_sign(struct kt_signer *signer, const void *data, size_t len, struct kt_buf *out,
                             struct kt_err *err);

@@ -127,12 +127,11 @@ void kt_signer_finish(struct kt_signer *signer)
 	memset(signer, 0, sizeof(*signer));
 }
 
-enum kt_code kt_signer_sign(struct kt_signer *signer, const void *data, size_t len, struct kt_buf *out,
-                            struct kt_err *err)
+enum kt_code kt_signer_raw(struct kt_signer *signer, const void *data, size_t len, uint8_t *sig, size_t *sig_len,
+                           struct kt_err *err)
 {
 	EVP_MD *md = kt_pki_signature_md(signer->sig);
-	uint8_t sig[1024 + 64], digest[EVP_MAX_MD_SIZE];
-	size_t sig_len = sizeof(sig), pos;
+	uint8_t digest[EVP_MAX_MD_SIZE];
 	unsigned digest_len = 0;
 	bool ok;
 
@@ -140,13 +139,23 @@ enum kt_code kt_signer_sign(struct kt_signer *signer, const void *data, size_t l
 		ok = EVP_DigestInit_ex2(signer->md_ctx, md, NULL) == 1 &&
 		     EVP_DigestUpdate(signer->md_ctx, data, len) == 1 &&
 		     EVP_DigestFinal_ex(signer->md_ctx, digest, &digest_len) == 1 &&
-		     EVP_PKEY_sign(signer->ctx, sig, &sig_len, digest, digest_len) == 1;
+		     EVP_PKEY_sign(signer->ctx, sig, sig_len, digest, digest_len) == 1;
 	else
 		ok = EVP_MD_CTX_reset(signer->md_ctx) == 1 &&
 		     EVP_DigestSignInit_ex(signer->md_ctx, NULL, NULL, NULL, NULL, signer->pkey, NULL) == 1 &&
-		     EVP_DigestSign(signer->md_ctx, sig, &sig_len, data, len) == 1;
-	if (!ok)
-		return kt_pki_openssl_err(err, KT_E_CRYPTO, "signing");
+		     EVP_DigestSign(signer->md_ctx, sig, sig_len, data, len) == 1;
+	return ok ? KT_OK : kt_pki_openssl_err(err, KT_E_CRYPTO, "signing");
+}
+
+enum kt_code kt_signer_sign(struct kt_signer *signer, const void *data, size_t len, struct kt_buf *out,
+                            struct kt_err *err)
+{
+	uint8_t sig[1024 + 64];
+	size_t sig_len = sizeof(sig), pos;
+	enum kt_code code = kt_signer_raw(signer, data, len, sig, &sig_len, err);
+
+	if (code != KT_OK)
+		return code;
 	pos = kt_der_open(out, DER_BITS);
 	kt_buf_addc(out, 0);
 	kt_buf_add(out, sig, sig_len);

@@ -29,7 +29,8 @@
 #define BODY_MAX    65536
 #define POLL_PAUSE  3000000L /* nanoseconds before the first poll; twice as long before each further one */
 #define POLL_MAX    400000000L
-#define POLLS_MAX   20000
+#define POLLS_MAX   100  /* 38 s */
+#define REPLY_MAX   10L  /* seconds for a request */
 #define NONCE_TRIES 50
 
 struct flight {
@@ -130,6 +131,7 @@ static struct flight *flight_create(struct curl_slist *headers)
 
 	curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT, REPLY_MAX);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "acme_floor");
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
@@ -339,7 +341,7 @@ static void wait_for(struct flight *flight, const char *url, const char *wanted,
 			return;
 		}
 	}
-	die("never", wanted);
+	die("never:", flight->body);
 }
 
 static void one(struct flight *flight)
@@ -397,8 +399,10 @@ static void *serve(void *arg)
 
 	(void)arg;
 	for (;;) {
+		struct timeval patience = {.tv_sec = 1};
 		int fd = accept(listener, NULL, NULL);
-		ssize_t len = fd >= 0 ? recv(fd, in, sizeof(in) - 1, 0) : 0;
+		int set = fd >= 0 ? setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) : -1;
+		ssize_t len = set == 0 ? recv(fd, in, sizeof(in) - 1, 0) : 0;
 
 		if (len > 0) {
 			in[len] = '\0';

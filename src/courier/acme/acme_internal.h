@@ -15,7 +15,8 @@
 #define ACME_SERVER_TRIES  2u /* 500s in a row for one request; likewise */
 #define ACME_JOB_TIME      (5 * KT_MINUTE)
 #define ACME_POLL_FIRST    ((kt_ms)3)
-#define ACME_EARLY_LOOKS   6u /* polls that come before the time that Retry-After asks for; 189 ms in all */
+#define ACME_EARLY_LOOKS   6u /* polls that come before the time that Retry-After asks for; 189 ms in all at first */
+#define ACME_PACE_STREAK   4u /* first looks that were not in vain before the next ones come earlier */
 #define ACME_POLL_MAX      ((kt_ms)2000)
 #define ACME_KEEPER_TIME   (60 * KT_SECOND)
 #define ACME_PRESENT_TIME  (15 * KT_MINUTE) /* a record may take long to be seen everywhere */
@@ -39,6 +40,12 @@ struct acme_directory {
 };
 
 /* A directory and what all jobs of a server share. */
+/* When the first look after a question comes: learned from how long the server took before. */
+struct acme_pace {
+	kt_ms first; /* 0: ACME_POLL_FIRST */
+	unsigned streak;
+};
+
 struct acme_server {
 	struct kt_acme *acme;
 	struct acme_server *next;
@@ -48,6 +55,7 @@ struct acme_server {
 	struct acme_directory directory;
 	bool has_directory;
 	bool slow; /* looking early was in vain here: Retry-After is obeyed at once */
+	struct acme_pace pace[2]; /* of validations, and of certificates */
 	kt_ms read_at;
 	struct kt_http_call *call;       /* the directory being read */
 	struct acme_job *queue, *flying; /* lists by ->next */

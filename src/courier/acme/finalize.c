@@ -51,10 +51,9 @@ void acme_finalize_step(struct acme_job *job)
 
 static void download(struct acme_job *job, const char *url);
 
-/* Only that it is a chain at all: whether it is the right one is the keeper's to check. NULL: see err. */
-static struct kt_chain *read_chain(const struct acme_answer *answer, struct kt_err *err)
+/* Only that it is said to be a chain: what it is worth is the keeper's to check. */
+static bool is_chain(const struct acme_answer *answer, struct kt_err *err)
 {
-	struct kt_chain *chain = NULL;
 	const char *type;
 
 	if (err->code == KT_OK && !kt_http_is_type(answer->http, "application/pem-certificate-chain")) {
@@ -62,17 +61,24 @@ static struct kt_chain *read_chain(const struct acme_answer *answer, struct kt_e
 		(void)kt_err_set(err, KT_E_PROTO, "the CA answered with '%.60s' instead of a certificate chain",
 				 type != NULL ? type : "");
 	}
-	if (err->code == KT_OK) {
-		(void)kt_pki_chain_parse(answer->http->body, &chain, err);
-	}
-	return chain;
+	return err->code == KT_OK;
 }
 
-/* True when the topmost certificate was issued by the one whose common name is preferred. */
-static bool is_preferred(const struct acme_job *job, const struct kt_chain *chain)
+/* True when the topmost certificate was issued by the one whose common name is preferred, or none is. */
+static bool is_preferred(const struct acme_job *job, struct kt_view pem)
 {
-	const char *dn = kt_pki_cert_issuer(kt_pki_chain_at(chain, kt_pki_chain_count(chain) - 1));
-	size_t len = strlen(job->preferred_chain);
+	KT_AUTOCHAIN struct kt_chain *chain = NULL;
+	const char *dn;
+	size_t len;
+
+	if (job->preferred_chain == NULL) {
+		return true;
+	}
+	if (kt_pki_chain_parse(pem, &chain, NULL) != KT_OK) {
+		return false;
+	}
+	dn = kt_pki_cert_issuer(kt_pki_chain_at(chain, kt_pki_chain_count(chain) - 1));
+	len = strlen(job->preferred_chain);
 
 	for (const char *cn = strstr(dn, "CN="); cn != NULL; cn = strstr(cn + 3, "CN=")) {
 		bool starts = cn == dn || cn[-1] == ',' || cn[-1] == '+' || cn[-1] == ' ';
@@ -126,18 +132,18 @@ static void take_alternates(struct acme_job *job, const char *links)
 
 static void on_downloaded(struct acme_job *job, struct kt_err *err, const struct acme_answer *answer)
 {
-	KT_AUTOCHAIN struct kt_chain *chain = read_chain(answer, err);
+	bool good = is_chain(answer, err);
 	struct kt_err ignored;
 
-	if (chain == NULL && job->alternate_at == 0) {
+	if (!good && job->alternate_at == 0) {
 		acme_job_fail(job, err);
 		return;
 	}
-	if (chain == NULL) { /* another chain is a wish: the first one is good too */
+	if (!good) { /* another chain is a wish: the first one is good too */
 		kt_log_err(KT_LOG_WARN, err, "ACME job %llu: an alternate chain is not to be had",
 			   (unsigned long long)job->id);
 	}
-	if (chain != NULL && (job->preferred_chain == NULL || is_preferred(job, chain))) {
+	if (good && is_preferred(job, answer->http->body)) {
 		keep_chain(job, answer->http->body);
 		return;
 	}

@@ -122,9 +122,42 @@ static void start_over(struct acme_job *job, const char *why)
 	place(job);
 }
 
+static struct acme_pace *pace_of(const struct acme_job *job)
+{
+	struct acme_pace *pace = &job->server->pace[job->finalized ? 1 : 0];
+
+	if (pace->first == 0) {
+		pace->first = ACME_POLL_FIRST;
+	}
+	return pace;
+}
+
+/* A first look that was in vain: the next ones come later, but not later than at first; enough that were not: earlier. */
+static void learn(struct acme_job *job, bool in_vain)
+{
+	struct acme_pace *pace = pace_of(job);
+
+	if (in_vain) {
+		pace->first += pace->first < ACME_POLL_FIRST ? 1 : 0;
+		pace->streak = 0;
+	} else if (++pace->streak == ACME_PACE_STREAK) {
+		pace->first -= pace->first > 1 ? 1 : 0;
+		pace->streak = 0;
+	}
+}
+
+/* What was waited for has come. */
+static void come(struct acme_job *job)
+{
+	if (job->early == 1 && !job->server->slow) {
+		learn(job, false);
+	}
+	job->early = 0;
+}
+
 void acme_order_wait(struct acme_job *job)
 {
-	job->poll_next = ACME_POLL_FIRST;
+	job->poll_next = pace_of(job)->first;
 	job->early = 0;
 }
 
@@ -138,18 +171,21 @@ void acme_order_refused(struct acme_job *job, const struct kt_err *err)
 }
 
 /*
- * Many CAs ask to come back in seconds for what they have done in milliseconds. So the first looks come early, and where
- * that was in vain once, the server is taken at its word from then on.
+ * Many CAs ask to come back in seconds for what they have done in milliseconds. So the first looks come early, at the time
+ * that was enough before; where all of them were in vain once, the server is taken at its word from then on.
  */
 void acme_order_poll_later(struct acme_job *job, int64_t retry_after)
 {
 	kt_ms delay = job->poll_next;
 
+	if (job->early == 1 && !job->server->slow) {
+		learn(job, true);
+	}
 	job->poll_next = job->poll_next * 2 > ACME_POLL_MAX ? ACME_POLL_MAX : job->poll_next * 2;
 	if (retry_after > 0 && job->early >= ACME_EARLY_LOOKS) {
 		job->server->slow = true;
 	}
-	if (retry_after > 0 && job->server->slow) {
+	if (retry_after > 0 && (job->server->slow || delay > retry_after * KT_SECOND)) {
 		delay = retry_after * KT_SECOND;
 	}
 	job->early++;
@@ -188,6 +224,7 @@ static void pending(struct acme_job *job, const json_t *order, int64_t retry_aft
 static void ready(struct acme_job *job, int64_t retry_after)
 {
 	if (!job->finalized) {
+		come(job);
 		acme_finalize_step(job);
 	} else if (++job->flips > FLIPS_MAX) {
 		acme_job_failf(job, KT_E_PROTO, "the CA's order stays 'ready' after it was finalized");
@@ -249,11 +286,12 @@ void acme_order_judge(struct acme_job *job, const struct acme_answer *answer)
 		job->finalized = true;
 		acme_order_poll_later(job, answer->http->retry_after);
 	} else if (strcmp(status, "valid") == 0) {
+		come(job);
 		if (take_url(job, order, "certificate", &job->cert_url, &err) != KT_OK) {
 			acme_job_fail(job, &err);
-			return;
+		} else {
+			acme_download_step(job); /* the order names it: a resumed one finds it again */
 		}
-		acme_job_save(job, "certificate", job->cert_url, acme_download_step);
 	} else {
 		acme_job_failf(job, KT_E_PROTO, "the CA's order has the unknown status '%.40s'", status);
 	}
