@@ -18,6 +18,7 @@
 #define ACME_EARLY_LOOKS   6u /* polls that come before the time that Retry-After asks for; 189 ms in all at first */
 #define ACME_PACE_STREAK   4u /* first looks that were not in vain before the next ones come earlier */
 #define ACME_POLL_MAX      ((kt_ms)2000)
+#define ACME_SIGN_AHEAD    ((kt_ms)50) /* a look that comes so soon is signed while it is waited for */
 #define ACME_KEEPER_TIME   (60 * KT_SECOND)
 #define ACME_PRESENT_TIME  (15 * KT_MINUTE) /* a record may take long to be seen everywhere */
 
@@ -113,6 +114,8 @@ typedef void acme_inner_fn(struct acme_job *job, struct kt_view jws);
 struct acme_post {
 	char *url;
 	struct kt_buf payload;
+	struct kt_buf jws; /* signed, and held back until send_at (0: not held back) */
+	kt_ms send_at;
 	bool by_jwk;
 	bool repeatable; /* may be sent again when the connection broke */
 	bool pem;        /* the answer is a chain, not JSON */
@@ -158,6 +161,7 @@ struct acme_job {
 	size_t authz_count, authz_at;
 	unsigned presenting; /* answers that the keeper is about to present */
 	kt_ms poll_next;
+	kt_ms hold; /* the next request is signed now, and sent at this time (monotonic) */
 	unsigned early; /* looks before the time that Retry-After asked for, since the last step */
 	int64_t poll_wait; /* seconds that the answers to our challenges asked for */
 	unsigned flips;    /* polls that went backwards */

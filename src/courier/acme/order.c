@@ -189,7 +189,12 @@ void acme_order_poll_later(struct acme_job *job, int64_t retry_after)
 		delay = retry_after * KT_SECOND;
 	}
 	job->early++;
-	acme_job_pause(job, delay, acme_order_poll);
+	if (delay <= ACME_SIGN_AHEAD && job->server->nonce_count > 0) {
+		job->hold = kt_clock_mono(kt_loop_clock(job->acme->courier->loop)) + delay;
+		acme_order_poll(job);
+	} else {
+		acme_job_pause(job, delay, acme_order_poll);
+	}
 }
 
 static void pending(struct acme_job *job, const json_t *order, int64_t retry_after)

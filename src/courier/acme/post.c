@@ -14,6 +14,7 @@ void acme_post_finish(struct acme_job *job)
 	kt_free(job->post.url);
 	job->post.url = NULL;
 	kt_buf_finish(&job->post.payload);
+	kt_buf_finish(&job->post.jws);
 }
 
 static void answer(struct acme_job *job, struct kt_err *err, const struct acme_answer *with)
@@ -129,18 +130,40 @@ static void send_signed(struct acme_job *job, struct kt_view jws)
 	}
 }
 
+static void send_held(struct acme_job *job)
+{
+	send_signed(job, kt_buf_view(&job->post.jws));
+}
+
+/* Signed ahead of its time: see acme_order_poll_later. */
+static void hold(struct acme_job *job, struct kt_view jws, kt_ms delay)
+{
+	struct kt_err err;
+
+	kt_buf_addv(&job->post.jws, jws);
+	if (kt_buf_check(&job->post.jws, "a request", &err) != KT_OK) {
+		acme_job_fail(job, &err);
+	} else {
+		acme_job_pause(job, delay, send_held);
+	}
+}
+
 static void on_signed(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
 		      void *arg)
 {
 	struct acme_job *job = arg;
 	const struct kt_msg_acme_signed *reply = msg;
+	kt_ms early = job->post.send_at - kt_clock_mono(kt_loop_clock(job->acme->courier->loop));
 
 	(void)fds;
 	(void)fd_count;
+	job->post.send_at = 0;
 	if (err->code != KT_OK) {
 		acme_job_fail(job, err);
 	} else if (type != KT_ACME_SIGNED) {
 		acme_job_failf(job, KT_E_PROTO, "the keeper gave no signature");
+	} else if (early > 0) {
+		hold(job, reply->jws, early);
 	} else {
 		send_signed(job, reply->jws);
 	}
@@ -218,6 +241,9 @@ void acme_post(struct acme_job *job, const char *url, struct kt_view payload, in
 	acme_post_finish(job);
 	memset(&job->post, 0, sizeof(job->post));
 	kt_buf_init(&job->post.payload, 65536);
+	kt_buf_init(&job->post.jws, 131072);
+	job->post.send_at = job->hold;
+	job->hold = 0;
 	kt_buf_addv(&job->post.payload, payload);
 	job->post.url = copy;
 	job->post.by_jwk = (flags & ACME_POST_JWK) != 0;
