@@ -425,14 +425,6 @@ static const char *const goods[] = {
 	"{crlDistributionPoints: [\"http://a.b\"]}}\n",
 	ISS "  oauth2: {issuer: \"https://a.b\", tokenURL: \"https://a.b/t\", audienceParam: resource, caBundle: "
 	    "aGVsbG8=, auth: {method: client_secret_post, clientID: c, clientSecretRef: {name: s, key: k}}}\n",
-	ISS "  oauth2: {issuer: \"https://a.b\", profile: Okta, revokeSuperseded: true, auth: {method: private_key_jwt, clientID: "
-	    "c, keySecretRef: {name: s, key: k}, keyID: k1, algorithm: PS256, audience: x, assertionLifetime: 30s}}\n",
-	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: tls_client_auth, clientID: c, certificateRef: web-tls}}\n",
-	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: spiffe_jwt, clientID: c, tokenRef: svid}}\n",
-	TOKEN "  grant: {tokenExchange: {subject: {tokenRef: s}, actor: {secretRef: {name: a, key: k}}, subjectTokenType: u, "
-	      "actorTokenType: v, requestedTokenType: w}}\n  certificateRef: web-tls\n",
-	TOKEN "  grant: {jwtBearer: {assertion: {tokenRef: s}}}\n  dpop: {algorithm: EdDSA}\n",
-	TOKEN "  grant: {refreshToken: {secretRef: {name: s, key: k}}}\n",
 	ISS "  local: {issuerURL: \"http://127.0.0.1:1\", algorithm: RS256, keyRotation: 24h, publishAhead: 0s, "
 	    "maxTokenLifetime: 2h, publishJWKS: {listener: false, volume: {path: /x}}}\n",
 	TOKEN "  audiences: [a]\n  scopes: [b]\n  claims: {subject: s, clientID: c, extra: {tenant: t}}\n  duration: "
@@ -479,6 +471,14 @@ static const char *const goods[] = {
 	     "      - dns01: {route53: {accessKeyIDSecretRef: {name: b}, secretAccessKeySecretRef: {name: a}}}\n"
 	     "      - dns01: {exec: {convention: Certbot, exec: {argv: [/a]}, cleanupArgv: [/b]}}\n"
 	     "      - tlsAlpn01: {listener: tlsAlpn01}\n      - dnsPersist01: {issuerDomain: ca.example}\n",
+	ISS "  oauth2: {issuer: \"https://a.b\", profile: Okta, revokeSuperseded: true, auth: {method: private_key_jwt, clientID: "
+	    "c, keySecretRef: {name: s, key: k}, keyID: k1, algorithm: PS256, audience: x, assertionLifetime: 30s}}\n",
+	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: tls_client_auth, clientID: c, certificateRef: web-tls}}\n",
+	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: spiffe_jwt, clientID: c, tokenRef: svid}}\n",
+	TOKEN "  grant: {tokenExchange: {subject: {tokenRef: s}, actor: {secretRef: {name: a, key: k}}, subjectTokenType: u, "
+	      "actorTokenType: v, requestedTokenType: w}}\n  certificateRef: web-tls\n",
+	TOKEN "  grant: {jwtBearer: {assertion: {tokenRef: s}}}\n  dpop: {algorithm: EdDSA}\n",
+	TOKEN "  grant: {refreshToken: {secretRef: {name: s, key: k}}}\n",
 };
 
 /* Equal text when written, read and written again; and every row of the tables was seen to be written. */
