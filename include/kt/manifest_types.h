@@ -183,8 +183,16 @@ struct kt_pkcs12 {
 	enum kt_keystore_profile profile;
 };
 
+struct kt_jks {
+	bool create;
+	const char *alias;                  /* printable ASCII; "certificate" when absent */
+	struct kt_secret_ref *password_ref; /* one of these two is set when create is */
+	const char *password;
+};
+
 struct kt_keystores {
 	struct kt_pkcs12 *pkcs12;
+	struct kt_jks *jks;
 };
 
 struct kt_output_formats {
@@ -722,9 +730,17 @@ struct kt_rollout {
 	int64_t max_unavailable; /* 0: no limit */
 };
 
+/* Who may ask for tokens at the Agent's listener `tokens` instead of reading a file; known by the peer's credentials. */
+struct kt_consumer_socket {
+	struct kt_strings users;   /* names or numbers */
+	struct kt_strings groups;  /* primary or supplementary */
+	struct kt_strings secrets; /* which tokens; none: all that the Consumer uses */
+};
+
 struct kt_consumer_spec {
 	struct kt_consumer_volumes volumes;
 	struct kt_strings secrets; /* used where they lie in secretsDir, without a volume of its own */
+	struct kt_consumer_socket *socket; /* NULL: nobody may ask */
 	struct kt_validates validate;
 	struct kt_notifies notify;
 	struct kt_proves prove;
@@ -750,7 +766,8 @@ struct kt_listeners {
 	const char *tls_alpn01;
 	const char *probes;
 	struct kt_control_listener control;
-	const char *socket_group; /* of those that are local sockets: mode 0660; NULL: 0600 */
+	const char *tokens;       /* "unix:/path" only; mode 0666: who asks is known by its credentials */
+	const char *socket_group; /* of the others that are local sockets: mode 0660; NULL: 0600 */
 };
 
 /* At most one is set; none: a file "master.key" in the state directory, made on first run. */

@@ -303,6 +303,24 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 /* A POST with a token, to a path of the listener "control". Reply: PAGE_GIVEN with the status to answer with. */
 #define KT_MSG_COMMAND(F, S) F(S, view, path, 128) F(S, secret, token, 4096)
 
+/*
+ * What a process asks at the listener "tokens": op "get" or "invalidate" of the token in a secret volume. uid, gid, pid: of
+ * the peer as it connected; groups: its supplementary ones, 32-bit numbers. json: token.json, else the token alone. sha256: for
+ * invalidate, the token that was refused, hex, or "": the newest.
+ */
+#define KT_MSG_TOKEN_ASK(F, S)                                                                                         \
+	F(S, view, op, 16)                                                                                             \
+	F(S, u32, uid, 0) F(S, u32, gid, 0) F(S, u32, pid, 0) F(S, view, groups, 4096) F(S, view, ns, KT_NAME_MAX)     \
+		F(S, view, name, KT_NAME_MAX) F(S, flag, json, 0) F(S, view, sha256, 64)
+/*
+ * The keeper's decision: status is HTTP's. token: the body where it is a token (get, 200), else body. sha256: of the token in
+ * force, "" when none. retry_after: seconds, 0: not said.
+ */
+#define KT_MSG_TOKEN_GIVEN(F, S)                                                                                       \
+	F(S, u32, status, 0)                                                                                           \
+	F(S, view, content_type, 128)                                                                                  \
+	F(S, view, body, 4096) F(S, secret, token, 196608) F(S, view, sha256, 64) F(S, u32, retry_after, 0)
+
 /* M(ID, name): the order is the number on the wire. */
 #define KT_MESSAGES(M)                                                                                                 \
 	M(HELLO, hello)                                                                                                \
@@ -359,7 +377,9 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	M(DNS01, dns01)                                                                                                \
 	M(DNS01_DONE, dns01_done)                                                                                      \
 	M(SERVE_ALPN, serve_alpn)                                                                                      \
-	M(SOLVE, solve)
+	M(SOLVE, solve)                                                                                                \
+	M(TOKEN_ASK, token_ask)                                                                                        \
+	M(TOKEN_GIVEN, token_given)
 
 #define KT_FIELD_u32(name)                     uint32_t name;
 #define KT_FIELD_u64(name)                     uint64_t name;

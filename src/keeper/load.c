@@ -59,6 +59,9 @@ void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(c
 	for (i = 0; i < consumer->secrets.count; i++) {
 		fn(consumer->secrets.items[i], arg);
 	}
+	for (i = 0; consumer->socket != NULL && i < consumer->socket->secrets.count; i++) {
+		fn(consumer->socket->secrets.items[i], arg);
+	}
 	for (i = 0; i < consumer->prove.count; i++) {
 		fn(consumer->prove.items[i].secret, arg);
 	}

@@ -264,6 +264,7 @@ static void add_certificate(struct adding *a)
 {
 	const struct kt_certificate_spec *cert = &a->resource->certificate;
 	const struct kt_pkcs12 *p12 = cert->keystores.pkcs12;
+	const struct kt_jks *jks = cert->keystores.jks;
 	const char *ns = a->resource->meta.ns;
 
 	add_owner(a, "spec.secretName", ns, cert->secret_name);
@@ -271,6 +272,8 @@ static void add_certificate(struct adding *a)
 	    cert->issuer_ref.kind == KT_RES_CLUSTER_ISSUER ? "" : ns, cert->issuer_ref.name);
 	if (p12 && p12->create && p12->password_ref)
 		ask(a, "spec.keystores.pkcs12.passwordSecretRef.name", "S%s/%s", ns, p12->password_ref->name);
+	if (jks && jks->create && jks->password_ref)
+		ask(a, "spec.keystores.jks.passwordSecretRef.name", "S%s/%s", ns, jks->password_ref->name);
 }
 
 static void add_consumer(struct adding *a)
@@ -280,6 +283,8 @@ static void add_consumer(struct adding *a)
 
 	for (uint32_t i = 0; i < consumer->secrets.count; i++)
 		ask(a, "spec.secrets", "C%s/%s", ns, consumer->secrets.items[i]);
+	for (uint32_t i = 0; consumer->socket && i < consumer->socket->secrets.count; i++)
+		ask(a, "spec.socket.secrets", "C%s/%s", ns, consumer->socket->secrets.items[i]);
 	for (uint32_t i = 0; i < consumer->volumes.count; i++) {
 		const struct kt_consumer_volume *volume = &consumer->volumes.items[i];
 		size_t len = strlen(volume->path);
