@@ -34,8 +34,9 @@ static enum kt_code open_material(struct kt_flight *flight, int64_t id, struct k
 	flight->got.not_before = flight->material.not_before;
 	flight->got.not_after = flight->material.not_after;
 	if (token && flight->material.sealed_token.len > 0) {
-		(void)snprintf(flight->got.token_type, sizeof(flight->got.token_type), "Bearer");
-		(void)snprintf(flight->got.scope, sizeof(flight->got.scope), "%s", flight->material.cookie);
+		const char *scope = kt_publish_token_type(flight->material.cookie, flight->got.token_type);
+
+		(void)snprintf(flight->got.scope, sizeof(flight->got.scope), "%s", scope);
 		return kt_keys_unseal(keeper->keys, &seal, flight->material.sealed_token, &flight->got.token, err);
 	}
 	if (token || flight->material.sealed_key.len == 0) {

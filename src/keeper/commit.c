@@ -11,6 +11,7 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "kt/text.h"
 #include "keeper/budget.h"
 #include "keeper/fallback.h"
 
@@ -58,6 +59,10 @@ static enum kt_code seal_token(struct kt_flight *flight, struct kt_err *err)
 
 	kt_buf_reset(&flight->sealed_token);
 	flight->material.cookie = flight->got.scope;
+	if (!kt_ascii_ieq(kt_view_str(flight->got.token_type), KT_VIEW_LIT("bearer"))) {
+		(void)snprintf(flight->cookie, sizeof(flight->cookie), "%s\t%s", flight->got.token_type, flight->got.scope);
+		flight->material.cookie = flight->cookie;
+	}
 	return kt_keys_seal(flight->keeper->keys, &id, kt_secret_view(flight->got.token), &flight->sealed_token, err);
 }
 

@@ -153,7 +153,7 @@ struct kt_flight {
 	char previous_dir[KT_GENERATION_MAX];
 	char order_url[2048];
 	char cert_url[2048];
-	char cookie[800]; /* acme: JSON of the candidate, as its row has it */
+	char cookie[1120]; /* acme: JSON of the candidate, as its row has it; token: type and scope */
 	uint64_t counted_job;   /* budget.c: what was counted of this job already */
 	unsigned counted;
 	kt_ms held_until;       /* ... and until when its CA's limits hold it back, 0: they did not */
@@ -352,6 +352,16 @@ enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource
 /* Looks whether what is served is as it should be (stat only), for the sweep. */
 enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_drifted, struct kt_err *err);
 /* "<secretsDir>/<ns>/<secretName>" of a credential into out. */
+#define KT_TOKEN_TYPE_SIZE 32u
+/*
+ * A token's type and scope are kept in its material's cookie: the scope alone where the type is Bearer, else "type\tscope".
+ * Puts the type into `type` and returns the scope, which lies in cookie.
+ */
+const char *kt_publish_token_type(const char *cookie, char type[KT_TOKEN_TYPE_SIZE]);
+/* A token in the words of a format ("raw", "curl", ...), as its file has it; KT_E_INVALID: no such format. Adds to text. */
+enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_store_resource *row,
+                                   const struct kt_store_material *material, const char *format, struct kt_buf *text,
+                                   struct kt_err *err);
 void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char *secret_name, char *out, size_t size);
 void kt_publish_finish(struct kt_keeper *keeper);
 

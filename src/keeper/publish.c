@@ -173,9 +173,10 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, const cha
 	uint32_t i;
 
 	if (spec->kind == KT_RES_TOKEN) {
-		static const char *const outputs[] = {"token", "header", "token.json"};
+		static const char *const outputs[] = {"token",     "header",     "token.json", "curl.conf",
+		                                      "token.env", "envoy.yaml", "flex.yaml"}; /* in the order of the bits */
 
-		for (i = 0; i < 3; i++) {
+		for (i = 0; i < sizeof(outputs) / sizeof(outputs[0]); i++) {
 			if ((spec->token.outputs & 1u << i) != 0) {
 				names[count++] = outputs[i];
 			}
@@ -226,20 +227,36 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	return kt_format_render_set(&view, names, count, &options, &out->files, err);
 }
 
+const char *kt_publish_token_type(const char *cookie, char type[KT_TOKEN_TYPE_SIZE])
+{
+	const char *tab = cookie != NULL ? strchr(cookie, '\t') : NULL;
+
+	(void)snprintf(type, KT_TOKEN_TYPE_SIZE, "%.*s", tab != NULL ? (int)(tab - cookie) : 6, tab != NULL ? cookie : "Bearer");
+	return tab != NULL ? tab + 1 : cookie != NULL ? cookie : "";
+}
+
+static struct kt_material_view token_view(const struct kt_resource *spec, const struct kt_secret *token, const char *type,
+                                          const char *scope, kt_ms from, kt_ms to)
+{
+	const struct kt_strings *audiences = &spec->token.audiences;
+
+	return (struct kt_material_view){.kind = KT_MATERIAL_TOKEN,
+	                                 .token = token,
+	                                 .token_type = type,
+	                                 .issued_at = from,
+	                                 .expires_at = to,
+	                                 .secret_name = spec->token.secret_name,
+	                                 .scope = scope,
+	                                 .audiences = (const char *const *)audiences->items,
+	                                 .audience_count = audiences->count};
+}
+
 static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *token,
                                  const char *type, const char *scope, kt_ms from, kt_ms to, struct rendered *out,
                                  struct kt_err *err)
 {
-	const struct kt_token_spec *wanted = &spec->token;
 	struct kt_render_options options = render_options(keeper, spec);
-	struct kt_material_view view = {.kind = KT_MATERIAL_TOKEN,
-	                                .token = token,
-	                                .token_type = type,
-	                                .issued_at = from,
-	                                .expires_at = to,
-	                                .scope = scope,
-	                                .audiences = (const char *const *)wanted->audiences.items,
-	                                .audience_count = wanted->audiences.count};
+	struct kt_material_view view = token_view(spec, token, type, scope, from, to);
 	const char *names[NAMES_MAX];
 	size_t count = extra_names(spec, false, names);
 
@@ -294,13 +311,52 @@ static enum kt_code render_current(struct kt_keeper *keeper, const char *ns, con
 		return code;
 	}
 	if (token) {
+		char type[KT_TOKEN_TYPE_SIZE];
+		const char *scope = kt_publish_token_type(out->row.cookie, type);
+
 		out->token = secret;
 		secret = NULL;
-		return render_token(keeper, out->spec, out->token, "Bearer", out->row.cookie, out->row.not_before,
-		                    out->row.not_after, out, err);
+		return render_token(keeper, out->spec, out->token, type, scope, out->row.not_before, out->row.not_after, out,
+		                    err);
 	}
 	code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
 	return code == KT_OK ? render_certificate(keeper, out->spec, key, out->row.chain, out->row.ca, out, err) : code;
+}
+
+enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_store_resource *row,
+                                   const struct kt_store_material *material, const char *format, struct kt_buf *text,
+                                   struct kt_err *err)
+{
+	struct kt_seal_id id = kt_store_material_seal_id(row, material->revision, "token");
+	const struct kt_format *found = kt_format_find(KT_MATERIAL_TOKEN, format);
+	struct kt_secret *token KT_AUTOSECRET = NULL;
+	struct kt_fileset files KT_AUTOFILESET = {0};
+	char type[KT_TOKEN_TYPE_SIZE];
+	const char *scope = kt_publish_token_type(material->cookie, type);
+	struct kt_resource *spec = NULL;
+	enum kt_code code;
+
+	kt_fileset_init(&files);
+	if (found == NULL) {
+		return kt_err_set(err, KT_E_INVALID, "there is no format %s for a token", format);
+	}
+	code = kt_load_spec(row, &spec, err);
+	if (code == KT_OK) {
+		code = kt_keys_unseal(keeper->keys, &id, material->sealed_token, &token, err);
+	}
+	if (code == KT_OK) {
+		struct kt_material_view view =
+		        token_view(spec, token, type, scope, material->not_before, material->not_after);
+
+		view.now = kt_keeper_now(keeper);
+		code = kt_format_render(found, &view, NULL, &files, err);
+		if (code == KT_OK && files.count == 1) {
+			kt_buf_addv(text, files.files[0].bytes);
+			code = kt_buf_check(text, "the token", err);
+		}
+	}
+	kt_resource_destroy(spec);
+	return code;
 }
 
 /* --- projected volumes ------------------------------------------------------------------------------------------------ */

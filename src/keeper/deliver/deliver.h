@@ -192,8 +192,10 @@ struct kt_material_view {
 	const struct kt_secret *pkcs12_password;
 	/* token */
 	const struct kt_secret *token;
-	const char *token_type;           /* "Bearer", "DPoP" */
+	const char *token_type;           /* "Bearer", "DPoP"; NULL or "": Bearer */
 	kt_ms issued_at, expires_at;      /* wall */
+	kt_ms now;                        /* for expires_in of the command's JSON; 0: left out, as in every file */
+	const char *secret_name;          /* envoy, flex: what the resource is called */
 	const char *scope;                /* space-separated, NULL or "" when none */
 	const char *const *audiences;     /* audience_count entries */
 	size_t audience_count;
