@@ -1,6 +1,7 @@
 /* Reads files of manifests document by document, and turns resources into their stored form and back. */
 #include <string.h>
 
+#include "kt/foreign.h"
 #include "kt/json.h"
 #include "kt/manifest.h"
 #include "kt/mem.h"
@@ -202,8 +203,8 @@ static enum kt_code read_tree(struct reader *r, const struct kt_node *root, unsi
 	const struct kt_node *kind = kt_node_get(root, "kind"), *items = kt_node_get(root, "items");
 	enum kt_code code = KT_OK;
 
-	if (root->type == KT_NODE_NULL)
-		return KT_OK;
+	if (root->type == KT_NODE_NULL || kt_foreign_is(root))
+		return KT_OK; /* nothing, or what only `check` reads, for itself */
 	if (root->type != KT_NODE_MAP) {
 		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, root->line,
 			      "a document must be an object with apiVersion and kind, not %s",
