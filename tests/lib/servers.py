@@ -1,4 +1,4 @@
-"""Real servers around the agent: Pebble with its DNS, step-ca, nginx, haproxy, oidc-provider; and a small HTTP consumer."""
+"""Real servers around the agent: Pebble with its DNS, step-ca, nginx, haproxy, Envoy, oidc-provider; and small HTTP services."""
 
 import hashlib
 import http.client
@@ -9,6 +9,7 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -533,4 +534,93 @@ class Consumer(Server):
         return f"http://127.0.0.1:{self.port}{path}"
 
 
-__all__ = ["Consumer", "Haproxy", "Names", "Nginx", "OidcProvider", "Pebble", "StepCa", "fetch", "lacking", "program"]
+class Recorder(Server):
+    """A plain HTTP service that writes down when each request came and with which Authorization."""
+
+    def __init__(self):
+        self.port, self.seen = free_port(), []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                outer.seen.append((time.time(), self.headers.get_all("Authorization") or []))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.handler = Handler
+
+    def start(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(5)
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+class Envoy(Server):
+    """Envoy before an upstream, with the credential injector: its generic secret is read from a file of a secret volume."""
+
+    def __init__(self, tmp, upstream, volume, name, watch=True, workers=2):
+        self.tmp = Path(tmp) / f"envoy-{free_port()}"
+        self.tmp.mkdir(parents=True)
+        self.port, self.admin, self.workers = free_port(), free_port(), workers
+        source = {"path": f"{volume}/envoy.yaml"}
+        if watch:
+            source["watched_directory"] = {"path": str(volume)}
+        extensions = "type.googleapis.com/envoy.extensions"
+        injector = {"@type": f"{extensions}.filters.http.credential_injector.v3.CredentialInjector", "overwrite": True, "credential": {
+            "name": "envoy.http.injected_credentials.generic", "typed_config": {
+                "@type": f"{extensions}.http.injected_credentials.generic.v3.Generic",
+                "credential": {"name": name, "sds_config": {"path_config_source": source}}}}}
+        manager = {"@type": f"{extensions}.filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in",
+                   "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                       {"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}]}]},
+                   "http_filters": [
+                       {"name": "envoy.filters.http.credential_injector", "typed_config": injector},
+                       {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{extensions}.filters.http.router.v3.Router"}}]}
+
+        def address(port):
+            return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+        self.config = self.tmp / "envoy.json"
+        self.config.write_text(json.dumps({"node": {"id": "calls", "cluster": "calls"}, "admin": {"address": address(self.admin)}, "static_resources": {
+            "listeners": [{"name": "in", "address": address(self.port), "filter_chains": [{"filters": [
+                {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}],
+            "clusters": [{"name": "upstream", "type": "STATIC", "connect_timeout": "2s", "load_assignment": {
+                "cluster_name": "upstream", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(upstream)}}]}]}}]}}))
+
+    def start(self):
+        binary = PEERS / "bin" / "envoy"
+        if not binary.exists():
+            lacking("no envoy")
+        self.process = Process([binary, "-c", self.config, "--disable-hot-restart", "--concurrency", self.workers, "-l", "warning"],
+                               self.tmp / "envoy.log")
+        self.process.wait_port(self.port, 30)
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def ask(self, path):
+        """The admin interface, as text."""
+        status, body = fetch(f"http://127.0.0.1:{self.admin}{path}")
+        assert status == 200, (path, status)
+        return body.decode()
+
+    def counter(self, name):
+        return int(self.ask(f"/stats?filter={name}$").rpartition(":")[2])
+
+
+__all__ = ["Consumer", "Envoy", "Haproxy", "Names", "Nginx", "OidcProvider", "Pebble", "Recorder", "StepCa", "fetch", "lacking", "program"]
