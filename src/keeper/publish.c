@@ -31,6 +31,7 @@ struct rendered {
 	struct kt_secret *key_pem;
 	struct kt_secret *token;
 	struct kt_secret *password;
+	struct kt_secret *jks_password;
 	struct kt_store_material row;
 	struct kt_store_resource resource;
 	struct kt_resource *spec;
@@ -42,6 +43,7 @@ static void rendered_finish(struct rendered *out)
 	kt_secret_destroy(out->key_pem);
 	kt_secret_destroy(out->token);
 	kt_secret_destroy(out->password);
+	kt_secret_destroy(out->jks_password);
 	kt_store_material_finish(&out->row);
 	kt_store_resource_finish(&out->resource);
 	kt_resource_destroy(out->spec);
@@ -140,14 +142,14 @@ void kt_publish_finish(struct kt_keeper *keeper)
 
 /* --- rendering ------------------------------------------------------------------------------------------------------ */
 
-static enum kt_code pkcs12_password(struct kt_keeper *keeper, const struct kt_resource *spec,
-                                    const struct kt_pkcs12 *pkcs12, struct kt_secret **ret, struct kt_err *err)
+static enum kt_code store_password(struct kt_keeper *keeper, const struct kt_resource *spec,
+                                   const struct kt_secret_ref *ref, const char *plain, struct kt_secret **ret,
+                                   struct kt_err *err)
 {
-	if (pkcs12->password_ref != NULL) {
-		return kt_issuers_secret(keeper, spec->meta.ns, pkcs12->password_ref->name, pkcs12->password_ref->key, ret,
-		                         err);
+	if (ref != NULL) {
+		return kt_issuers_secret(keeper, spec->meta.ns, ref->name, ref->key, ret, err);
 	}
-	return kt_secret_create(pkcs12->password, strlen(pkcs12->password), ret, err);
+	return kt_secret_create(plain, strlen(plain), ret, err);
 }
 
 #define NAMES_MAX 8u
@@ -169,6 +171,7 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, const cha
 {
 	const struct kt_output_formats *formats = &spec->certificate.additional_output_formats;
 	const struct kt_pkcs12 *pkcs12;
+	const struct kt_jks *jks;
 	size_t count = 0;
 	uint32_t i;
 
@@ -193,6 +196,13 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, const cha
 			names[count++] = "truststore.p12";
 		}
 	}
+	jks = spec->certificate.keystores.jks;
+	if (jks != NULL && jks->create) {
+		names[count++] = "keystore.jks";
+		if (has_ca) {
+			names[count++] = "truststore.jks";
+		}
+	}
 	return count;
 }
 
@@ -204,6 +214,7 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	                                               KT_P12_MODERN_2026};
 	const struct kt_certificate_spec *cert = &spec->certificate;
 	const struct kt_pkcs12 *pkcs12 = cert->keystores.pkcs12;
+	const struct kt_jks *jks = cert->keystores.jks;
 	struct kt_render_options options = render_options(keeper, spec);
 	struct kt_material_view view = {.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = chain, .ca_pem = ca};
 	const char *names[NAMES_MAX];
@@ -217,12 +228,20 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	}
 	view.key_pem = out->key_pem;
 	if (pkcs12 != NULL && pkcs12->create) {
-		code = pkcs12_password(keeper, spec, pkcs12, &out->password, err);
+		code = store_password(keeper, spec, pkcs12->password_ref, pkcs12->password, &out->password, err);
 		if (code != KT_OK) {
 			return code;
 		}
 		view.pkcs12_password = out->password;
 		view.pkcs12_profile = (int)profiles[pkcs12->profile];
+	}
+	if (jks != NULL && jks->create) {
+		code = store_password(keeper, spec, jks->password_ref, jks->password, &out->jks_password, err);
+		if (code != KT_OK) {
+			return code;
+		}
+		view.jks_password = out->jks_password;
+		view.jks_alias = jks->alias;
 	}
 	return kt_format_render_set(&view, names, count, &options, &out->files, err);
 }

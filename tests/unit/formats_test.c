@@ -59,7 +59,7 @@ static struct kt_material_view certificate(void)
 {
 	return (struct kt_material_view){.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = kt_buf_view(&chain),
 	                                 .ca_pem = kt_buf_view(&chain), .key_pem = key_pem, .pkcs12_password = password,
-	                                 .pkcs12_profile = KT_P12_MODERN_2023};
+	                                 .pkcs12_profile = KT_P12_MODERN_2023, .jks_password = password, .jks_alias = "web"};
 }
 
 static struct kt_material_view a_token(void)
@@ -100,12 +100,14 @@ static void test_standard(void **state)
 	kt_fileset_finish(&set);
 	/* no CA: no ca.crt, no trust store; modes and owner as asked */
 	m.ca_pem.len = 0;
-	const char *names[] = {"PKCS12"};
+	const char *names[] = {"PKCS12", "JKS"};
 	struct kt_render_options options = {.uid = 7, .gid = 8, .mode_public = 0444, .mode_secret = 0440};
-	assert_int_equal(kt_format_render_set(&m, names, 1, &options, &set, &err), KT_OK);
-	assert_int_equal(set.count, 3);
+	assert_int_equal(kt_format_render_set(&m, names, 2, &options, &set, &err), KT_OK);
+	assert_int_equal(set.count, 4);
 	assert_null(kt_fileset_find(&set, "ca.crt"));
 	assert_null(kt_fileset_find(&set, "truststore.p12"));
+	assert_null(kt_fileset_find(&set, "truststore.jks"));
+	assert_int_equal(need(&set, "keystore.jks")->mode, 0440);
 	assert_int_equal(need(&set, "keystore.p12")->mode, 0440);
 	assert_int_equal(need(&set, "tls.crt")->mode, 0444);
 	assert_int_equal(need(&set, "tls.crt")->uid, 7);
@@ -114,7 +116,7 @@ static void test_standard(void **state)
 
 static void test_all_certificate_formats(void **state)
 {
-	static const char *const names[] = {"CombinedPEM", "DER", "PKCS12", "keystore.p12"};
+	static const char *const names[] = {"CombinedPEM", "DER", "PKCS12", "keystore.p12", "JKS"};
 	struct kt_fileset set KT_AUTOFILESET;
 	struct kt_material_view m = certificate();
 	struct kt_key *parsed = NULL;
@@ -124,9 +126,9 @@ static void test_all_certificate_formats(void **state)
 
 	(void)state;
 	kt_fileset_init(&set);
-	if (kt_format_render_set(&m, names, 4, NULL, &set, &err) != KT_OK)
+	if (kt_format_render_set(&m, names, 5, NULL, &set, &err) != KT_OK)
 		fail_msg("%s", err.what);
-	assert_int_equal(set.count, 7);
+	assert_int_equal(set.count, 9);
 	/* key, then chain, and nothing else */
 	combined = need(&set, "tls-combined.pem")->bytes;
 	assert_int_equal(combined.len, kt_secret_len(key_pem) + chain.len);
@@ -142,6 +144,10 @@ static void test_all_certificate_formats(void **state)
 	assert_int_equal(need(&set, "keystore.p12")->mode, 0600);
 	assert_int_equal((unsigned char)need(&set, "truststore.p12")->bytes.ptr[0], 0x30);
 	assert_int_equal(need(&set, "truststore.p12")->mode, 0644);
+	assert_memory_equal(need(&set, "keystore.jks")->bytes.ptr, "\xfe\xed\xfe\xed\0\0\0\2\0\0\0\1\0\0\0\1\0\3web", 21);
+	assert_int_equal(need(&set, "keystore.jks")->mode, 0600);
+	assert_memory_equal(need(&set, "truststore.jks")->bytes.ptr, "\xfe\xed\xfe\xed\0\0\0\2\0\0\0\1\0\0\0\2\0\2ca", 20);
+	assert_int_equal(need(&set, "truststore.jks")->mode, 0644);
 	if (kt_pki_chain_parse(need(&set, "tls.crt")->bytes, &parsed_chain, &err) != KT_OK)
 		fail_msg("%s", err.what);
 	kt_pki_chain_destroy(parsed_chain);
@@ -359,7 +365,7 @@ static void test_web_identity(void **state)
 
 static void test_refused(void **state)
 {
-	static const char *const wrong[] = {"CombinedPem"}, *const p12[] = {"PKCS12"}, *const der[] = {"key.der"};
+	static const char *const wrong[] = {"CombinedPem"}, *const p12[] = {"PKCS12"}, *const jks[] = {"JKS"}, *const der[] = {"key.der"};
 	struct kt_fileset set KT_AUTOFILESET;
 	struct kt_material_view m = certificate();
 	struct kt_err err;
@@ -371,6 +377,9 @@ static void test_refused(void **state)
 	assert_int_equal(set.count, 0);
 	m.pkcs12_password = NULL;
 	assert_int_equal(kt_format_render_set(&m, p12, 1, NULL, &set, &err), KT_E_INVALID);
+	kt_fileset_finish(&set);
+	m.jks_password = NULL;
+	assert_int_equal(kt_format_render_set(&m, jks, 1, NULL, &set, &err), KT_E_INVALID);
 	kt_fileset_finish(&set);
 	m.key_pem = token;
 	assert_int_equal(kt_format_render_set(&m, der, 1, NULL, &set, &err), KT_E_CORRUPT);

@@ -162,7 +162,11 @@ static const struct bad bads[] = {
 	{CERT "  nameConstraints: {permitted: {dnsDomains: [a]}}\n", "are for CA certificates only"},
 	{CERT "  isCA: true\n  nameConstraints: {permitted: {}}\n", "must name something"},
 	{CERT "  keystores: {jks: {create: true}}\n",
-	 "f:8: spec.keystores.jks is not offered: JKS key stores come with the token release"},
+	 "f:8: spec.keystores.jks must have passwordSecretRef or password"},
+	{CERT "  keystores: {jks: {alias: x, password: a}}\n", "spec.keystores.jks.create is required"},
+	{CERT "  keystores: {jks: {create: true, password: a, passwordSecretRef: {name: b}}}\n",
+	 "spec.keystores.jks.password excludes passwordSecretRef"},
+	{CERT "  keystores: {jks: {create: true, password: a, alias: \"z\xc3\xbcrich\"}}\n", "must be printable ASCII"},
 	{CERT "  keystores: {pkcs12: {create: true}}\n", "must have passwordSecretRef or password"},
 	{CERT "  keystores: {pkcs12: {create: true, password: 7}}\n",
 	 "spec.keystores.pkcs12.password must be a string"},
@@ -402,11 +406,11 @@ static const char *const goods[] = {
 	"  nameConstraints:\n    critical: true\n    permitted: {dnsDomains: [a], ipRanges: [10.0.0.0/8], "
 	"emailAddresses: [x], uriDomains: [z]}\n"
 	"    excluded: {dnsDomains: [b]}\n  keystores: {pkcs12: {create: true, profile: Modern2023, passwordSecretRef: "
-	"{name: p, key: k}}}\n"
+	"{name: p, key: k}}, jks: {create: true, alias: Web, passwordSecretRef: {name: p, key: k}}}\n"
 	"  additionalOutputFormats: [{type: CombinedPEM}, {type: DER}]\n  revisionHistoryLimit: 3\nstatus: "
 	"{conditions: []}\n",
 	CERT_HEAD "  literalSubject: CN=x,O=y\n  renewBeforePercentage: 30\n  renewal: {policy: Disabled}\n  "
-		  "keystores: {pkcs12: {create: false, password: changeit}}\n",
+		  "keystores: {pkcs12: {create: false, password: changeit}, jks: {create: true, password: changeit}}\n",
 	ISSUER "  acme:\n    server: https://127.0.0.1:14000/dir\n    email: a@b.example\n    privateKeySecretRef: "
 	       "{name: k, key: x}\n"
 	       "    disableAccountKeyGeneration: true\n    enableDurationFeature: true\n    caBundle: aGVsbG8=\n    "
@@ -570,6 +574,7 @@ static void test_values(void **state)
 	assert_int_equal(cert->private_key.size, 384);
 	assert_int_equal(cert->duration, 48 * KT_HOUR);
 	assert_string_equal(cert->keystores.pkcs12->password_ref->key, "k");
+	assert_string_equal(cert->keystores.jks->alias, "Web");
 	assert_string_equal(kt_pairs_get(&kept.items[0]->meta.labels, "app"), "web");
 	kt_buf_finish(&out);
 	drop(&kept);
@@ -629,6 +634,7 @@ static void test_request_key(void **state)
 		     {"  revisionHistoryLimit: 9\n", true},
 		     {"  additionalOutputFormats: [{type: DER}]\n", true},
 		     {"  keystores: {pkcs12: {create: true, password: x}}\n", true},
+		     {"  keystores: {jks: {create: true, password: x}}\n", true},
 		     {"  renewal: {policy: Disabled}\n", true},
 		     {"  duration: 48h\n", false},
 		     {"  commonName: x\n", false},

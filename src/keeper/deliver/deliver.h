@@ -190,6 +190,8 @@ struct kt_material_view {
 	const char *pkcs12_alias;         /* friendly name; NULL: "certificate" */
 	enum kt_p12_profile pkcs12_profile;
 	const struct kt_secret *pkcs12_password;
+	const char *jks_alias;            /* NULL: "certificate" */
+	const struct kt_secret *jks_password;
 	/* token */
 	const struct kt_secret *token;
 	const char *token_type;           /* "Bearer", "DPoP"; NULL or "": Bearer */

@@ -213,9 +213,9 @@ static void chain_cleanup(struct kt_chain **p)
 	kt_pki_chain_destroy(*p);
 }
 
-static enum kt_code need_password(const struct kt_material_view *m, const char *what, struct kt_err *err)
+static enum kt_code need_password(const struct kt_secret *password, const char *what, struct kt_err *err)
 {
-	return m->pkcs12_password ? KT_OK : kt_err_set(err, KT_E_INVALID, "%s needs a password", what);
+	return password ? KT_OK : kt_err_set(err, KT_E_INVALID, "%s needs a password", what);
 }
 
 static enum kt_code render_keystore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
@@ -226,7 +226,7 @@ static enum kt_code render_keystore(const struct kt_material_view *m, struct kt_
 	enum kt_code code = need_key(m, "keystore.p12", err);
 
 	if (code == KT_OK)
-		code = need_password(m, "keystore.p12", err);
+		code = need_password(m->pkcs12_password, "keystore.p12", err);
 	if (code == KT_OK)
 		code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), &key, err);
 	if (code == KT_OK)
@@ -248,11 +248,53 @@ static enum kt_code render_truststore(const struct kt_material_view *m, struct k
 	kt_buf_init(&out, 256 << 10);
 	if (!m->ca_pem.len)
 		return KT_OK;
-	code = need_password(m, "truststore.p12", err);
+	code = need_password(m->pkcs12_password, "truststore.p12", err);
 	if (code == KT_OK)
 		code = kt_pki_chain_parse(m->ca_pem, &chain, err);
 	if (code == KT_OK)
 		code = kt_pki_p12_truststore(chain, m->pkcs12_password, m->pkcs12_profile, &out, err);
+	if (code == KT_OK)
+		code = kt_secret_from_buf(&out, owned, err);
+	if (code == KT_OK)
+		*ret = kt_secret_view(*owned);
+	return code;
+}
+
+static enum kt_code render_jks_keystore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                        struct kt_err *err)
+{
+	struct kt_key *key KT_AUTOKEY = NULL;
+	struct kt_chain *chain __attribute__((cleanup(chain_cleanup))) = NULL;
+	enum kt_code code = need_key(m, "keystore.jks", err);
+
+	if (code == KT_OK)
+		code = need_password(m->jks_password, "keystore.jks", err);
+	if (code == KT_OK)
+		code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), &key, err);
+	if (code == KT_OK)
+		code = kt_pki_chain_parse(m->chain_pem, &chain, err);
+	if (code == KT_OK)
+		code = kt_pki_jks_keystore(key, chain, m->jks_alias, m->jks_password, owned, err);
+	if (code == KT_OK)
+		*ret = kt_secret_view(*owned);
+	return code;
+}
+
+static enum kt_code render_jks_truststore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                          struct kt_err *err)
+{
+	struct kt_chain *chain __attribute__((cleanup(chain_cleanup))) = NULL;
+	struct kt_buf KT_AUTOBUF out;
+	enum kt_code code;
+
+	kt_buf_init(&out, 256 << 10);
+	if (!m->ca_pem.len)
+		return KT_OK;
+	code = need_password(m->jks_password, "truststore.jks", err);
+	if (code == KT_OK)
+		code = kt_pki_chain_parse(m->ca_pem, &chain, err);
+	if (code == KT_OK)
+		code = kt_pki_jks_truststore(chain, m->jks_password, &out, err);
 	if (code == KT_OK)
 		code = kt_secret_from_buf(&out, owned, err);
 	if (code == KT_OK)
@@ -270,6 +312,8 @@ const struct kt_format kt_formats[] = {
         {"DER", "key.der", KT_MATERIAL_CERTIFICATE, .secret = true, .render = render_der},
         {"PKCS12", "keystore.p12", KT_MATERIAL_CERTIFICATE, .secret = true, .render = render_keystore},
         {"PKCS12", "truststore.p12", KT_MATERIAL_CERTIFICATE, .render = render_truststore},
+        {"JKS", "keystore.jks", KT_MATERIAL_CERTIFICATE, .secret = true, .render = render_jks_keystore},
+        {"JKS", "truststore.jks", KT_MATERIAL_CERTIFICATE, .render = render_jks_truststore},
         {"raw", "token", KT_MATERIAL_TOKEN, .secret = true, .standard = true, .render = kt_token_raw},
         {"header", "header", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_header},
         {"json", "token.json", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_json},
