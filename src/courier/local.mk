@@ -7,13 +7,17 @@ COURIER_LIBS = libkt_courier.a libkt_wire.a libkt_loop.a libkt_pki.a libkt_base.
 noinst_LIBRARIES += libkt_courier.a
 libkt_courier_a_CPPFLAGS = $(COURIER_CPPFLAGS)
 libkt_courier_a_SOURCES = src/courier/courier.c src/courier/url.c src/courier/resolve.c src/courier/trust.c \
-	src/courier/http_call.c src/courier/http.c \
+	src/courier/http_call.c src/courier/http_cert.c src/courier/http.c \
 	src/courier/acme/problem.c src/courier/acme/directory.c src/courier/acme/server.c src/courier/acme/account.c \
 	src/courier/acme/post.c src/courier/acme/job.c src/courier/acme/order.c src/courier/acme/authz.c \
 	src/courier/acme/finalize.c src/courier/acme/manage.c \
-	src/courier/grant/table.c src/courier/grant/client_credentials.c src/courier/grant/client_secret_basic.c \
-	src/courier/grant/client_secret_post.c src/courier/grant/discovery.c src/courier/grant/answer.c \
-	src/courier/grant/grant.c \
+	src/courier/grant/table.c src/courier/grant/form.c src/courier/grant/client_credentials.c \
+	src/courier/grant/token_exchange.c src/courier/grant/jwt_bearer.c src/courier/grant/refresh_token.c \
+	src/courier/grant/client_secret_basic.c src/courier/grant/client_secret_post.c \
+	src/courier/grant/client_assertion.c src/courier/grant/tls_client_auth.c src/courier/grant/none.c \
+	src/courier/grant/discovery.c src/courier/grant/metadata.c src/courier/grant/server.c \
+	src/courier/grant/refusal.c src/courier/grant/answer.c src/courier/grant/ask.c \
+	src/courier/grant/exchange.c src/courier/grant/op.c src/courier/grant/grant.c \
 	src/courier/probe/json_path.c src/courier/probe/probe.c src/courier/probe/http.c src/courier/probe/tls.c
 noinst_HEADERS += src/courier/courier.h src/courier/url.h src/courier/resolve.h src/courier/http.h \
 	src/courier/http_internal.h src/courier/acme/acme.h src/courier/acme/acme_internal.h src/courier/grant/grant.h \
