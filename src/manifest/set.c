@@ -18,6 +18,9 @@
  * and what is asked for, with the first place that asks and how many do:
  *   I<kind>/<ns>/<name>  an issuer             L…, A…        a TokenIssuer that must be local, must not be local
  *   S<ns>/<name>         a secret, a warning   C<ns>/<name>  a secret of a Certificate or Token, an error
+ *   X<ns>/<name>         one of a Certificate  T<ns>/<name>  one of a Token
+ *   O<kind>/<ns>/<name>  a TokenIssuer that must be oauth2; P…: whose client must not be a public one
+ *   B<kind>/<ns>/<name>/<secret>  one that shows no other client certificate; c…: the one that it shows
  */
 struct entry {
 	struct entry *next; /* in the bucket */
@@ -27,6 +30,8 @@ struct entry {
 	uint32_t count;
 	enum kt_kind kind; /* of the resource that made it */
 	bool local;        /* of a TokenIssuer */
+	bool by_tls;       /* of a TokenIssuer: its client shows a Certificate */
+	bool public;       /* of a TokenIssuer: its client shows nothing */
 	const char *what;  /* the asking field; a literal */
 	char key[];
 };
@@ -247,9 +252,63 @@ static void add_issuer(struct adding *a)
 		add_listeners(a, spec->acme);
 }
 
+static void add_token_issuer(struct adding *a, struct entry *entry)
+{
+	const struct kt_resource *resource = a->resource;
+	const char *ns = resource->meta.ns;
+	const struct kt_oauth2_auth *auth;
+
+	entry->local = resource->token_issuer.local != NULL;
+	if (!resource->token_issuer.oauth2)
+		return;
+	auth = &resource->token_issuer.oauth2->auth;
+	entry->by_tls = auth->certificate_ref != NULL;
+	entry->public = auth->method == KT_AUTH_NONE;
+	if (auth->client_secret_ref.name)
+		ask(a, "spec.oauth2.auth.clientSecretRef.name", "S%s/%s", ns, auth->client_secret_ref.name);
+	if (auth->key_secret_ref.name)
+		ask(a, "spec.oauth2.auth.keySecretRef.name", "S%s/%s", ns, auth->key_secret_ref.name);
+	if (auth->token_ref)
+		ask(a, "spec.oauth2.auth.tokenRef", "T%s/%s", ns, auth->token_ref);
+	if (auth->certificate_ref) {
+		ask(a, "spec.oauth2.auth.certificateRef", "X%s/%s", ns, auth->certificate_ref);
+		ask(a, "spec.oauth2.auth.certificateRef", "c%d/%s/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, resource->meta.name,
+		    auth->certificate_ref);
+	}
+}
+
+static void ask_source(struct adding *a, const char *ref, const char *secret, const struct kt_token_source *source)
+{
+	const char *ns = a->resource->meta.ns;
+
+	if (source->token_ref)
+		ask(a, ref, "T%s/%s", ns, source->token_ref);
+	if (source->secret.name)
+		ask(a, secret, "S%s/%s", ns, source->secret.name);
+}
+
+static void ask_grant(struct adding *a, const struct kt_token_grant *grant)
+{
+	const struct kt_token_exchange *exchange = grant->token_exchange;
+
+	if (exchange) {
+		ask_source(a, "spec.grant.tokenExchange.subject.tokenRef",
+			   "spec.grant.tokenExchange.subject.secretRef.name", &exchange->subject);
+		ask_source(a, "spec.grant.tokenExchange.actor.tokenRef", "spec.grant.tokenExchange.actor.secretRef.name",
+			   &exchange->actor);
+	}
+	if (grant->jwt_bearer)
+		ask_source(a, "spec.grant.jwtBearer.assertion.tokenRef",
+			   "spec.grant.jwtBearer.assertion.secretRef.name", &grant->jwt_bearer->assertion);
+	if (grant->refresh_token)
+		ask(a, "spec.grant.refreshToken.secretRef.name", "S%s/%s", a->resource->meta.ns,
+		    grant->refresh_token->secret.name);
+}
+
 static void add_token(struct adding *a)
 {
 	const struct kt_token_spec *token = &a->resource->token;
+	const struct kt_token_grant *grant = &token->grant;
 	const char *ns = a->resource->meta.ns, *issuer = token->issuer_ref.name;
 
 	add_owner(a, "spec.secretName", ns, token->secret_name);
@@ -258,6 +317,19 @@ static void add_token(struct adding *a)
 		ask(a, "spec.claims", "L%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
 	if (!token->audiences.count)
 		ask(a, "spec.audiences", "A%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (grant->token_exchange || grant->jwt_bearer || grant->refresh_token)
+		ask(a, "spec.grant", "O%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	else
+		ask(a, "spec.issuerRef.name", "P%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->dpop)
+		ask(a, "spec.dpop", "O%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->certificate_ref) {
+		ask(a, "spec.certificateRef", "O%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+		ask(a, "spec.certificateRef", "X%s/%s", ns, token->certificate_ref);
+		ask(a, "spec.certificateRef", "B%d/%s/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer,
+		    token->certificate_ref);
+	}
+	ask_grant(a, grant);
 }
 
 static void add_certificate(struct adding *a)
@@ -359,10 +431,7 @@ enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, 
 		add_owner(&a, "metadata.name", resource->meta.ns, resource->meta.name);
 		break;
 	case KT_RES_TOKEN_ISSUER:
-		entry->local = resource->token_issuer.local != NULL;
-		if (resource->token_issuer.oauth2)
-			ask(&a, "spec.oauth2.auth.clientSecretRef.name", "S%s/%s", resource->meta.ns,
-			    resource->token_issuer.oauth2->auth.client_secret_ref.name);
+		add_token_issuer(&a, entry);
 		break;
 	case KT_RES_TOKEN:
 		add_token(&a);
@@ -404,17 +473,19 @@ static const char *nearest(const struct kt_set *set, char letter, const char *wa
 	return found;
 }
 
-static bool provided(const struct kt_set *set, const char *wanted, bool known_too)
+/* Whether something here provides the secret; by its first letter: anything, a Certificate (X), a Token (T), one of both (C). */
+static bool provided(const struct kt_set *set, const char *wanted)
 {
-	char key[KEY_MAX];
+	char key[KEY_MAX], letter = wanted[0];
 	const struct entry *entry;
 
 	(void)snprintf(key, sizeof(key), "s%s", wanted + 1);
 	entry = find(set, key);
 	if (entry)
-		return known_too || entry->kind == KT_RES_CERTIFICATE || entry->kind == KT_RES_TOKEN;
+		return letter == 'S' || (entry->kind == KT_RES_CERTIFICATE && letter != 'T') ||
+		       (entry->kind == KT_RES_TOKEN && letter != 'X');
 	key[0] = 'k';
-	return known_too && find(set, key);
+	return letter == 'S' && find(set, key);
 }
 
 static void complain(struct kt_report *report, enum kt_severity severity, const struct entry *asked, const char *name,
@@ -443,11 +514,38 @@ static void check_issuer(const struct kt_set *set, const struct entry *asked, st
 	else if (letter == 'A' && issuer && issuer->local)
 		complain(report, KT_COMPLAINT_ERROR, asked, name,
 			 "must not be empty: this TokenIssuer is local and writes aud into each token", NULL);
+	else if (letter == 'O' && issuer && issuer->local)
+		complain(report, KT_COMPLAINT_ERROR, asked, name,
+			 "has a meaning only with an oauth2 TokenIssuer, this one is local; remove it", NULL);
+	else if (letter == 'P' && issuer && issuer->public)
+		complain(report, KT_COMPLAINT_ERROR, asked, name,
+			 "has a public client (method none), which can't use client_credentials (RFC 6749 section 4.4); "
+			 "give it a credential, or the Token a spec.grant",
+			 NULL);
 	if (letter != 'I' || issuer)
 		return;
 	(void)snprintf(problem, sizeof(problem), "names %s %s that is not there", kind == KT_RES_ISSUER ? "an" : "a",
 		       kt_kind_name((enum kt_kind)kind));
 	complain(report, KT_COMPLAINT_ERROR, asked, name, problem, nearest(set, 'r', asked->key));
+}
+
+/* One connection shows one certificate: that of the client authentication is also the one that the token is bound to. */
+static void check_one_certificate(const struct kt_set *set, const struct entry *asked, struct kt_report *report)
+{
+	char key[KEY_MAX], *name;
+	const struct entry *issuer;
+
+	(void)snprintf(key, sizeof(key), "r%s", asked->key + 1);
+	name = strrchr(key, '/');
+	*name = '\0';
+	issuer = find(set, key);
+	*name = '/';
+	key[0] = 'c';
+	if (issuer && issuer->by_tls && !find(set, key))
+		complain(report, KT_COMPLAINT_ERROR, asked, name + 1,
+			 "is another certificate than the one in auth.certificateRef of its TokenIssuer; a connection "
+			 "shows one",
+			 NULL);
 }
 
 static void check_volume(const struct kt_set *set, const struct entry *volume, struct kt_report *report)
@@ -475,19 +573,29 @@ static void check_entry(const struct kt_set *set, const struct entry *entry, str
 	case 'I':
 	case 'L':
 	case 'A':
+	case 'O':
+	case 'P':
 		check_issuer(set, entry, report);
 		break;
+	case 'B':
+		check_one_certificate(set, entry, report);
+		break;
 	case 'S':
-		if (!provided(set, entry->key, true))
+		if (!provided(set, entry->key))
 			complain(report, KT_COMPLAINT_WARNING, entry, strrchr(entry->key, '/') + 1,
 				 "names a secret that nothing here provides; it must come from the store (keyturn "
 				 "secret set) or a mounted folder",
 				 nearest(set, 's', entry->key));
 		break;
 	case 'C':
-		if (!provided(set, entry->key, false))
+	case 'X':
+	case 'T':
+		if (!provided(set, entry->key))
 			complain(report, KT_COMPLAINT_ERROR, entry, strrchr(entry->key, '/') + 1,
-				 "names a secret that no Certificate and no Token has as its secretName",
+				 entry->key[0] == 'X'   ? "names a secret that no Certificate has as its secretName"
+				 : entry->key[0] == 'T' ? "names a secret that no Token has as its secretName"
+							: "names a secret that no Certificate and no Token has as its "
+							  "secretName",
 				 nearest(set, 's', entry->key));
 		break;
 	case 'v':
