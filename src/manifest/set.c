@@ -44,8 +44,8 @@ struct kt_set {
 	uint32_t kinds[KT_RES_COUNT];
 	const char *file; /* the last one, kept once */
 	struct entry *agent;
-	struct entry *listener; /* an ACME issuer that needs our own listener */
-	struct entry *alpn;     /* one that needs that of tls-alpn-01 */
+	struct entry *listener;  /* an ACME issuer that needs our own listener */
+	struct entry *alpn;      /* one that needs that of tls-alpn-01 */
 	bool http01, tls_alpn01; /* the Agent has them */
 };
 
@@ -272,8 +272,8 @@ static void add_token_issuer(struct adding *a, struct entry *entry)
 		ask(a, "spec.oauth2.auth.tokenRef", "T%s/%s", ns, auth->token_ref);
 	if (auth->certificate_ref) {
 		ask(a, "spec.oauth2.auth.certificateRef", "X%s/%s", ns, auth->certificate_ref);
-		ask(a, "spec.oauth2.auth.certificateRef", "c%d/%s/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, resource->meta.name,
-		    auth->certificate_ref);
+		ask(a, "spec.oauth2.auth.certificateRef", "c%d/%s/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns,
+		    resource->meta.name, auth->certificate_ref);
 	}
 }
 
@@ -294,8 +294,8 @@ static void ask_grant(struct adding *a, const struct kt_token_grant *grant)
 	if (exchange) {
 		ask_source(a, "spec.grant.tokenExchange.subject.tokenRef",
 			   "spec.grant.tokenExchange.subject.secretRef.name", &exchange->subject);
-		ask_source(a, "spec.grant.tokenExchange.actor.tokenRef", "spec.grant.tokenExchange.actor.secretRef.name",
-			   &exchange->actor);
+		ask_source(a, "spec.grant.tokenExchange.actor.tokenRef",
+			   "spec.grant.tokenExchange.actor.secretRef.name", &exchange->actor);
 	}
 	if (grant->jwt_bearer)
 		ask_source(a, "spec.grant.jwtBearer.assertion.tokenRef",
@@ -473,7 +473,8 @@ static const char *nearest(const struct kt_set *set, char letter, const char *wa
 	return found;
 }
 
-/* Whether something here provides the secret; by its first letter: anything, a Certificate (X), a Token (T), one of both (C). */
+/* Whether something here provides the secret; by its first letter: anything, a Certificate (X), a Token (T), one of
+ * both (C). */
 static bool provided(const struct kt_set *set, const char *wanted)
 {
 	char key[KEY_MAX], letter = wanted[0];
@@ -518,10 +519,11 @@ static void check_issuer(const struct kt_set *set, const struct entry *asked, st
 		complain(report, KT_COMPLAINT_ERROR, asked, name,
 			 "has a meaning only with an oauth2 TokenIssuer, this one is local; remove it", NULL);
 	else if (letter == 'P' && issuer && issuer->public)
-		complain(report, KT_COMPLAINT_ERROR, asked, name,
-			 "has a public client (method none), which can't use client_credentials (RFC 6749 section 4.4); "
-			 "give it a credential, or the Token a spec.grant",
-			 NULL);
+		complain(
+			report, KT_COMPLAINT_ERROR, asked, name,
+			"has a public client (method none), which can't use client_credentials (RFC 6749 section 4.4); "
+			"give it a credential, or the Token a spec.grant",
+			NULL);
 	if (letter != 'I' || issuer)
 		return;
 	(void)snprintf(problem, sizeof(problem), "names %s %s that is not there", kind == KT_RES_ISSUER ? "an" : "a",
@@ -529,7 +531,8 @@ static void check_issuer(const struct kt_set *set, const struct entry *asked, st
 	complain(report, KT_COMPLAINT_ERROR, asked, name, problem, nearest(set, 'r', asked->key));
 }
 
-/* One connection shows one certificate: that of the client authentication is also the one that the token is bound to. */
+/* One connection shows one certificate: that of the client authentication is also the one that the token is bound to.
+ */
 static void check_one_certificate(const struct kt_set *set, const struct entry *asked, struct kt_report *report)
 {
 	char key[KEY_MAX], *name;

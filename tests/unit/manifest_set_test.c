@@ -22,8 +22,9 @@
 #define CERT(name, secret)                                                                                             \
 	CM("Certificate", name)                                                                                        \
 	"spec:\n  secretName: " secret "\n  issuerRef: {name: ca}\n  dnsNames: [a.b]\n" /* 8 lines */
-#define AT_SERVER(auth) HEAD("TokenIssuer", "i") "spec: {oauth2: {tokenURL: \"https://a.b\", auth: {clientID: c, " auth "}}}\n"
-#define TOKEN(spec)     HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}, " spec "}\n"
+#define AT_SERVER(auth)                                                                                                \
+	HEAD("TokenIssuer", "i") "spec: {oauth2: {tokenURL: \"https://a.b\", auth: {clientID: c, " auth "}}}\n"
+#define TOKEN(spec) HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}, " spec "}\n"
 
 static void read_set(const char *text, const char *known, struct kt_buf *out)
 {
@@ -93,11 +94,10 @@ static const struct {
 	{AT_SERVER("method: none") TOKEN("grant: {refreshToken: {secretRef: {name: r}}}"), "r", NULL},
 	{AT_SERVER("method: none") TOKEN("grant: {refreshToken: {secretRef: {name: r}}}"), NULL,
 	 "warning: spec.grant.refreshToken.secretRef.name (r) names a secret that nothing here provides"},
-	{AT_SERVER("method: none")
-		 SELF CERT("a", "web") TOKEN("grant: {tokenExchange: {subject: {tokenRef: web}}}"),
+	{AT_SERVER("method: none") SELF CERT("a", "web") TOKEN("grant: {tokenExchange: {subject: {tokenRef: web}}}"),
 	 NULL, "spec.grant.tokenExchange.subject.tokenRef (web) names a secret that no Token has as its secretName"},
-	{HEAD("TokenIssuer", "i") "spec: {local: {issuerURL: \"https://a.b\"}}\n" TOKEN("audiences: [x], dpop: {}"), NULL,
-	 "has a meaning only with an oauth2 TokenIssuer"},
+	{HEAD("TokenIssuer", "i") "spec: {local: {issuerURL: \"https://a.b\"}}\n" TOKEN("audiences: [x], dpop: {}"),
+	 NULL, "has a meaning only with an oauth2 TokenIssuer"},
 	{SELF CERT("a", "shop") "---\napiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nmetadata: {name: s}\nspec: "
 				"{selfSigned: {}}\n---\napiVersion: cert-manager.io/v1\nkind: Certificate\n"
 				"metadata: {name: b, namespace: shop}\nspec: {secretName: b, issuerRef: {name: s, "
