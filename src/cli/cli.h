@@ -75,6 +75,7 @@ struct kt_command {
 /* All commands, in the order of the help; ends with a NULL name. */
 extern const struct kt_command kt_commands[];
 
+int kt_cli_invalidate(struct kt_cli *cli); /* token --invalidate */
 int kt_cli_account(struct kt_cli *cli), kt_cli_revoke(struct kt_cli *cli);
 int kt_cli_run(struct kt_cli *cli), kt_cli_renew(struct kt_cli *cli), kt_cli_plan(struct kt_cli *cli),
         kt_cli_why(struct kt_cli *cli), kt_cli_status(struct kt_cli *cli), kt_cli_check(struct kt_cli *cli),
@@ -216,6 +217,7 @@ int kt_client_connect(struct kt_cli *cli, struct kt_err *err);
 struct kt_check {
 	struct kt_report report;
 	uint32_t resources;
+	uint32_t foreign; /* documents that only check reads */
 };
 /* Reads and checks; on_resource (may be NULL) sees each good resource. trust: as the agent would, on this machine; in_pod:
  * as with --sidecar. */

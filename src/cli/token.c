@@ -9,6 +9,9 @@
 
 const struct kt_cli_option kt_cli_token_options[] = {
         {"format", 0, "FORMAT", "raw (default), header, json, curl, env, envoy, flex or aws-web-identity"},
+        {"invalidate", 0, NULL, "its server refused it (401): have another one minted, once"},
+        {"sha256", 0, "HEX", "with --invalidate: SHA-256 of the refused one, so that a newer one stays"},
+        {"timeout", 0, "D", "with --invalidate: wait no longer than this (default 1m)"},
         {NULL, 0, NULL, NULL},
 };
 
@@ -41,6 +44,9 @@ int kt_cli_token(struct kt_cli *cli)
 	int status;
 
 	kt_err_clear(&err);
+	if (kt_cli_flag(cli, "invalidate")) {
+		return kt_cli_invalidate(cli);
+	}
 	if (format == NULL) {
 		kt_cli_complain("--format takes raw, header, json, curl, env, envoy, flex or aws-web-identity, not '%s'",
 		                kt_cli_value(cli, "format"));

@@ -9,6 +9,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/fallback.h"
+#include "keeper/refused.h"
 
 
 /* Opens what a stored material holds into the flight. */
@@ -72,7 +73,10 @@ static enum kt_code begin_new(struct kt_flight *flight, struct kt_err *err)
 	if (code != KT_OK) {
 		return code;
 	}
-	(void)kt_audit_trace_id(now, flight->trace_id);
+	/* Who said that the token was refused can follow what came of it. */
+	if ((flight->cred.flags & KT_CRED_REFUSED) == 0 || flight->trace_id[0] == '\0') {
+		(void)kt_audit_trace_id(now, flight->trace_id);
+	}
 	if (dropped || flight->cred.step != KT_STEP_DUE || flight->cred.revision == 0) {
 		flight->cred.revision++; /* "due" without more: nothing was stored under the number yet */
 	}

@@ -14,6 +14,7 @@
 #include "kt/text.h"
 #include "keeper/budget.h"
 #include "keeper/fallback.h"
+#include "keeper/refused.h"
 
 static enum kt_code seal_key(struct kt_flight *flight, struct kt_err *err)
 {
@@ -186,7 +187,7 @@ static enum kt_code commit_rolled_back(struct kt_flight *flight, struct kt_err *
 	}
 	cred->attempts++;
 	cred->error_at = now;
-	cred->flags &= ~(unsigned)(KT_CRED_ROLL_BACK | KT_CRED_REDELIVER | KT_CRED_FORCED);
+	cred->flags &= ~(unsigned)(KT_CRED_ROLL_BACK | KT_CRED_REDELIVER | KT_CRED_FORCED | KT_CRED_REFUSED);
 	cred->next_try = now + kt_plan_retry_delay(row, cred->attempts, 0,
 	                                           cred->expiry > now ? cred->expiry - now : KT_TIME_MAX, (uint64_t)now);
 	if (code == KT_OK) {
@@ -223,7 +224,8 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 		cred->cookie = NULL;
 	}
 	/* A set that is only put back does not fulfil a renewal that was asked for: that follows. */
-	cred->flags &= ~(unsigned)((flight->redelivery ? 0 : KT_CRED_FORCED | KT_CRED_HELD) | KT_CRED_REDELIVER | KT_CRED_FAILED);
+	cred->flags &= ~(unsigned)((flight->redelivery ? 0 : KT_CRED_FORCED | KT_CRED_REFUSED | KT_CRED_HELD) | KT_CRED_REDELIVER |
+	                           KT_CRED_FAILED);
 	if (code == KT_OK) {
 		code = kt_flight_step(flight, KT_STEP_SWITCHED, flight->redelivery ? "delivered again" : NULL, err);
 	}

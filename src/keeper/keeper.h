@@ -134,6 +134,7 @@ struct kt_flight {
 	bool holds_volume; /* works on a volume that is made of several secrets: the others' flights wait */
 	bool waits_volume; /* ... for the end of one that does */
 	bool forced;   /* renew --force came while it did something else: issue when that is done */
+	char refused[33]; /* the token in force was refused meanwhile (refused.h): the trace of that; else "" */
 	struct kt_err err;
 
 	struct kt_store_resource resource;
@@ -249,7 +250,9 @@ struct kt_keeper {
 	struct kt_sandbox_path *box_paths;
 	unsigned box_path_count;
 
-	struct kt_owner *owners; /* publish.c: names that the warden has looked up */
+	struct kt_owner *owners; /* owners.c: names that the warden has looked up */
+	struct kt_token_ask *token_asks; /* token_ask.c: those that wait for such a name */
+	struct kt_stranger *strangers;   /* token_ask.c: users that asked for what is not theirs, of late */
 	struct kt_session *sessions;
 	uint64_t rotations; /* since the start, for metrics */
 	uint64_t failures;
@@ -363,7 +366,20 @@ enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_sto
                                    const struct kt_store_material *material, const char *format, struct kt_buf *text,
                                    struct kt_err *err);
 void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char *secret_name, char *out, size_t size);
-void kt_publish_finish(struct kt_keeper *keeper);
+
+/* --- owners.c: users and groups as numbers ------------------------------------------------------------------------- */
+
+/* uid and gid of names for a flight's volume; where no group is named, secretsGroup of the settings. KT_E_BUSY: the warden has
+ * been asked, come again when the flight is woken. */
+enum kt_code kt_owners_of_flight(struct kt_flight *flight, const char *user, const char *group, uid_t *uid, gid_t *gid,
+                                 struct kt_err *err);
+/*
+ * uid of a user, or gid of a group (the other one is ""), by what the warden knows. KT_E_BUSY: it has been asked, and `known`
+ * is called when it has answered; KT_E_NOTFOUND: it knows nobody of that name.
+ */
+enum kt_code kt_owners_find(struct kt_keeper *keeper, const char *user, const char *group,
+                              void (*known)(struct kt_keeper *keeper), uid_t *ret_uid, gid_t *ret_gid, struct kt_err *err);
+void kt_owners_finish(struct kt_keeper *keeper);
 
 /* --- issuers.c ---------------------------------------------------------------------------------------------------- */
 

@@ -16,15 +16,6 @@
 
 #define CLOCK_SLACK (5 * KT_MINUTE)
 
-struct kt_owner {
-	struct kt_owner *next;
-	bool known;
-	uid_t uid;
-	gid_t gid;
-	char user[256];
-	char group[256];
-};
-
 /* A material with everything open that its files need. */
 struct rendered {
 	struct kt_fileset files;
@@ -47,97 +38,6 @@ static void rendered_finish(struct rendered *out)
 	kt_store_material_finish(&out->row);
 	kt_store_resource_finish(&out->resource);
 	kt_resource_destroy(out->spec);
-}
-
-/* --- owners --------------------------------------------------------------------------------------------------------- */
-
-struct owner_call {
-	struct kt_keeper *keeper;
-	struct kt_owner *owner;
-	int64_t flight;
-};
-
-static void on_owner(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
-{
-	struct owner_call *call = arg;
-	struct kt_flight *flight = kt_rotate_find(call->keeper, call->flight);
-	const struct kt_msg_owned *owned = msg;
-
-	(void)fds;
-	(void)fd_count;
-	if (why->code == KT_OK && type == KT_OWNED) {
-		call->owner->uid = owned->uid;
-		call->owner->gid = owned->gid;
-		call->owner->known = true;
-	}
-	if (flight != NULL && flight->waiting) {
-		kt_rotate_wake(flight, why);
-	}
-	kt_free(call);
-}
-
-static enum kt_code ask_owner(struct kt_flight *flight, struct kt_owner *owner, struct kt_err *err)
-{
-	struct kt_msg_owner msg = {kt_view_str(owner->user), kt_view_str(owner->group)};
-	struct owner_call *call = kt_calloc(1, sizeof(*call));
-	enum kt_code code;
-
-	if (call == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "no memory for an owner");
-	}
-	*call = (struct owner_call){flight->keeper, owner, flight->id};
-	code = kt_wire_call(flight->keeper->ctx->warden, KT_OWNER, &msg, NULL, 0, 10 * KT_SECOND, on_owner, call, err);
-	if (code != KT_OK) {
-		kt_free(call);
-	}
-	return code == KT_OK ? KT_E_BUSY : code;
-}
-
-/* uid and gid of names; where no group is named, secretsGroup of the settings. KT_E_BUSY: the warden has been asked, come again when the flight is woken. */
-static enum kt_code find_owner(struct kt_flight *flight, const char *user, const char *group, uid_t *uid, gid_t *gid,
-                               struct kt_err *err)
-{
-	struct kt_keeper *keeper = flight->keeper;
-	struct kt_owner *owner;
-
-	*uid = KT_OWNER_KEEP;
-	*gid = keeper->volume_policy.gid;
-	if (user == NULL && group == NULL) {
-		return KT_OK;
-	}
-	user = user != NULL ? user : "";
-	group = group != NULL ? group : "";
-	for (owner = keeper->owners; owner != NULL; owner = owner->next) {
-		if (strcmp(owner->user, user) == 0 && strcmp(owner->group, group) == 0) {
-			break;
-		}
-	}
-	if (owner == NULL) {
-		owner = kt_calloc(1, sizeof(*owner));
-		if (owner == NULL) {
-			return kt_err_set(err, KT_E_NOMEM, "no memory for an owner");
-		}
-		(void)snprintf(owner->user, sizeof(owner->user), "%s", user);
-		(void)snprintf(owner->group, sizeof(owner->group), "%s", group);
-		owner->next = keeper->owners;
-		keeper->owners = owner;
-	}
-	if (!owner->known) {
-		return ask_owner(flight, owner, err);
-	}
-	*uid = owner->uid;
-	*gid = owner->gid != (gid_t)KT_OWNER_KEEP ? owner->gid : keeper->volume_policy.gid;
-	return KT_OK;
-}
-
-void kt_publish_finish(struct kt_keeper *keeper)
-{
-	while (keeper->owners != NULL) {
-		struct kt_owner *owner = keeper->owners;
-
-		keeper->owners = owner->next;
-		kt_free(owner);
-	}
 }
 
 /* --- rendering ------------------------------------------------------------------------------------------------------ */
@@ -555,7 +455,7 @@ static enum kt_code resolve_one(struct kt_flight *flight, const struct kt_consum
 	gid_t gid;
 
 	(void)arg;
-	return find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	return kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 }
 
 static enum kt_code stage_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
@@ -563,7 +463,7 @@ static enum kt_code stage_one(struct kt_flight *flight, const struct kt_consumer
 {
 	uid_t uid;
 	gid_t gid;
-	enum kt_code code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	enum kt_code code = kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 
 	if (code == KT_OK) {
 		code = stage_volume(flight, volume, arg, uid, gid, err);
@@ -614,7 +514,7 @@ static enum kt_code open_consumer(struct kt_flight *flight, const struct kt_cons
 	struct kt_volume_policy policy;
 	uid_t uid;
 	gid_t gid;
-	enum kt_code code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	enum kt_code code = kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 
 	if (code != KT_OK) {
 		return code;
@@ -665,7 +565,7 @@ static enum kt_code withdraw_from(struct kt_flight *flight, const struct kt_cons
 	if (!others) {
 		return kt_volume_withdraw(vol, err);
 	}
-	code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	code = kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 	if (code == KT_OK) {
 		(void)kt_volume_generation_name(kt_keeper_now(flight->keeper), flight->dir);
 		code = stage_volume(flight, volume, NULL, uid, gid, err);
