@@ -38,16 +38,18 @@ static enum kt_code open_material(struct kt_flight *flight, int64_t id, struct k
 		const char *scope = kt_publish_token_type(flight->material.cookie, flight->got.token_type);
 
 		(void)snprintf(flight->got.scope, sizeof(flight->got.scope), "%s", scope);
-		return kt_keys_unseal(keeper->keys, &seal, flight->material.sealed_token, &flight->got.token, err);
+		(void)snprintf(flight->bound_to, sizeof(flight->bound_to), "%s", flight->material.finalize_url);
+		code = kt_keys_unseal(keeper->keys, &seal, flight->material.sealed_token, &flight->got.token, err);
 	}
-	if (token || flight->material.sealed_key.len == 0) {
-		return KT_OK;
+	if (code != KT_OK || flight->material.sealed_key.len == 0) {
+		return code;
 	}
+	seal = kt_store_material_seal_id(&flight->resource, flight->material.revision, "key"); /* of a token: DPoP's */
 	code = kt_keys_unseal(keeper->keys, &seal, flight->material.sealed_key, &secret, err);
 	if (code == KT_OK) {
 		code = kt_pki_key_from_der(kt_secret_view(secret), &flight->key, err);
 	}
-	if (code == KT_OK) {
+	if (code == KT_OK && !token) {
 		code = kt_issuers_take_chain(flight, flight->material.chain, flight->material.ca, err);
 	}
 	return code;

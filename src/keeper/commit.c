@@ -96,6 +96,9 @@ static enum kt_code commit_obtained(struct kt_flight *flight, struct kt_err *err
 	material->not_after = got->not_after;
 	material->issued = kt_keeper_now(flight->keeper);
 	material->dir = flight->dir;
+	if (flight->spec->kind == KT_RES_TOKEN) {
+		material->finalize_url = flight->bound_to;
+	}
 	code = put_material(flight, err);
 	flight->stage = KT_FLIGHT_STAGE;
 	if (code == KT_OK && flight->issuer->ops->obtained != NULL) {
@@ -198,6 +201,9 @@ static enum kt_code commit_rolled_back(struct kt_flight *flight, struct kt_err *
 		(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", cred->error_text);
 		code = kt_flight_step(flight, KT_STEP_ROLLED_BACK, flight->error_text, err);
 	}
+	if (code == KT_OK) {
+		code = kt_oauth_changed(flight, err);
+	}
 	return code == KT_OK ? kt_flight_end(flight, cred->next_try, err) : code;
 }
 
@@ -243,6 +249,9 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 	cred->proof = tasks > 0 ? KT_PROOF_WAITING : KT_PROOF_NOBODY;
 	if (code == KT_OK && flight->spec->kind == KT_RES_CERTIFICATE && flight->spec->certificate.is_ca) {
 		code = kt_flight_wake_dependents(flight, err);
+	}
+	if (code == KT_OK && !flight->redelivery) {
+		code = kt_oauth_changed(flight, err);
 	}
 	if (!flight->redelivery) {
 		flight->keeper->rotations++;

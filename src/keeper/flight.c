@@ -80,6 +80,7 @@ void kt_flight_destroy(struct kt_flight *flight)
 	if (flight == NULL) {
 		return;
 	}
+	kt_oauth_forget(flight);
 	kt_wire_forget(flight->keeper->courier, flight);
 	kt_rotate_end_job(flight, true);
 	kt_wire_forget(flight->keeper->ctx->warden, flight);
@@ -280,6 +281,7 @@ enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_reso
 
 		plan_state(resource, cred, &active, &candidate, now, &state);
 		add_renewal_info(keeper, cred, &active, &state);
+		state.binding_changed = cred->active != 0 && kt_oauth_binding_changed(keeper, spec, active.finalize_url);
 		kt_plan_decide_quick(&policy.plan, &state, now, ret);
 		code = look_at_limits(keeper, resource, cred, spec, &active, &candidate, ret, &state, limit_text, err);
 		if (state.limit_at != 0) {

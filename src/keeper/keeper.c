@@ -48,6 +48,10 @@ static const struct kt_wire_handler courier_handlers[] = {
         {KT_ACME_SAVE, kt_acme_on_save},
         {KT_CHALLENGE, kt_acme_on_challenge},
         {KT_CLIENT_SECRET, kt_oauth_on_client_secret},
+        {KT_ASSERTION, kt_oauth_on_assertion},
+        {KT_DPOP_PROOF, kt_oauth_on_dpop_proof},
+        {KT_CLIENT_KEY, kt_oauth_on_client_key},
+        {KT_SAVE_REFRESH, kt_oauth_on_save_refresh},
         {KT_MSG_TYPE_NONE, NULL},
 };
 static const struct kt_wire_handler desk_handlers[] = {
@@ -576,6 +580,7 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_renewal_info_finish(keeper);
 	kt_answers_finish(keeper);
 	kt_issuers_drop(keeper, true);
+	kt_oauth_finish(keeper);
 	kt_token_asks_finish(keeper);
 	kt_owners_finish(keeper);
 	kt_timer_destroy(keeper->gone);

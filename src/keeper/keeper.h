@@ -171,7 +171,18 @@ struct kt_flight {
 	size_t consumer_count;
 	size_t next_hook_consumer;
 	size_t next_hook;
-	char waiting_for[520]; /* "ns/secretName" of a CA that has to come first */
+	char waiting_for[520]; /* "ns/secretName" of a CA, Certificate or Token that has to come first */
+
+	/* oauth/: a token in work */
+	char request_hash[65];  /* what is asked for, where others may share the answer; "" where not */
+	int64_t follows;        /* the flight whose answer is this one's too; 0: none */
+	unsigned followers;
+	char bound_to[72];      /* SHA-256 of the certificate that was shown */
+	unsigned asked;         /* questions of the courier in this job */
+	unsigned refresh_at;    /* which of the refresh tokens that are kept is tried */
+	bool refresh_saved;     /* the server gave another in its place */
+	int64_t revoking, revoked; /* materials: the one that is being revoked, the last one that was */
+	unsigned revoke_tries, revoked_count;
 };
 
 /* A stream to a command (admin.c). */
@@ -188,6 +199,8 @@ struct kt_keeper {
 	char *socket_path;
 	struct kt_resource *agent; /* kind Agent, decoded; NULL: defaults */
 	bool needs_pkcs12; /* some Certificate wants a key store */
+	bool tokens_depend; /* some Token is made of, or bound to, another secret of ours */
+	struct kt_oauth_skews *skews; /* oauth/request.c: how far the clocks of issuers are ahead */
 
 	struct kt_store *store;
 	struct kt_keys *keys;
@@ -412,6 +425,22 @@ void kt_acme_on_inner(struct kt_wire_in *in, void *arg);
 void kt_acme_on_save(struct kt_wire_in *in, void *arg);
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_assertion(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_dpop_proof(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_client_key(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_save_refresh(struct kt_wire_in *in, void *arg);
+/* The flight ends: those that wait for its answer ask by themselves. */
+void kt_oauth_forget(struct kt_flight *leader);
+/* The flight's secret has come or changed: Tokens that wait for it, or are bound to it, are due. In a transaction. */
+enum kt_code kt_oauth_changed(struct kt_flight *flight, struct kt_err *err);
+/* The Certificate that a Token is bound to is not the one of this fingerprint any more. */
+bool kt_oauth_binding_changed(struct kt_keeper *keeper, const struct kt_resource *spec, const char *bound_to);
+/* Before a generation goes: its tokens are revoked where the issuer says so. PENDING: called again by the flight. */
+enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight);
+int64_t kt_oauth_bounded_skew(int64_t seconds);
+void kt_oauth_finish(struct kt_keeper *keeper);
+/* Fills in by what the flight's token is named: its jti, or its fingerprint. */
+void kt_token_identify(struct kt_flight *flight, const char *jti);
 /* The flight of an ACME order that is being worked on; NULL, with an error, when it is not any more. */
 struct kt_flight *kt_acme_flight(struct kt_keeper *keeper, uint64_t job, struct kt_err *err);
 /* Gives the flight a job of its own, in flight->job. */

@@ -52,7 +52,7 @@ static enum kt_code store_password(struct kt_keeper *keeper, const struct kt_res
 	return kt_secret_create(plain, strlen(plain), ret, err);
 }
 
-#define NAMES_MAX 8u
+#define NAMES_MAX 12u
 
 /* secretsGroup and secretsMode are for those who use a certificate or token: the key of a CA is for nobody but us. */
 static struct kt_render_options render_options(const struct kt_keeper *keeper, const struct kt_resource *spec)
@@ -66,8 +66,8 @@ static struct kt_render_options render_options(const struct kt_keeper *keeper, c
 	return options;
 }
 
-/* The files beyond the standard ones (certificate), or all of them (token). Returns how many. */
-static size_t extra_names(const struct kt_resource *spec, bool has_ca, const char *names[NAMES_MAX])
+/* The files beyond the standard ones (certificate), or all of them (token; has_key: it is bound to one). Returns how many. */
+static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_key, const char *names[NAMES_MAX])
 {
 	const struct kt_output_formats *formats = &spec->certificate.additional_output_formats;
 	const struct kt_pkcs12 *pkcs12;
@@ -83,6 +83,10 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, const cha
 			if ((spec->token.outputs & 1u << i) != 0) {
 				names[count++] = outputs[i];
 			}
+		}
+		if (has_key) {
+			names[count++] = "dpop.key";
+			names[count++] = "dpop.jwk";
 		}
 		return count;
 	}
@@ -118,7 +122,7 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	struct kt_render_options options = render_options(keeper, spec);
 	struct kt_material_view view = {.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = chain, .ca_pem = ca};
 	const char *names[NAMES_MAX];
-	size_t count = extra_names(spec, ca.len > 0, names);
+	size_t count = extra_names(spec, ca.len > 0, true, names);
 	enum kt_code code;
 
 	code = kt_pki_key_to_pem(key, cert->private_key.encoding == KT_KEYENC_PKCS1 ? KT_KEY_PKCS1 : KT_KEY_PKCS8,
@@ -170,16 +174,19 @@ static struct kt_material_view token_view(const struct kt_resource *spec, const 
 	                                 .audience_count = audiences->count};
 }
 
+/* key: of DPoP, or NULL. */
 static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *token,
-                                 const char *type, const char *scope, kt_ms from, kt_ms to, struct rendered *out,
-                                 struct kt_err *err)
+                                 const struct kt_key *key, const char *type, const char *scope, kt_ms from, kt_ms to,
+                                 struct rendered *out, struct kt_err *err)
 {
 	struct kt_render_options options = render_options(keeper, spec);
 	struct kt_material_view view = token_view(spec, token, type, scope, from, to);
 	const char *names[NAMES_MAX];
-	size_t count = extra_names(spec, false, names);
+	size_t count = extra_names(spec, false, key != NULL, names);
+	enum kt_code code = key != NULL ? kt_pki_key_to_pem(key, KT_KEY_PKCS8, &out->key_pem, err) : KT_OK;
 
-	return kt_format_render_set(&view, names, count, &options, &out->files, err);
+	view.key_pem = out->key_pem;
+	return code == KT_OK ? kt_format_render_set(&view, names, count, &options, &out->files, err) : code;
 }
 
 /* The set of a flight: from what it holds in memory. */
@@ -189,8 +196,8 @@ static enum kt_code render_flight(struct kt_flight *flight, struct rendered *out
 
 	kt_fileset_init(&out->files);
 	if (flight->spec->kind == KT_RES_TOKEN) {
-		return render_token(flight->keeper, flight->spec, got->token, got->token_type, got->scope, got->not_before, got->not_after,
-		                    out, err);
+		return render_token(flight->keeper, flight->spec, got->token, flight->key, got->token_type, got->scope,
+		                    got->not_before, got->not_after, out, err);
 	}
 	return render_certificate(flight->keeper, flight->spec, flight->key, kt_view_str(got->chain_pem),
 	                          kt_view_str(got->ca_pem), out, err);
@@ -235,8 +242,16 @@ static enum kt_code render_current(struct kt_keeper *keeper, const char *ns, con
 
 		out->token = secret;
 		secret = NULL;
-		return render_token(keeper, out->spec, out->token, type, scope, out->row.not_before, out->row.not_after, out,
-		                    err);
+		if (out->row.sealed_key.len > 0) {
+			id = kt_store_material_seal_id(&out->resource, out->row.revision, "key");
+			code = kt_keys_unseal(keeper->keys, &id, out->row.sealed_key, &secret, err);
+			if (code == KT_OK) {
+				code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
+			}
+		}
+		return code == KT_OK ? render_token(keeper, out->spec, out->token, key, type, scope, out->row.not_before,
+		                                    out->row.not_after, out, err)
+		                     : code;
 	}
 	code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
 	return code == KT_OK ? render_certificate(keeper, out->spec, key, out->row.chain, out->row.ca, out, err) : code;
@@ -659,7 +674,7 @@ static enum kt_code expected_files(const struct kt_keeper *keeper, const struct 
 	enum kt_material_kind kind = spec->kind == KT_RES_TOKEN ? KT_MATERIAL_TOKEN : KT_MATERIAL_CERTIFICATE;
 	struct kt_render_options options = render_options(keeper, spec);
 	const char *names[NAMES_MAX + 3];
-	size_t count = extra_names(spec, material->ca.len > 0, names);
+	size_t count = extra_names(spec, material->ca.len > 0, material->sealed_key.len > 0, names);
 	enum kt_code code = KT_OK;
 	size_t i;
 

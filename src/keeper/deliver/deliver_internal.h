@@ -68,6 +68,10 @@ enum kt_code kt_token_envoy(const struct kt_material_view *m, struct kt_view *re
                             struct kt_err *err);
 enum kt_code kt_token_flex(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                            struct kt_err *err);
+enum kt_code kt_token_dpop_key(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                               struct kt_err *err);
+enum kt_code kt_token_dpop_jwk(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                               struct kt_err *err);
 enum kt_code kt_token_web_identity(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                                    struct kt_err *err);
 

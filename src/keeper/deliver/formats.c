@@ -321,6 +321,8 @@ const struct kt_format kt_formats[] = {
         {"env", "token.env", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_env},
         {"envoy", "envoy.yaml", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_envoy},
         {"flex", "flex.yaml", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_flex},
+        {"dpop-key", "dpop.key", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_dpop_key},
+        {"dpop-jwk", "dpop.jwk", KT_MATERIAL_TOKEN, .render = kt_token_dpop_jwk},
         /* Of the command only: a volume has the same bytes as `token`. */
         {"aws-web-identity", "web-identity-token", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_web_identity},
         {0},

@@ -274,6 +274,42 @@ enum kt_code kt_token_flex(const struct kt_material_view *m, struct kt_view *ret
 	return finish(&out, "flex.yaml", ret, owned, err);
 }
 
+/* ---- DPoP ---- */
+
+/* The private key, for consumers that make their proofs themselves (RFC 9449). */
+enum kt_code kt_token_dpop_key(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                               struct kt_err *err)
+{
+	(void)owned;
+	if (!m->key_pem)
+		return kt_err_set(err, KT_E_INVALID, "dpop.key: the token has no key of its own (spec.dpop)");
+	*ret = kt_secret_view(m->key_pem);
+	return KT_OK;
+}
+
+/* The public half, as the header `jwk` of each proof has it. */
+enum kt_code kt_token_dpop_jwk(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                               struct kt_err *err)
+{
+	struct kt_key *key KT_AUTOKEY = NULL;
+	struct kt_buf KT_AUTOBUF out;
+	enum kt_code code;
+
+	kt_buf_init(&out, 8192);
+	if (!m->key_pem)
+		return kt_err_set(err, KT_E_INVALID, "dpop.jwk: the token has no key of its own (spec.dpop)");
+	code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), &key, err);
+	if (code == KT_OK)
+		code = kt_jose_jwk(key, &out, err);
+	if (code == KT_OK)
+		code = kt_buf_check(&out, "dpop.jwk", err);
+	if (code == KT_OK)
+		code = kt_secret_from_buf(&out, owned, err);
+	if (code == KT_OK)
+		*ret = kt_secret_view(*owned);
+	return code;
+}
+
 /* ---- AWS ---- */
 
 /* For AWS_WEB_IDENTITY_TOKEN_FILE: the JWT and nothing else. STS would only say InvalidIdentityToken later. */
