@@ -38,7 +38,8 @@ keyturn_courier_LDADD = $(COURIER_LIBS)
 
 # Plays warden and keeper to the courier: tests against real and hostile servers drive it.
 check_PROGRAMS += tests/peers/courier_drive
-tests_peers_courier_drive_SOURCES = tests/peers/courier_drive.c
+tests_peers_courier_drive_SOURCES = tests/peers/courier_drive.c tests/peers/courier_drive_oauth.c
+noinst_HEADERS += tests/peers/courier_drive.h
 tests_peers_courier_drive_CPPFLAGS = $(COURIER_CPPFLAGS)
 tests_peers_courier_drive_LDADD = $(COURIER_LIBS)
 
