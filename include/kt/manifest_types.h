@@ -676,9 +676,14 @@ struct kt_notifies {
 	uint32_t count;
 };
 
+/* What is spoken before the handshake. */
+enum kt_start_tls { KT_START_TLS_NONE = 0, KT_START_TLS_IMAP, KT_START_TLS_LDAP, KT_START_TLS_POSTGRES, KT_START_TLS_SMTP };
+const char *kt_start_tls_name(enum kt_start_tls protocol); /* "smtp", ...; "" for none */
+
 struct kt_prove_tls {
 	const char *address;     /* host:port */
 	const char *server_name; /* SNI; NULL: the host of address */
+	enum kt_start_tls start_tls;
 };
 
 struct kt_observed_http {

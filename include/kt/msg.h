@@ -209,10 +209,14 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	F(S, u64, job, 0)                                                                                              \
 	F(S, view, op, 16) F(S, view, issuer, 65536) F(S, secret, token, 65536) F(S, view, traceparent, KT_TRACE_MAX)
 #define KT_MSG_TOKEN_OP_DONE(F, S) F(S, view, body, 65536)
-/* TLS handshake with address ("host:port"), SNI server_name. No verification: what is served is read, not trusted. */
+/*
+ * TLS handshake with address ("host:port"), SNI server_name. No verification: what is served is read, not trusted.
+ * start_tls: "smtp", "imap", "ldap" or "postgres" is spoken first; "": TLS from the first byte.
+ */
 #define KT_MSG_PROBE_TLS(F, S)                                                                                         \
 	F(S, view, address, 512)                                                                                       \
-	F(S, view, server_name, KT_NAME_MAX) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)
+	F(S, view, server_name, KT_NAME_MAX) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)            \
+		F(S, view, start_tls, 16)
 #define KT_MSG_PROBED_TLS(F, S)                                                                                        \
 	F(S, view, serial, 128)                                                                                        \
 	F(S, view, sha256, 64) F(S, i64, not_after, 0) F(S, view, subject, 1024) F(S, view, protocol, 32)

@@ -19,6 +19,8 @@ libkt_courier_a_SOURCES = src/courier/courier.c src/courier/url.c src/courier/re
 	src/courier/grant/refusal.c src/courier/grant/answer.c src/courier/grant/ask.c \
 	src/courier/grant/exchange.c src/courier/grant/op.c src/courier/grant/grant.c \
 	src/courier/probe/json_path.c src/courier/probe/probe.c src/courier/probe/http.c src/courier/probe/tls.c
+libkt_courier_a_SOURCES += src/courier/probe/starttls.c
+noinst_HEADERS += src/courier/probe/starttls.h
 noinst_HEADERS += src/courier/courier.h src/courier/url.h src/courier/resolve.h src/courier/http.h \
 	src/courier/http_internal.h src/courier/acme/acme.h src/courier/acme/acme_internal.h src/courier/grant/grant.h \
 	src/courier/grant/grant_internal.h src/courier/probe/probe.h src/courier/probe/probe_internal.h \
@@ -44,6 +46,11 @@ tests_peers_courier_drive_CPPFLAGS = $(COURIER_CPPFLAGS)
 tests_peers_courier_drive_LDADD = $(COURIER_LIBS)
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/starttls_test
+TESTS += tests/unit/starttls_test
+tests_unit_starttls_test_SOURCES = tests/unit/starttls_test.c
+tests_unit_starttls_test_CPPFLAGS = $(COURIER_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_starttls_test_LDADD = libkt_courier.a libkt_base.a $(SODIUM_LIBS) $(JANSSON_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/courier_test tests/unit/courier_grant_test
 TESTS += tests/unit/courier_test tests/unit/courier_grant_test
 tests_unit_courier_test_SOURCES = tests/unit/courier_test.c

@@ -189,11 +189,24 @@ static const struct kt_table notify_table = TABLE("Notify", struct kt_notify, no
 /* --- prove
  * ------------------------------------------------------------------------------------------------------------- */
 
+static const struct kt_enum_name protocols[] = {{"imap", KT_START_TLS_IMAP},
+						{"ldap", KT_START_TLS_LDAP},
+						{"postgres", KT_START_TLS_POSTGRES},
+						{"smtp", KT_START_TLS_SMTP},
+						{NULL, 0}};
+
+const char *kt_start_tls_name(enum kt_start_tls protocol)
+{
+	return protocol == KT_START_TLS_NONE ? "" : kt_enum_text(protocols, (int)protocol);
+}
+
 static const struct kt_field prove_tls_rows[] = {
 	ROW("address", KT_F_STRING, struct kt_prove_tls, address, REQUIRED, .check = kt_value_address,
 	    DOC "Where the server listens."),
 	ROW("serverName", KT_F_STRING, struct kt_prove_tls, server_name, .check = kt_value_dns_name,
 	    DOC "Name asked for (SNI); the host of address when absent."),
+	ROW("startTLS", KT_F_ENUM, struct kt_prove_tls, start_tls, .def = KT_START_TLS_NONE, .names = protocols,
+	    DOC "What the server speaks before TLS; TLS from the first byte when absent."),
 };
 static const struct kt_table prove_tls_table =
 	TABLE("ProveTLS", struct kt_prove_tls, prove_tls_rows,

@@ -446,7 +446,7 @@ static const char *const goods[] = {
 	"{argv: [/bin/true]}\n"
 	"    - systemd: {unit: a.service, action: ReloadOrRestart, timeout: 9s}\n    - touch: {path: /run/t}\n"
 	"    - http: {url: \"http://localhost:1/x\", caBundle: aGVsbG8=, timeout: 3s}\n"
-	"  prove:\n    - {secret: web-tls, tls: {address: \"127.0.0.1:1\", serverName: a.b}}\n"
+	"  prove:\n    - {secret: web-tls, tls: {address: \"127.0.0.1:1\", serverName: a.b, startTLS: smtp}}\n"
 	"    - {secret: t, observed: {http: {url: \"https://a.b\", jsonPath: \".a[0].b\", caBundle: aGVsbG8=}}}\n"
 	"    - {secret: t, observed: {accessLog: {path: /var/log/x, field: \"7\"}}}\n"
 	"    - {secret: t, accepted: {http: {url: \"https://a.b\", expectStatus: 204, headerName: X-Token, "
