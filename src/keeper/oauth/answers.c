@@ -150,7 +150,7 @@ void kt_oauth_on_assertion(struct kt_wire_in *in, void *arg)
 	if (flight != NULL && (endpoint == NULL || issuer == NULL)) {
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for an assertion");
 	} else if (flight != NULL) {
-		moment.skew = kt_oauth_bounded_skew(ask->skew != 0 ? ask->skew : kt_oauth_skew(keeper, flight->issuer));
+		moment.skew = kt_oauth_bounded_skew(ask->skew); /* it has seen a Date later than we have */
 		(void)assert_client(flight, &moment, &assertion, &err);
 	}
 	if (err.code != KT_OK) {
@@ -179,7 +179,7 @@ void kt_oauth_on_dpop_proof(struct kt_wire_in *in, void *arg)
 	if (flight != NULL && (flight->spec->token.dpop == NULL || flight->key == NULL)) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier asks for a DPoP proof of a token without a key");
 	} else if (flight != NULL) {
-		int64_t skew = kt_oauth_bounded_skew(ask->skew != 0 ? ask->skew : kt_oauth_skew(keeper, flight->issuer));
+		int64_t skew = kt_oauth_bounded_skew(ask->skew); /* it has seen a Date later than we have */
 
 		want.now = kt_keeper_now(keeper) + skew * KT_SECOND;
 		(void)kt_oauth_proof(flight->key, flight->spec->token.dpop->algorithm, &want, &proof, &err);
