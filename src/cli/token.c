@@ -8,6 +8,8 @@
 #include "kt/text.h"
 
 const struct kt_cli_option kt_cli_token_options[] = {
+        {"dpop", 0, "METHOD", "header lines for one call of this method to URL: the token and a fresh DPoP proof"},
+        {"nonce", 0, "NONCE", "with --dpop: the DPoP-Nonce that the server gave"},
         {"format", 0, "FORMAT", "raw (default), header, json, curl, env, envoy, flex or aws-web-identity"},
         {"invalidate", 0, NULL, "its server refused it (401): have another one minted, once"},
         {"sha256", 0, "HEX", "with --invalidate: SHA-256 of the refused one, so that a newer one stays"},
@@ -52,7 +54,19 @@ int kt_cli_token(struct kt_cli *cli)
 		                kt_cli_value(cli, "format"));
 		return KT_EXIT_USAGE;
 	}
+	if ((kt_cli_value(cli, "dpop") != NULL) != (cli->arg_count > 1) ||
+	    (kt_cli_value(cli, "nonce") != NULL && kt_cli_value(cli, "dpop") == NULL)) {
+		kt_cli_complain("a URL is given with --dpop METHOD, and --nonce with both: keyturn token NAME --dpop GET URL");
+		return KT_EXIT_USAGE;
+	}
 	body = json_pack("{s:s,s:s,s:s}", "command", "token", "name", cli->args[0], "format", format);
+	if (cli->arg_count > 1) {
+		(void)json_object_set_new(body, "method", json_string(kt_cli_value(cli, "dpop")));
+		(void)json_object_set_new(body, "url", json_string(cli->args[1]));
+		if (kt_cli_value(cli, "nonce") != NULL) {
+			(void)json_object_set_new(body, "nonce", json_string(kt_cli_value(cli, "nonce")));
+		}
+	}
 	status = kt_client_simple(cli, body, KT_MODE_ONESHOT, &answer);
 	token = kt_json_str(answer.result, "text");
 	if (token != NULL) {

@@ -36,7 +36,13 @@ static enum kt_code add_token(struct kt_session *session, const struct kt_store_
 	enum kt_code code;
 
 	kt_buf_init(&text, KT_ADMIN_REQUEST_MAX);
-	code = kt_publish_token_text(session->keeper, resource, material, format != NULL ? format : "raw", &text, err);
+	if (kt_session_arg(session, "method") != NULL && kt_session_arg(session, "url") != NULL) {
+		code = kt_oauth_headers(session->keeper, resource, material, kt_session_arg(session, "method"),
+		                        kt_session_arg(session, "url"), kt_session_arg(session, "nonce"), &text, err);
+		format = "dpop";
+	} else {
+		code = kt_publish_token_text(session->keeper, resource, material, format != NULL ? format : "raw", &text, err);
+	}
 	if (code == KT_OK) {
 		/* The one place where a token leaves as JSON: over the private stream of who asked for it. */
 		(void)json_object_set_new(result, format != NULL ? "text" : "token", json_stringn(text.ptr, text.len));

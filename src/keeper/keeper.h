@@ -438,6 +438,18 @@ bool kt_oauth_binding_changed(struct kt_keeper *keeper, const struct kt_resource
 /* Before a generation goes: its tokens are revoked where the issuer says so. PENDING: called again by the flight. */
 enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight);
 int64_t kt_oauth_bounded_skew(int64_t seconds);
+/*
+ * A Consumer's volume holds a Certificate and a Token that is bound to it, and the flight has one without the other: the
+ * volume stays as it is until the Token's flight writes both by one rename.
+ */
+bool kt_oauth_set_incomplete(struct kt_flight *flight, const struct kt_consumer_volume *volume);
+/*
+ * For `keyturn token NAME --dpop METHOD URL`: the header lines of one call, each with its end, by the key of the Token's
+ * material. KT_E_INVALID: it has none.
+ */
+enum kt_code kt_oauth_headers(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                              const struct kt_store_material *material, const char *method, const char *url,
+                              const char *nonce, struct kt_buf *out, struct kt_err *err);
 void kt_oauth_finish(struct kt_keeper *keeper);
 /* Fills in by what the flight's token is named: its jti, or its fingerprint. */
 void kt_token_identify(struct kt_flight *flight, const char *jti);

@@ -480,7 +480,7 @@ static enum kt_code stage_one(struct kt_flight *flight, const struct kt_consumer
 	gid_t gid;
 	enum kt_code code = kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 
-	if (code == KT_OK) {
+	if (code == KT_OK && !kt_oauth_set_incomplete(flight, volume)) {
 		code = stage_volume(flight, volume, arg, uid, gid, err);
 		if (code == KT_E_NOTFOUND) { /* another secret comes later and brings this one along */
 			kt_err_clear(err);

@@ -57,7 +57,7 @@ static enum kt_code secret_for(struct kt_flight *flight, struct kt_view what, st
 	const struct kt_oauth2_auth *auth = &oauth2_of(flight)->auth;
 	const struct kt_token_grant *grant = &flight->spec->token.grant;
 
-	if ((what.len == 0 || kt_view_eq_str(what, "client_secret")) && auth->client_secret_ref.name != NULL) {
+	if (kt_view_eq_str(what, "client_secret") && auth->client_secret_ref.name != NULL) {
 		return kt_issuers_secret(flight->keeper, flight->issuer->spec->meta.ns, auth->client_secret_ref.name,
 		                         auth->client_secret_ref.key, ret, err);
 	}

@@ -230,3 +230,52 @@ bool kt_oauth_binding_changed(struct kt_keeper *keeper, const struct kt_resource
 	       kt_oauth_certificate(keeper, spec->meta.ns, spec->token.certificate_ref, NULL, NULL, now, &err) == KT_OK &&
 	       strcmp(now, bound_to) != 0;
 }
+
+/* --- sets ------------------------------------------------------------------------------------------------------------------ */
+
+/* A Token in force that is bound to the flight's Certificate, but to an earlier one than the flight has. */
+static bool is_behind(struct kt_flight *flight, const char *secret_name)
+{
+	struct kt_store_resource resource;
+	struct kt_store_material material;
+	struct kt_resource *spec = NULL;
+	struct kt_err err;
+	bool behind;
+
+	kt_err_clear(&err);
+	if (in_force(flight->keeper, flight->resource.ns, secret_name, KT_KIND_TOKEN, &resource, &material, &err) != KT_OK) {
+		return false;
+	}
+	behind = kt_load_spec(&resource, &spec, &err) == KT_OK && spec->token.certificate_ref != NULL &&
+	         strcmp(spec->token.certificate_ref, flight->secret_name) == 0 &&
+	         strcmp(material.finalize_url, flight->got.sha256) != 0;
+	kt_resource_destroy(spec);
+	kt_store_material_finish(&material);
+	kt_store_resource_finish(&resource);
+	return behind;
+}
+
+bool kt_oauth_set_incomplete(struct kt_flight *flight, const struct kt_consumer_volume *volume)
+{
+	uint32_t i;
+
+	if (!flight->keeper->tokens_depend) {
+		return false;
+	}
+	for (i = 0; i < volume->sources.count; i++) {
+		const char *other = volume->sources.items[i].secret.name;
+
+		if (strcmp(other, flight->secret_name) == 0) {
+			continue;
+		}
+		if (flight->spec->kind == KT_RES_CERTIFICATE && is_behind(flight, other)) {
+			return true;
+		}
+		if (flight->spec->kind == KT_RES_TOKEN && flight->spec->token.certificate_ref != NULL &&
+		    strcmp(other, flight->spec->token.certificate_ref) == 0 &&
+		    kt_oauth_binding_changed(flight->keeper, flight->spec, flight->bound_to)) {
+			return true;
+		}
+	}
+	return false;
+}
