@@ -15,7 +15,7 @@ import yaml
 
 from lib.certs import Authority
 from lib.manifests import token
-from lib.servers import Envoy, Recorder, Server, program
+from lib.servers import Envoy, OidcProvider, Recorder, Server, program
 from lib.wait import free_port
 
 # Every visible character (what the keeper takes), and what sh, systemd, curl and YAML would make of some of them.
@@ -165,3 +165,24 @@ def test_formats_that_the_manifest_does_not_name(kt):
     assert minted(kt, "opaque", ["raw"]).status == 0
     assert sorted(p.name for p in kt.volume("calls-token").iterdir() if not p.name.startswith("..")) == ["token"]
     assert kt.ok("token", "--format", "curl", "calls").out == 'header = "Authorization: Bearer opaque"\n'
+
+
+def test_dpop(kt, tmp_path):
+    """The scheme is the token's type, also in what is written again from the store, and the command says the same."""
+    scheme = {"header": "Authorization: DPoP ", "curl.conf": 'header = "Authorization: DPoP ', "envoy.yaml": 'inline_string: "DPoP ',
+              "token.env": 'TOKEN_TYPE="DPoP"', "token.json": '"token_type":"DPoP"'}
+    with OidcProvider(tmp_path, ttl=300) as server:
+        kt.secret("oidc-client", client_secret=server.secret_of("basic"))
+        kt.manifest("token", server.token_issuer(), token("calls", "oidc", audiences=["https://payments.example/api"],
+                                                          scopes=["pay.write"], dpop={"algorithm": "ES256"}, outputs=ALL))
+        kt.ok("renew")
+        written = {name: kt.read("calls-token", name) for name in scheme}
+        for name, words in scheme.items():
+            assert words in written[name].decode(), name
+        minted_once = len(server.requests())
+        shutil.rmtree(kt.volume("calls-token"))
+        kt.ok("renew")
+        assert {name: kt.read("calls-token", name) for name in scheme} == written
+        assert len(server.requests()) == minted_once, "written again, not minted again"
+        assert kt.ok("token", "--format", "header", "calls").out.encode() == written["header"]
+        assert kt.json("token", "calls")["token_type"] == "DPoP"
