@@ -10,7 +10,10 @@
 #include "courier/probe/starttls.h"
 #include "kt/mem.h"
 
-#define V(text) {text, sizeof(text) - 1}
+#define V(text)                                                                                                        \
+	{                                                                                                              \
+		text, sizeof(text) - 1                                                                                 \
+	}
 #define LDAP_GOOD "\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00"
 /* As Active Directory writes lengths. */
 #define LDAP_WIDE "\x30\x84\x00\x00\x00\x10\x02\x01\x01\x78\x84\x00\x00\x00\x07\x0a\x01\x00\x04\x00\x04\x00"
@@ -23,12 +26,21 @@ static const struct row {
 	struct kt_view sent[4];
 	enum kt_code code;
 	const char *text;
-	bool only_whole; /* what is behind comes with it: taken apart it would come before its turn, or into the handshake */
+	bool only_whole; /* what is behind comes with it: taken apart it would come before its turn, or into the
+			    handshake */
 } rows[] = {
-	{"smtp", {V("220 mx ESMTP\r\n"), V("250-mx\r\n250-SIZE 1\r\n250-starttls\r\n250 HELP\r\n"), V("220 go\r\n")}, KT_OK, "", false},
+	{"smtp",
+	 {V("220 mx ESMTP\r\n"), V("250-mx\r\n250-SIZE 1\r\n250-starttls\r\n250 HELP\r\n"), V("220 go\r\n")},
+	 KT_OK,
+	 "",
+	 false},
 	{"smtp", {V("220-mx\r\n220-hi\r\n220\r\n"), V("250 STARTTLS\n"), V("220\n")}, KT_OK, "", false},
 	{"smtp", {V("220 mx\r\n"), V("250-mx\r\n250 STARTTLSX\r\n")}, KT_E_PROTO, "offers no STARTTLS", false},
-	{"smtp", {V("220 mx\r\n"), V("250 STARTTLS\r\n"), V("454 not now\r\n")}, KT_E_NET, "STARTTLS with: 454 not now", false},
+	{"smtp",
+	 {V("220 mx\r\n"), V("250 STARTTLS\r\n"), V("454 not now\r\n")},
+	 KT_E_NET,
+	 "STARTTLS with: 454 not now",
+	 false},
 	{"smtp", {V("220 mx\r\n"), V("250 STARTTLS\r\n"), V("502 no\r\n")}, KT_E_PROTO, "STARTTLS with: 502 no", false},
 	{"smtp", {V("554 go away\r\n")}, KT_E_PROTO, "greets with: 554 go away", false},
 	{"smtp", {V("421 busy\r\n")}, KT_E_NET, "greets with: 421 busy", false},
@@ -36,12 +48,24 @@ static const struct row {
 	{"smtp", {V("220_mx\r\n")}, KT_E_PROTO, "no SMTP server", false},
 	{"smtp", {V("\r\n")}, KT_E_PROTO, "no SMTP server", false},
 	{"smtp", {V("HTTP/1.1 400 Bad Request\r\n")}, KT_E_PROTO, "no SMTP server", false},
-	{"smtp", {V("220 mx\r\n"), V("250 STARTTLS\r\n"), V("220 go\r\n250 injected\r\n")}, KT_E_PROTO, "more than it was asked", true},
-	{"smtp", {V("220 mx\r\n"), V("250 STARTTLS\r\n"), V("220 go\r\n\0")}, KT_E_PROTO, "more than it was asked", true},
+	{"smtp",
+	 {V("220 mx\r\n"), V("250 STARTTLS\r\n"), V("220 go\r\n250 injected\r\n")},
+	 KT_E_PROTO,
+	 "more than it was asked",
+	 true},
+	{"smtp",
+	 {V("220 mx\r\n"), V("250 STARTTLS\r\n"), V("220 go\r\n\0")},
+	 KT_E_PROTO,
+	 "more than it was asked",
+	 true},
 	{"smtp", {V("220 mx\r\n250 STARTTLS\r\n")}, KT_E_PROTO, "more than it was asked", true},
 	{"smtp", {{many_lines, sizeof(many_lines)}}, KT_E_LIMIT, "talks on", false},
 	{"smtp", {{long_line, sizeof(long_line)}}, KT_E_LIMIT, "a line of more than 1000", false},
-	{"imap", {V("* OK [CAPABILITY IMAP4rev1 STARTTLS] hi\r\n"), V("* CAPABILITY X\r\na OK begin\r\n")}, KT_OK, "", false},
+	{"imap",
+	 {V("* OK [CAPABILITY IMAP4rev1 STARTTLS] hi\r\n"), V("* CAPABILITY X\r\na OK begin\r\n")},
+	 KT_OK,
+	 "",
+	 false},
 	{"imap", {V("* PREAUTH hi\r\n")}, KT_E_PROTO, "greets with: * PREAUTH", false},
 	{"imap", {V("* OK\r\n"), V("a NO never\r\n")}, KT_E_PROTO, "a NO never", false},
 	{"imap", {V("* OK\r\n"), V("a OK\r\n* injected\r\n")}, KT_E_PROTO, "more than it was asked", true},
@@ -92,9 +116,10 @@ static void play(const struct row *row, bool whole)
 		if (code == KT_OK && (said.len > 0) == ready)
 			fail_msg("%s turn %zu: neither answer nor handshake", row->name, turn);
 	}
-	if (code != row->code || (row->code == KT_OK) != ready || (code != KT_OK && strstr(err.what, row->text) == NULL))
-		fail_msg("row %zu (%s): %s \"%s\", wanted %s \"%s\"", (size_t)(row - rows), row->name, kt_code_name(code), err.what,
-		         kt_code_name(row->code), row->text);
+	if (code != row->code || (row->code == KT_OK) != ready ||
+	    (code != KT_OK && strstr(err.what, row->text) == NULL))
+		fail_msg("row %zu (%s): %s \"%s\", wanted %s \"%s\"", (size_t)(row - rows), row->name,
+			 kt_code_name(code), err.what, kt_code_name(row->code), row->text);
 	kt_starttls_destroy(talk);
 }
 
@@ -113,7 +138,8 @@ static void test_rows(void **state)
 
 static void test_what_is_said(void **state)
 {
-	static const char ldap[] = "\x30\x1d\x02\x01\x01\x77\x18\x80\x16" "1.3.6.1.4.1.1466.20037";
+	static const char ldap[] = "\x30\x1d\x02\x01\x01\x77\x18\x80\x16"
+				   "1.3.6.1.4.1.1466.20037";
 	struct kt_starttls_talk *talk = NULL;
 	struct kt_view said;
 	struct kt_err err;

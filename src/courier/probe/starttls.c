@@ -1,4 +1,5 @@
-/* What is said in the clear before a TLS handshake: one small state machine a protocol, none of which trusts what it reads. */
+/* What is said in the clear before a TLS handshake: one small state machine a protocol, none of which trusts what it
+ * reads. */
 #include <string.h>
 
 #include "courier/probe/starttls.h"
@@ -17,7 +18,7 @@ enum verdict { MORE, SAY, READY, FAILED };
 struct dialect {
 	const char *name;
 	struct kt_view hello;
-	/* Looks at the buffer: `whole` is set where a line (without its end), for binary protocols any bytes, lie in it. */
+	/* Looks at the buffer: one line without its end, or of a binary protocol all that has come. */
 	enum verdict (*take)(struct kt_starttls_talk *talk, struct kt_view *ret_say, struct kt_err *err);
 	bool lines;
 };
@@ -55,7 +56,8 @@ static struct kt_view line_of(const struct kt_starttls_talk *talk)
 	return (struct kt_view){talk->buffer, talk->len};
 }
 
-/* --- SMTP ------------------------------------------------------------------------------------------------------------ */
+/* --- SMTP ------------------------------------------------------------------------------------------------------------
+ */
 
 /* A line "250-TEXT" goes on, "250 TEXT" and "250" end an answer. */
 static enum verdict take_smtp(struct kt_starttls_talk *talk, struct kt_view *ret_say, struct kt_err *err)
@@ -69,9 +71,9 @@ static enum verdict take_smtp(struct kt_starttls_talk *talk, struct kt_view *ret
 	}
 	if (!begins(line, wanted)) { /* 4xx passes by itself */
 		return fail(err, line.ptr[0] == '4' ? KT_E_NET : KT_E_PROTO, talk,
-		            talk->step == GREETING ? "the server greets with"
-		            : talk->step == OFFERS ? "the server answers EHLO with"
-		                                   : "the server answers STARTTLS with");
+			    talk->step == GREETING ? "the server greets with"
+			    : talk->step == OFFERS ? "the server answers EHLO with"
+						   : "the server answers STARTTLS with");
 	}
 	if (talk->step == OFFERS && line.len > 4 &&
 	    kt_ascii_ieq((struct kt_view){line.ptr + 4, line.len - 4}, KT_VIEW_LIT("STARTTLS"))) {
@@ -97,7 +99,8 @@ static enum verdict take_smtp(struct kt_starttls_talk *talk, struct kt_view *ret
 	return READY;
 }
 
-/* --- IMAP ------------------------------------------------------------------------------------------------------------ */
+/* --- IMAP ------------------------------------------------------------------------------------------------------------
+ */
 
 static enum verdict take_imap(struct kt_starttls_talk *talk, struct kt_view *ret_say, struct kt_err *err)
 {
@@ -117,7 +120,8 @@ static enum verdict take_imap(struct kt_starttls_talk *talk, struct kt_view *ret
 	return begins(line, "a OK") ? READY : fail(err, KT_E_PROTO, talk, "the server answers STARTTLS with");
 }
 
-/* --- PostgreSQL ------------------------------------------------------------------------------------------------------ */
+/* --- PostgreSQL ------------------------------------------------------------------------------------------------------
+ */
 
 static enum verdict take_postgres(struct kt_starttls_talk *talk, struct kt_view *ret_say, struct kt_err *err)
 {
@@ -126,21 +130,25 @@ static enum verdict take_postgres(struct kt_starttls_talk *talk, struct kt_view 
 	case 'S':
 		return talk->len == 1 ? READY : too_much(err);
 	case 'N':
-		(void)kt_err_set(err, KT_E_PROTO, "the server has no TLS (it answers SSLRequest with N: see its setting ssl)");
+		(void)kt_err_set(err, KT_E_PROTO,
+				 "the server has no TLS (it answers SSLRequest with N: see its setting ssl)");
 		return FAILED;
 	case 'E': /* its text comes from whoever sits between: not shown (CVE-2024-10977) */
 		(void)kt_err_set(err, KT_E_NET, "the server answers SSLRequest with an error");
 		return FAILED;
 	default:
-		(void)kt_err_set(err, KT_E_PROTO, "this is no PostgreSQL server: it answers SSLRequest with byte 0x%02x",
-		                 (unsigned)(unsigned char)talk->buffer[0]);
+		(void)kt_err_set(err, KT_E_PROTO,
+				 "this is no PostgreSQL server: it answers SSLRequest with byte 0x%02x",
+				 (unsigned)(unsigned char)talk->buffer[0]);
 		return FAILED;
 	}
 }
 
-/* --- LDAP ------------------------------------------------------------------------------------------------------------ */
+/* --- LDAP ------------------------------------------------------------------------------------------------------------
+ */
 
-/* A length of BER at *at (X.690 section 8.1.3). False: not all there yet, or not a length that fits here (then SIZE_MAX). */
+/* A length of BER at *at (X.690 section 8.1.3). False: not all there yet, or not a length that fits here (then
+ * SIZE_MAX). */
 static bool ber_length(const struct kt_starttls_talk *talk, size_t *at, size_t *ret)
 {
 	unsigned bytes;
@@ -207,7 +215,7 @@ static enum verdict take_ldap(struct kt_starttls_talk *talk, struct kt_view *ret
 	at += sizeof(result);
 	if (talk->buffer[at] != 0) {
 		(void)kt_err_set(err, KT_E_PROTO, "the server refuses StartTLS with result %u",
-		                 (unsigned)(unsigned char)talk->buffer[at]);
+				 (unsigned)(unsigned char)talk->buffer[at]);
 		return FAILED;
 	}
 	return READY;
@@ -216,13 +224,19 @@ stranger:
 	return FAILED;
 }
 
-/* --- all ------------------------------------------------------------------------------------------------------------- */
+/* --- all -------------------------------------------------------------------------------------------------------------
+ */
 
 static const struct dialect dialects[] = {
 	{"smtp", {NULL, 0}, take_smtp, true},
 	{"imap", {NULL, 0}, take_imap, true},
 	/* ExtendedRequest with the name of StartTLS */
-	{"ldap", {"\x30\x1d\x02\x01\x01\x77\x18\x80\x16" "1.3.6.1.4.1.1466.20037", 31}, take_ldap, false},
+	{"ldap",
+	 {"\x30\x1d\x02\x01\x01\x77\x18\x80\x16"
+	  "1.3.6.1.4.1.1466.20037",
+	  31},
+	 take_ldap,
+	 false},
 	/* SSLRequest: its length, 8, and 80877103 */
 	{"postgres", {"\0\0\0\x08\x04\xd2\x16\x2f", 8}, take_postgres, false},
 };
@@ -252,7 +266,8 @@ struct kt_view kt_starttls_hello(const struct kt_starttls_talk *talk)
 	return talk->dialect->hello;
 }
 
-/* Puts bytes into the buffer: up to the end of a line, or all of them. Returns how many, *ret_whole when there is to look at. */
+/* Puts bytes into the buffer: up to the end of a line, or all of them. Returns how many, *ret_whole when there is to
+ * look at. */
 static size_t fill(struct kt_starttls_talk *talk, struct kt_view bytes, bool *ret_whole)
 {
 	const char *end = talk->dialect->lines ? memchr(bytes.ptr, '\n', bytes.len) : NULL;
@@ -274,8 +289,8 @@ static size_t fill(struct kt_starttls_talk *talk, struct kt_view bytes, bool *re
 	return len;
 }
 
-enum kt_code kt_starttls_feed(struct kt_starttls_talk *talk, struct kt_view bytes, struct kt_view *ret_say, bool *ret_ready,
-                              struct kt_err *err)
+enum kt_code kt_starttls_feed(struct kt_starttls_talk *talk, struct kt_view bytes, struct kt_view *ret_say,
+			      bool *ret_ready, struct kt_err *err)
 {
 	*ret_say = (struct kt_view){NULL, 0};
 	*ret_ready = false;
@@ -289,7 +304,8 @@ enum kt_code kt_starttls_feed(struct kt_starttls_talk *talk, struct kt_view byte
 		size_t used = fill(talk, bytes, &whole);
 
 		if (used == 0) {
-			return kt_err_set(err, KT_E_LIMIT, "the server sent a line of more than %u bytes", LINE_MAX_BYTES);
+			return kt_err_set(err, KT_E_LIMIT, "the server sent a line of more than %u bytes",
+					  LINE_MAX_BYTES);
 		}
 		bytes.ptr += used;
 		bytes.len -= used;

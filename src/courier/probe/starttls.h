@@ -16,12 +16,12 @@ void kt_starttls_destroy(struct kt_starttls_talk *talk); /* NULL is accepted */
 struct kt_view kt_starttls_hello(const struct kt_starttls_talk *talk);
 
 /*
- * Takes what the server sent. KT_OK with *ret_ready: the handshake begins now; else *ret_say is what to send (empty: wait for
- * more). KT_E_PROTO: no such server, or it has no TLS, or it said more than it was asked: bytes behind its agreement are never
- * taken into the session (CVE-2011-0411). KT_E_NET: it has no time. KT_E_LIMIT: it doesn't come to an end. After an error the
- * talk is over.
+ * Takes what the server sent. KT_OK with *ret_ready: the handshake begins now; else *ret_say is what to send (empty:
+ * wait for more). KT_E_PROTO: no such server, or it has no TLS, or it said more than it was asked: bytes behind its
+ * agreement are never taken into the session (CVE-2011-0411). KT_E_NET: it has no time. KT_E_LIMIT: it doesn't come to
+ * an end. After an error the talk is over.
  */
-enum kt_code kt_starttls_feed(struct kt_starttls_talk *talk, struct kt_view bytes, struct kt_view *ret_say, bool *ret_ready,
-                              struct kt_err *err);
+enum kt_code kt_starttls_feed(struct kt_starttls_talk *talk, struct kt_view bytes, struct kt_view *ret_say,
+			      bool *ret_ready, struct kt_err *err);
 
 #endif
