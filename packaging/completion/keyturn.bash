@@ -43,7 +43,7 @@ _keyturn()
 		mapfile -t COMPREPLY < <(compgen -W 'delivered' -- "$cur")
 		return
 		;;
-	--fail-within | --timeout | --probe-address | --since | --days | --number | --namespace | -n | --email)
+	--fail-within | --timeout | --sha256 | --probe-address | --since | --days | --number | --namespace | -n | --email)
 		return
 		;;
 	esac
@@ -73,7 +73,7 @@ _keyturn()
 		;;
 	why | dns-record) [[ $cur == -* ]] || words=$(_keyturn_names) ;;
 	token)
-		options+=' --format'
+		options+=' --invalidate --sha256 --timeout --format'
 		[[ $cur == -* ]] || words=$(_keyturn_names)
 		;;
 	check) options+=' --host --strict --call --expired --request' ;;

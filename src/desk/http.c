@@ -364,11 +364,23 @@ static bool is_local(int fd)
 	return addr.ss_family == AF_UNIX;
 }
 
+/* Only there is known who is at the other end. */
+static bool is_unix(int fd)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX;
+}
+
 enum kt_code kt_desk_http_listen(struct kt_desk_http *http, unsigned kinds, int fd, struct kt_err *err)
 {
-	struct kt_desk_listener *listener = kt_calloc(1, sizeof(*listener));
+	struct kt_desk_listener *listener;
 	enum kt_code code;
 
+	if ((kinds & KT_DESK_BIT(KT_DESK_TOKENS)) && !is_unix(fd))
+		return kt_err_set(err, KT_E_POLICY, "tokens are given at a local socket only");
+	listener = kt_calloc(1, sizeof(*listener));
 	if (!listener)
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a listener");
 	*listener = (struct kt_desk_listener){.http = http, .kinds = kinds, .fd = fd, .local = is_local(fd)};

@@ -254,6 +254,12 @@ static const struct bad bads[] = {
 	/* Consumer */
 	{"apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {within: 5s}\n",
 	 "f:4: spec must use a secret"},
+	{CONSUMER "  socket: {secrets: [web-tls]}\n", "f:6: spec.socket must say who may ask: users, groups or both"},
+	{CONSUMER "  socket: {users: [nobody]}\n", "spec.socket.users have nobody, which is everybody of other user namespaces"},
+	{CONSUMER "  socket: {groups: [\"65534\"]}\n", "spec.socket.groups have 65534"},
+	{CONSUMER "  socket: {users: [\"a b\"]}\n", "spec.socket.users[0] (a b)"},
+	{AGENT "  listeners: {tokens: \":9500\"}\n", "spec.listeners.tokens (:9500) must be a local socket"},
+	{AGENT "  listeners: {tokens: \"unix:/t\", tlsAlpn01: \"unix:/t\"}\n", "spec.listeners.tokens is open to everybody here"},
 	{CONSUMER "  prove: [{secret: other, tls: {address: \"a:1\"}}]\n",
 	 "f:6: spec.prove[0].secret (other) is not used by this Consumer"},
 	{CONSUMER "  prove: [{secret: web-tls}]\n", "spec.prove[0] must have one of: accepted, exec, observed, tls"},
@@ -451,12 +457,12 @@ static const char *const goods[] = {
 	"    - {secret: t, observed: {accessLog: {path: /var/log/x, field: \"7\"}}}\n"
 	"    - {secret: t, accepted: {http: {url: \"https://a.b\", expectStatus: 204, headerName: X-Token, "
 	"headerPrefix: \"t \", caBundle: aGVsbG8=}}}\n"
-	"    - {secret: t, exec: {argv: [/bin/true]}}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
+	"    - {secret: t, exec: {argv: [/bin/true]}}\n  socket: {users: [www, \"12\"], groups: [app], secrets: [t]}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
 	"1}\n",
 	AGENT
 	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  allowShared: true\n  secretsGroup: \"4294967294\"\n"
 	"  secretsMode: \"0440\"\n  listeners: {socketGroup: \"12\", probes: \":9403\", control: {address: \":9404\", tokenFile: /t}, metrics: \":9402\", http01: "
-	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\"}\n"
+	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\", tokens: \"unix:/run/t\"}\n"
 	"  dns01: {recursiveNameservers: [\"192.0.2.1:53\"], recursiveNameserversOnly: true, propagationTimeout: 9s}\n"
 	"  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, "
 	"perIssuer: 2, hooks: 3}\n"
