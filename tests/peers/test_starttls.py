@@ -1,8 +1,10 @@
-"""Proofs on ports that begin without TLS: a real PostgreSQL, stand-ins that speak SMTP, IMAP and LDAP, and hostile ones."""
+"""Proofs on ports that begin without TLS: a real PostgreSQL and a real Postfix, stand-ins that speak SMTP, IMAP and LDAP, and hostile ones."""
 
 import glob
 import os
 import pwd
+import shutil
+import smtplib
 import socket
 import ssl
 import subprocess
@@ -129,6 +131,70 @@ def test_postgres(kt, ca, postgres):
 def test_postgres_without_tls(kt, ca, postgres):
     postgres.start(ssl="off")
     not_proved(kt, postgres.port, "postgres", "the server has no TLS")
+
+
+# --- Postfix
+
+
+class Postfix(Server):
+    """An instance of its own below tmp that takes connections and delivers nothing."""
+
+    def __init__(self, tmp, cert, key):
+        program("postfix")
+        self.tmp, self.port = tmp / "postfix", free_port()
+        self.config, self.log_path = self.tmp / "config", self.tmp / "log"
+        for folder in (self.tmp, self.config, self.tmp / "queue", self.tmp / "data"):
+            folder.mkdir()
+        shutil.chown(self.tmp / "data", "postfix")
+        values = {"compatibility_level": "3.6", "queue_directory": self.tmp / "queue", "data_directory": self.tmp / "data",
+                  "command_directory": "/usr/sbin", "daemon_directory": "/usr/lib/postfix/sbin", "mail_owner": "postfix",
+                  "setgid_group": "postdrop", "myhostname": "mx.example", "mydestination": "", "inet_interfaces": "127.0.0.1",
+                  "inet_protocols": "ipv4", "smtpd_tls_cert_file": cert, "smtpd_tls_key_file": key, "smtpd_tls_security_level": "may",
+                  "maillog_file": self.log_path, "maillog_file_prefixes": self.tmp, "alias_maps": "", "alias_database": ""}
+        (self.config / "main.cf").write_text("".join(f"{k} = {v}\n" for k, v in values.items()))
+        (self.config / "master.cf").write_text(f"""127.0.0.1:{self.port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+rewrite unix - - n - - trivial-rewrite
+anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
+proxymap unix - - n - - proxymap
+postlog unix-dgram n - n - 1 postlogd
+""")
+
+    def start(self):
+        checked = subprocess.run([program("postfix"), "-c", self.config, "check"], capture_output=True, text=True, timeout=60)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        self.process = Process(["/usr/lib/postfix/sbin/master", "-c", self.config, "-d"], self.tmp / "master.log")
+        self.process.wait_port(self.port)
+
+    def served(self):
+        """Serial of what it serves, asked by Python's SMTP client."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=10) as client:
+            client.starttls(context=context)
+            return load(ssl.DER_cert_to_PEM_cert(client.sock.getpeercert(True)).encode())[0].serial_number
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Postfix's master wants to be root")
+def test_postfix(kt, ca):
+    """Rotated, told by `postfix reload`, proved by what its own port serves after STARTTLS."""
+    web(kt)
+    kt.ok("renew")
+    folder = kt.volume("web-tls")
+    server = Postfix(kt.root, folder / "tls.crt", folder / "tls.key")
+    with server:
+        assert server.served() == delivered(kt)
+        reload = {"exec": {"argv": [program("postfix"), "-c", str(server.config), "reload"], "user": "root"}}
+        web(kt, prover(server.port, "smtp", notify=[reload]))
+        for _ in range(2):
+            before = server.served()
+            kt.ok("renew", "--force", timeout=60)
+            row = kt.credential("web")
+            assert row["state"] == "proved" and int(row["serial"], 16) == delivered(kt) != before, row
+            until(lambda: server.served() == delivered(kt), 5, "what is delivered is served")
+    log = server.log_path.read_text()
+    assert "reload" in log and "ehlo=1 starttls=1" in log, log
 
 
 # --- stand-ins
