@@ -230,7 +230,6 @@ void http_call_error(struct kt_http_call *call, CURLcode result, struct kt_err *
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_BAD_CONTENT_ENCODING:
-	case CURLE_PARTIAL_FILE:
 		code = KT_E_PROTO;
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
