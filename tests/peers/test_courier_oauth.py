@@ -1,14 +1,17 @@
 """Tokens in the courier alone: what goes over the wire, connections that show certificates, and the second tries."""
 
 import json
+import os
 import re
 import ssl
 import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from lib import jose
 from lib.agent import BUILD
@@ -254,7 +257,7 @@ class Watcher:
     """A TLS server that counts its connections and says which certificate each request came under."""
 
     def __init__(self, world):
-        self.seen, self.connections = [], 0
+        self.seen, self.connections, self.look = [], 0, None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -267,6 +270,8 @@ class Watcher:
 
             def do_POST(self):
                 self.rfile.read(int(self.headers["Content-Length"]))
+                if outer.look:
+                    outer.look()
                 outer.seen.append((self.number, self.connection.getpeercert(True)))
                 data = b'{"access_token": "x", "token_type": "Bearer", "expires_in": 60}'
                 self.send_response(200)
@@ -294,6 +299,50 @@ class Watcher:
     def __exit__(self, *_):
         self.server.shutdown()
         self.server.server_close()
+
+
+def memory_of(pid):
+    """Everything that a process can write to."""
+    found = []
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            where, modes, *_ = line.split()
+            start, end = (int(part, 16) for part in where.split("-"))
+            if modes.startswith("rw"):
+                memory.seek(start)
+                try:
+                    found.append(memory.read(end - start))
+                except OSError:
+                    pass
+    return b"".join(found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="reads another process's memory")
+def test_the_key_is_forgotten_after_the_handshake(world):
+    """While the server still thinks about the request, nothing of the key is left, in either order of its bytes."""
+    key = load_pem_private_key(world.key_file.read_bytes(), None).private_numbers().private_value.to_bytes(32, "big")
+    cert = world.cert.public_bytes(Encoding.DER)
+    seen = []
+
+    def look():
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                if (folder / "comm").read_text() == "keyturn-courier\n" and parent == driver_process.pid:
+                    seen.append(memory_of(folder.name))
+            except OSError:
+                continue
+
+    with Watcher(world) as watcher:
+        watcher.look = look
+        client = Client(world, "tls_client_auth", token_url=f"https://localhost:{watcher.port}/token")
+        argv = [DRIVE, "--room", BUILD / "keyturn-courier", *client.options, "mint", json.dumps(client.issuer), "{}"]
+        with subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE) as driver_process:
+            assert b"done mint" in driver_process.communicate(timeout=60)[0]
+    assert len(seen) == 1 and API.encode() not in seen[0]
+    assert f"localhost:{watcher.port}".encode() in seen[0], "that is the courier"
+    assert watcher.seen[0][1] == cert, "the certificate was shown"
+    assert key not in seen[0] and key[::-1] not in seen[0]
 
 
 def test_connections_belong_to_their_certificate(world):

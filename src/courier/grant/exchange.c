@@ -13,6 +13,7 @@ void grant_job_try(struct grant_job *job)
 	const struct grant_server *server = grant_server_get(job->grant, job->url);
 
 	job->skew = server != NULL ? server->skew : 0;
+	job->asks |= job->mtls ? GRANT_ASK_KEY : 0;
 	job->asks |= job->auth->needs_assertion ? GRANT_ASK_ASSERTION : 0;
 	job->asks |= job->input.dpop ? GRANT_ASK_PROOF : 0;
 	grant_job_ask(job);
@@ -219,6 +220,7 @@ static enum kt_code send_request(struct grant_job *job, struct kt_err *err)
 					  .client_chain = kt_buf_view(&job->chain),
 					  .traceparent = kt_view_str(job->traceparent)};
 	KT_AUTOBUF struct kt_buf form, authorization;
+	enum kt_code code;
 
 	kt_buf_init(&form, GRANT_FORM_MAX);
 	kt_buf_init(&authorization, GRANT_FORM_MAX);
@@ -234,7 +236,10 @@ static enum kt_code send_request(struct grant_job *job, struct kt_err *err)
 		request.extra_name = "DPoP";
 		request.extra_value = kt_buf_view(&job->proof);
 	}
-	return kt_http_send(job->grant->courier->http, &request, on_answer, job, &job->call, err);
+	code = kt_http_send(job->grant->courier->http, &request, on_answer, job, &job->call, err);
+	kt_secret_destroy(job->key); /* the request has its own for as long as the handshake takes */
+	job->key = NULL;
+	return code;
 }
 
 void grant_job_exchange(struct grant_job *job)

@@ -84,7 +84,6 @@ static enum kt_code take_client(struct grant_job *job, struct kt_err *err)
 		return kt_err_set(err, KT_E_UNSUPPORTED, "the client authentication '%.60s' is not offered here", method);
 	}
 	job->asks |= job->auth->needs_secret ? 1u << GRANT_CLIENT_SECRET : 0;
-	job->asks |= job->auth->needs_key ? GRANT_ASK_KEY : 0;
 	job->mtls = job->auth->needs_key;
 	return KT_OK;
 }
@@ -140,10 +139,7 @@ static enum kt_code take_grant(struct grant_job *job, struct kt_err *err)
 		job->input.requested_type = text_or_null(job->request, "requestedTokenType");
 	}
 	job->input.dpop = kt_json_bool(job->request, "dpop", false);
-	if (kt_json_bool(job->request, "certificate", false)) {
-		job->asks |= GRANT_ASK_KEY;
-		job->mtls = true;
-	}
+	job->mtls = job->mtls || kt_json_bool(job->request, "certificate", false);
 	return KT_OK;
 }
 
