@@ -19,8 +19,11 @@ CALLER, STRANGER = "spiffe://example/ns/orders/sa/orders", "spiffe://example/ns/
 
 
 class Gate(Envoy):
-    """Who comes without a certificate of our CA gets no connection; without a JWT of our issuer for API 401 (a wrong audience 403);
-    as anybody but CALLER 403. Its own certificate is read from a secret volume, and again at each swap."""
+    """
+    As istiod sets a sidecar up for MESH: who comes without a certificate of our CA gets no connection; with a JWT that is not of
+    our issuer, or has ended, 401; with one for another audience 403; without any, or as anybody but CALLER, 403. Its own
+    certificate is read from a secret volume, and again at each swap.
+    """
 
     def __init__(self, tmp, upstream, volume, jwks):
         self.tmp = tmp / f"gate-{free_port()}"
@@ -38,10 +41,15 @@ class Gate(Envoy):
                    "tls_certificate_sds_secret_configs": [{"name": "gate", "sds_config": {"path_config_source": {"path": str(sds)}}}],
                    "validation_context": {"trusted_ca": {"filename": f"{volume}/ca.crt"}}}}
         jwt = {"@type": f"{extensions}.filters.http.jwt_authn.v3.JwtAuthentication", "providers": {"own": {
-            "issuer": ISSUER, "audiences": [API], "local_jwks": {"filename": str(jwks)}, "clock_skew_seconds": 1, "forward": True}},
-            "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "own"}}]}
+            "issuer": ISSUER, "audiences": [API], "local_jwks": {"filename": str(jwks)}, "clock_skew_seconds": 1, "forward": True,
+            "payload_in_metadata": "payload"}},
+            "rules": [{"match": {"prefix": "/"}, "requires": {"requires_any": {"requirements": [
+                {"provider_name": "own"}, {"allow_missing": {}}]}}}]}
+        issued = {"metadata": {"filter": "envoy.filters.http.jwt_authn", "path": [{"key": "payload"}, {"key": "iss"}],
+                               "value": {"string_match": {"exact": ISSUER}}}}
         rbac = {"@type": f"{extensions}.filters.http.rbac.v3.RBAC", "rules": {"action": "ALLOW", "policies": {"orders": {
-            "permissions": [{"any": True}], "principals": [{"authenticated": {"principal_name": {"exact": CALLER}}}]}}}}
+            "permissions": [{"any": True}], "principals": [{"and_ids": {"ids": [
+                {"authenticated": {"principal_name": {"exact": CALLER}}}, issued]}}]}}}}
         manager = {"@type": f"{extensions}.filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in",
                    "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
                        {"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}]}]},
@@ -64,6 +72,18 @@ class Gate(Envoy):
 
     def url(self, path="/"):
         return f"https://localhost:{self.port}{path}"
+
+
+def mesh(kind, **spec):
+    return {"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": {"name": "payments"},
+            "spec": {"selector": {"matchLabels": {"app": "payments"}}, **spec}}
+
+
+# What the gate does, in the words of a mesh: keyturn check reads it.
+MESH = [mesh("PeerAuthentication", mtls={"mode": "STRICT"}),
+        mesh("RequestAuthentication", jwtRules=[{"issuer": ISSUER, "jwksUri": f"{ISSUER}/jwks.json", "audiences": [API],
+                                                 "forwardOriginalToken": True}]),
+        mesh("AuthorizationPolicy", rules=[{"from": [{"source": {"principals": [CALLER[9:]], "requestPrincipals": [f"{ISSUER}/*"]}}]}])]
 
 
 def context(folder=None, authority=None):
@@ -128,7 +148,7 @@ def test_who_is_refused(kt, upstream):
     with house.gate(upstream) as gate:
         assert call(gate.url(), mine, good) == 200
         assert upstream.seen[-1][1] == [f"Bearer {good}"]
-        assert call(gate.url(), mine) == 401
+        assert call(gate.url(), mine) == 403
         assert call(gate.url(), mine, good[:-4] + "AAAA") == 401
         assert call(gate.url(), mine, kt.read("elsewhere-token", "token").decode()) == 403
         assert call(gate.url(), context(kt.volume("stranger-tls"), house.authority), good) == 403
@@ -140,6 +160,28 @@ def test_who_is_refused(kt, upstream):
         alien.load_cert_chain(cert, key)
         assert not isinstance(call(gate.url(), alien, good), int)
         assert len(upstream.seen) == came == 1
+
+
+def test_check_predicts_the_answers(kt, upstream):
+    """keyturn check --call from the manifests, beside what the gate answers to the same call."""
+    house = House(kt, duration="5s")
+    kt.manifest("mesh", *MESH)
+    kt.ok("renew")
+    tokens = {"-": None, **{name: kt.read(f"{name}-token", "token").decode() for name in ("call", "elsewhere")}}
+    contexts = {"-": context(None, house.authority), "orders": context(house.generation(), house.authority),
+                "stranger": context(kt.volume("stranger-tls"), house.authority)}
+    with house.gate(upstream) as gate:
+        for expired in (False, True):
+            if expired:
+                until(lambda: call(gate.url(), contexts["orders"], tokens["call"]) == 401, 10, "the token has ended", pause=0.2)
+            for name in ("call", "elsewhere", "-") if not expired else ("call",):
+                for who, tls in contexts.items():
+                    said = kt.run("check", "--call", f"{name},{who}", *(["--expired"] if expired else []), "-o", "json")
+                    rows = said.json()
+                    predicted = rows["summary"]["answer"]
+                    answered = call(gate.url(), tls, tokens[name])
+                    assert predicted == (answered if isinstance(answered, int) else 0), (name, who, expired, answered, rows)
+                    assert said.status == (0 if answered == 200 else 4), said
 
 
 def test_an_expired_token_is_refused(kt, upstream):
@@ -187,6 +229,7 @@ def test_no_call_fails_while_everything_rotates(kt, upstream):
                 if step == 1:
                     running.kill9()
                     running = kt.start()
+            until(lambda: len({bearer for _, bearer in list(used)}) >= 4, 30, "four tokens were used")
         finally:
             over.set()
             for thread in threads:
@@ -195,4 +238,3 @@ def test_no_call_fails_while_everything_rotates(kt, upstream):
     assert running.stop() == 0, running.err()
     assert set(results) == {200} and len(results) > 100, (set(results), len(results))
     assert len({serial for serial, _ in used}) >= 4, "each certificate of the caller was used"
-    assert len({bearer for _, bearer in used}) >= 3, "and several tokens"
