@@ -73,7 +73,7 @@ _keyturn()
 		;;
 	why | dns-record) [[ $cur == -* ]] || words=$(_keyturn_names) ;;
 	token)
-		options+=' --invalidate --sha256 --timeout --format'
+		options+=' --invalidate --sha256 --timeout --format --dpop --nonce'
 		[[ $cur == -* ]] || words=$(_keyturn_names)
 		;;
 	check) options+=' --host --strict --call --expired --request' ;;
