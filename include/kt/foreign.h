@@ -51,8 +51,8 @@ struct kt_foreign_jwt_rule {
 	struct kt_foreign_texts audiences;
 	struct kt_foreign_header *headers;
 	uint32_t header_count;
-	bool elsewhere;    /* fromHeaders, fromParams or fromCookies is given: the usual places are not looked at */
-	bool forward;      /* forwardOriginalToken */
+	bool elsewhere; /* fromHeaders, fromParams or fromCookies is given: the usual places are not looked at */
+	bool forward;   /* forwardOriginalToken */
 	uint32_t from_line;
 };
 
@@ -62,7 +62,8 @@ struct kt_foreign_match {
 	struct kt_foreign_texts values, not_values;
 };
 
-#define KT_FOREIGN_SOURCE_FIELDS 6u /* principals requestPrincipals namespaces serviceAccounts ipBlocks remoteIpBlocks */
+#define KT_FOREIGN_SOURCE_FIELDS                                                                                       \
+	6u /* principals requestPrincipals namespaces serviceAccounts ipBlocks remoteIpBlocks */
 #define KT_FOREIGN_TARGET_FIELDS 4u /* hosts ports methods paths */
 
 struct kt_foreign_source {
@@ -84,7 +85,12 @@ struct kt_foreign_rule {
 
 enum kt_foreign_action { KT_FOREIGN_ALLOW = 0, KT_FOREIGN_DENY, KT_FOREIGN_AUDIT, KT_FOREIGN_CUSTOM };
 
-enum kt_foreign_policy { KT_FOREIGN_POLICY_OTHER = 0, KT_FOREIGN_POLICY_JWT, KT_FOREIGN_POLICY_CLIENT_ID, KT_FOREIGN_POLICY_TLS };
+enum kt_foreign_policy {
+	KT_FOREIGN_POLICY_OTHER = 0,
+	KT_FOREIGN_POLICY_JWT,
+	KT_FOREIGN_POLICY_CLIENT_ID,
+	KT_FOREIGN_POLICY_TLS
+};
 
 struct kt_foreign_claim {
 	const char *key, *value; /* value: text, or "#[...]" */

@@ -17,7 +17,8 @@ static enum kt_code take_ours(void *arg, struct kt_resource *resource, struct kt
 	return kt_align_add(arg, resource, err);
 }
 
-enum kt_code kt_check_align_read(struct kt_view bundle, struct kt_align *align, struct kt_report *report, struct kt_err *err)
+enum kt_code kt_check_align_read(struct kt_view bundle, struct kt_align *align, struct kt_report *report,
+				 struct kt_err *err)
 {
 	struct kt_report again; /* the complaints of the first reading */
 	enum kt_code code = kt_foreign_read_bundle(bundle, take_foreign, align, report, err);
@@ -31,7 +32,8 @@ enum kt_code kt_check_align_read(struct kt_view bundle, struct kt_align *align, 
 	return code == KT_OK ? kt_align_ready(align, err) : code;
 }
 
-enum kt_code kt_check_align_report(const struct kt_align *align, struct kt_report *report, json_t **ret, struct kt_err *err)
+enum kt_code kt_check_align_report(const struct kt_align *align, struct kt_report *report, json_t **ret,
+				   struct kt_err *err)
 {
 	json_t *findings = kt_align_findings(align);
 	json_t *item;
@@ -46,12 +48,12 @@ enum kt_code kt_check_align_report(const struct kt_align *align, struct kt_repor
 		bool error = strcmp(kt_json_str(item, "severity"), "error") == 0;
 
 		kt_report_add(report, error ? KT_COMPLAINT_ERROR : KT_COMPLAINT_WARNING, kt_json_str(item, "file"),
-		              (uint32_t)kt_json_int(item, "line", 0), "%s", kt_json_str(item, "text"));
+			      (uint32_t)kt_json_int(item, "line", 0), "%s", kt_json_str(item, "text"));
 	}
 	return KT_OK;
 }
 
-/* --- --call --------------------------------------------------------------------------------------------------------------- */
+/* --- --call ---------------------------------------- */
 
 static void cell_answer(const struct kt_cli *cli, const json_t *row, struct kt_buf *out)
 {
@@ -67,8 +69,9 @@ static void cell_where(const struct kt_cli *cli, const json_t *row, struct kt_bu
 }
 
 static const struct kt_column columns[] = {
-	{"HOP", "hop", NULL, 0},           {"READER", "reader", NULL, 0}, {"ANSWER", NULL, cell_answer, 0},
-	{"WHY", "why", NULL, KT_COLUMN_TRUNC}, {"WHERE", NULL, cell_where, 0}, {NULL, NULL, NULL, 0},
+	{"HOP", "hop", NULL, 0},          {"READER", "reader", NULL, 0},
+	{"ANSWER", NULL, cell_answer, 0}, {"WHY", "why", NULL, KT_COLUMN_TRUNC},
+	{"WHERE", NULL, cell_where, 0},   {NULL, NULL, NULL, 0},
 };
 
 /* "TOKEN[,CERTIFICATE]" and "METHOD URL", each cut at its separator. */
@@ -102,7 +105,8 @@ static enum kt_code take_words(const struct kt_cli *cli, struct words *w, struct
 	}
 	url = strchr(w->request, ' ');
 	if (url == NULL || url == w->request || url[1] == '\0') {
-		return kt_err_set(err, KT_E_INVALID, "--request takes \"METHOD URL\" or \"METHOD /path\", not '%s'", request);
+		return kt_err_set(err, KT_E_INVALID, "--request takes \"METHOD URL\" or \"METHOD /path\", not '%s'",
+				  request);
 	}
 	*url++ = '\0';
 	w->wanted.method = w->request;

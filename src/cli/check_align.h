@@ -6,9 +6,11 @@
 #include "cli/cli.h"
 
 /* Fills align from a bundle; what can't be understood goes into the report. */
-enum kt_code kt_check_align_read(struct kt_view bundle, struct kt_align *align, struct kt_report *report, struct kt_err *err);
+enum kt_code kt_check_align_read(struct kt_view bundle, struct kt_align *align, struct kt_report *report,
+				 struct kt_err *err);
 /* Adds the findings to the report and gives them back as JSON (a new reference). */
-enum kt_code kt_check_align_report(const struct kt_align *align, struct kt_report *report, json_t **ret, struct kt_err *err);
+enum kt_code kt_check_align_report(const struct kt_align *align, struct kt_report *report, json_t **ret,
+				   struct kt_err *err);
 /* --call: prints what each reader answers; the exit status, 4 when one refuses. */
 int kt_check_align_call(const struct kt_cli *cli, const struct kt_align *align);
 

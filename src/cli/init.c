@@ -18,7 +18,8 @@ const struct kt_cli_option kt_cli_init_options[] = {
 	{"dir", 0, "DIR", "where the files go (default: the current folder)"},
 	{"namespace", 'n', "NS", "namespace of all of it (default: default)"},
 	{"api-audience", 0, "URL", "audience of the API (default: https://payments.example/api)"},
-	{"issuer-url", 0, "URL", "issuer of the tokens, below which the keys are shown (default: https://tokens.example)"},
+	{"issuer-url", 0, "URL",
+	 "issuer of the tokens, below which the keys are shown (default: https://tokens.example)"},
 	{"spiffe-id", 0, "URI", "identity of the caller (default: spiffe://cluster.local/ns/NS/sa/orders)"},
 	{NULL, 0, NULL, NULL},
 };
@@ -28,9 +29,10 @@ struct params {
 	char *spiffe;
 };
 
-/* --- the set for calls into an API behind a mesh and API Manager ------------------------------------------------------------- */
+/* --- the set for calls into an API behind a mesh and API Manager ---------------------------------------- */
 
-/* %n namespace, %a audience, %i issuer, %k its keys, %s the SPIFFE id, %p the same without scheme: each as a JSON string. */
+/* %n namespace, %a audience, %i issuer, %k its keys, %s the SPIFFE id, %p the same without scheme: each as a JSON
+ * string. */
 static const char agent_yaml[] =
 	"# The agent: shows the keys of the token issuer. Put a proxy with TLS before it, or another address here.\n"
 	"apiVersion: keyturn.dev/v1alpha1\n"
@@ -72,40 +74,39 @@ static const char issuers_yaml[] =
 	"    algorithm: RS256      # what every version of API Manager verifies\n"
 	"    publishAhead: 1h      # API Manager keeps keys for 60 min\n";
 
-static const char credentials_yaml[] =
-	"# What the caller shows: to the mesh who it is, to the API what it may do.\n"
-	"apiVersion: cert-manager.io/v1\n"
-	"kind: Certificate\n"
-	"metadata: {name: orders, namespace: %n}\n"
-	"spec:\n"
-	"  secretName: orders-identity\n"
-	"  duration: 24h\n"
-	"  uris: [%s]\n"
-	"  usages: [digital signature, client auth]\n"
-	"  privateKey: {algorithm: ECDSA}\n"
-	"  issuerRef: {name: identities}\n"
-	"---\n"
-	"apiVersion: keyturn.dev/v1alpha1\n"
-	"kind: Token\n"
-	"metadata: {name: orders-to-payments, namespace: %n}\n"
-	"spec:\n"
-	"  secretName: payments-token\n"
-	"  issuerRef: {name: tokens}\n"
-	"  audiences: [%a]\n"
-	"  claims: {subject: orders, clientID: orders}\n"
-	"  duration: 10m\n"
-	"  outputs: [raw, header]\n"
-	"---\n"
-	"# Both in one volume, switched by one rename.\n"
-	"apiVersion: keyturn.dev/v1alpha1\n"
-	"kind: Consumer\n"
-	"metadata: {name: orders, namespace: %n}\n"
-	"spec:\n"
-	"  volumes:\n"
-	"    - path: /run/keyturn/consumers/orders\n"
-	"      sources:\n"
-	"        - secret: {name: orders-identity}\n"
-	"        - secret: {name: payments-token}\n";
+static const char credentials_yaml[] = "# What the caller shows: to the mesh who it is, to the API what it may do.\n"
+				       "apiVersion: cert-manager.io/v1\n"
+				       "kind: Certificate\n"
+				       "metadata: {name: orders, namespace: %n}\n"
+				       "spec:\n"
+				       "  secretName: orders-identity\n"
+				       "  duration: 24h\n"
+				       "  uris: [%s]\n"
+				       "  usages: [digital signature, client auth]\n"
+				       "  privateKey: {algorithm: ECDSA}\n"
+				       "  issuerRef: {name: identities}\n"
+				       "---\n"
+				       "apiVersion: keyturn.dev/v1alpha1\n"
+				       "kind: Token\n"
+				       "metadata: {name: orders-to-payments, namespace: %n}\n"
+				       "spec:\n"
+				       "  secretName: payments-token\n"
+				       "  issuerRef: {name: tokens}\n"
+				       "  audiences: [%a]\n"
+				       "  claims: {subject: orders, clientID: orders}\n"
+				       "  duration: 10m\n"
+				       "  outputs: [raw, header]\n"
+				       "---\n"
+				       "# Both in one volume, switched by one rename.\n"
+				       "apiVersion: keyturn.dev/v1alpha1\n"
+				       "kind: Consumer\n"
+				       "metadata: {name: orders, namespace: %n}\n"
+				       "spec:\n"
+				       "  volumes:\n"
+				       "    - path: /run/keyturn/consumers/orders\n"
+				       "      sources:\n"
+				       "        - secret: {name: orders-identity}\n"
+				       "        - secret: {name: payments-token}\n";
 
 static const char mesh_yaml[] =
 	"# For the cluster: the workload in front of the API. keyturn reads this for `keyturn check` only.\n"
@@ -139,66 +140,65 @@ static const char mesh_yaml[] =
 	"            principals: [%p]\n"
 	"            requestPrincipals: [%r]\n";
 
-static const char gateway_yaml[] =
-	"# For Flex Gateway in local mode (its conf.d): the API and the policy before it. `keyturn check` reads it, too.\n"
-	"apiVersion: gateway.mulesoft.com/v1alpha1\n"
-	"kind: ApiInstance\n"
-	"metadata: {name: payments}\n"
-	"spec:\n"
-	"  address: http://0.0.0.0:8081\n"
-	"  services:\n"
-	"    payments:\n"
-	"      address: http://127.0.0.1:8080\n"
-	"      routes: [{rules: [{path: /.*}]}]\n"
-	"---\n"
-	"apiVersion: gateway.mulesoft.com/v1alpha1\n"
-	"kind: PolicyBinding\n"
-	"metadata: {name: payments-jwt}\n"
-	"spec:\n"
-	"  targetRef: {kind: ApiInstance, name: payments}\n"
-	"  policyRef: {kind: Extension, name: jwt-validation-flex}\n"
-	"  order: 1\n"
-	"  config:\n"
-	"    jwtOrigin: httpBearerAuthenticationHeader\n"
-	"    signingMethod: rsa\n"
-	"    signingKeyLength: 256\n"
-	"    jwtKeyOrigin: jwks\n"
-	"    jwksUrl: %k\n"
-	"    jwksServiceTimeToLive: 60\n"
-	"    validateAudClaim: true\n"
-	"    mandatoryAudClaim: true\n"
-	"    supportedAudiences: %a\n"
-	"    mandatoryExpClaim: true\n"
-	"    mandatoryNbfClaim: false\n"
-	"    skipClientIdValidation: true\n"
-	"    clientIdExpression: \"#[vars.claimSet.client_id]\"\n"
-	"    validateCustomClaim: true\n"
-	"    mandatoryCustomClaims: [{key: iss, value: %i}]\n";
+static const char gateway_yaml[] = "# For Flex Gateway in local mode (its conf.d): the API and the policy before it. "
+				   "`keyturn check` reads it, too.\n"
+				   "apiVersion: gateway.mulesoft.com/v1alpha1\n"
+				   "kind: ApiInstance\n"
+				   "metadata: {name: payments}\n"
+				   "spec:\n"
+				   "  address: http://0.0.0.0:8081\n"
+				   "  services:\n"
+				   "    payments:\n"
+				   "      address: http://127.0.0.1:8080\n"
+				   "      routes: [{rules: [{path: /.*}]}]\n"
+				   "---\n"
+				   "apiVersion: gateway.mulesoft.com/v1alpha1\n"
+				   "kind: PolicyBinding\n"
+				   "metadata: {name: payments-jwt}\n"
+				   "spec:\n"
+				   "  targetRef: {kind: ApiInstance, name: payments}\n"
+				   "  policyRef: {kind: Extension, name: jwt-validation-flex}\n"
+				   "  order: 1\n"
+				   "  config:\n"
+				   "    jwtOrigin: httpBearerAuthenticationHeader\n"
+				   "    signingMethod: rsa\n"
+				   "    signingKeyLength: 256\n"
+				   "    jwtKeyOrigin: jwks\n"
+				   "    jwksUrl: %k\n"
+				   "    jwksServiceTimeToLive: 60\n"
+				   "    validateAudClaim: true\n"
+				   "    mandatoryAudClaim: true\n"
+				   "    supportedAudiences: %a\n"
+				   "    mandatoryExpClaim: true\n"
+				   "    mandatoryNbfClaim: false\n"
+				   "    skipClientIdValidation: true\n"
+				   "    clientIdExpression: \"#[vars.claimSet.client_id]\"\n"
+				   "    validateCustomClaim: true\n"
+				   "    mandatoryCustomClaims: [{key: iss, value: %i}]\n";
 
-static const char policy_json[] =
-	"{\n"
-	"  \"groupId\": \"68ef9520-24e9-4cf2-b2f5-620025690913\",\n"
-	"  \"assetId\": \"jwt-validation\",\n"
-	"  \"assetVersion\": \"1.4.0\",\n"
-	"  \"order\": 1,\n"
-	"  \"configurationData\": {\n"
-	"    \"jwtOrigin\": \"httpBearerAuthenticationHeader\",\n"
-	"    \"signingMethod\": \"rsa\",\n"
-	"    \"signingKeyLength\": 256,\n"
-	"    \"jwtKeyOrigin\": \"jwks\",\n"
-	"    \"jwksUrl\": %k,\n"
-	"    \"jwksServiceTimeToLive\": 60,\n"
-	"    \"validateAudClaim\": true,\n"
-	"    \"mandatoryAudClaim\": true,\n"
-	"    \"supportedAudiences\": %a,\n"
-	"    \"mandatoryExpClaim\": true,\n"
-	"    \"mandatoryNbfClaim\": false,\n"
-	"    \"skipClientIdValidation\": true,\n"
-	"    \"clientIdExpression\": \"#[vars.claimSet.client_id]\",\n"
-	"    \"validateCustomClaim\": true,\n"
-	"    \"mandatoryCustomClaims\": [{\"key\": \"iss\", \"value\": %i}]\n"
-	"  }\n"
-	"}\n";
+static const char policy_json[] = "{\n"
+				  "  \"groupId\": \"68ef9520-24e9-4cf2-b2f5-620025690913\",\n"
+				  "  \"assetId\": \"jwt-validation\",\n"
+				  "  \"assetVersion\": \"1.4.0\",\n"
+				  "  \"order\": 1,\n"
+				  "  \"configurationData\": {\n"
+				  "    \"jwtOrigin\": \"httpBearerAuthenticationHeader\",\n"
+				  "    \"signingMethod\": \"rsa\",\n"
+				  "    \"signingKeyLength\": 256,\n"
+				  "    \"jwtKeyOrigin\": \"jwks\",\n"
+				  "    \"jwksUrl\": %k,\n"
+				  "    \"jwksServiceTimeToLive\": 60,\n"
+				  "    \"validateAudClaim\": true,\n"
+				  "    \"mandatoryAudClaim\": true,\n"
+				  "    \"supportedAudiences\": %a,\n"
+				  "    \"mandatoryExpClaim\": true,\n"
+				  "    \"mandatoryNbfClaim\": false,\n"
+				  "    \"skipClientIdValidation\": true,\n"
+				  "    \"clientIdExpression\": \"#[vars.claimSet.client_id]\",\n"
+				  "    \"validateCustomClaim\": true,\n"
+				  "    \"mandatoryCustomClaims\": [{\"key\": \"iss\", \"value\": %i}]\n"
+				  "  }\n"
+				  "}\n";
 
 static const struct {
 	const char *name, *text, *what;
@@ -265,11 +265,12 @@ static void render(const struct params *p, const char *text, struct kt_buf *out)
 	}
 }
 
-/* --- what is asked for ------------------------------------------------------------------------------------------------------------ */
+/* --- what is asked for ---------------------------------------- */
 
 static bool is_url(const char *text)
 {
-	return (kt_starts_with(text, "https://") && text[8] != '\0') || (kt_starts_with(text, "http://") && text[7] != '\0');
+	return (kt_starts_with(text, "https://") && text[8] != '\0') ||
+	       (kt_starts_with(text, "http://") && text[7] != '\0');
 }
 
 /* Printable ASCII without blanks, and nothing that a list of audiences or a pattern is cut at. */
@@ -311,12 +312,14 @@ static enum kt_code take_params(const struct kt_cli *cli, struct params *p, stru
 	p->ns = kt_cli_value(cli, "namespace") != NULL ? kt_cli_value(cli, "namespace") : "default";
 	p->audience = kt_cli_value(cli, "api-audience") != NULL ? kt_cli_value(cli, "api-audience")
 								: "https://payments.example/api";
-	p->issuer = kt_cli_value(cli, "issuer-url") != NULL ? kt_cli_value(cli, "issuer-url") : "https://tokens.example";
+	p->issuer =
+		kt_cli_value(cli, "issuer-url") != NULL ? kt_cli_value(cli, "issuer-url") : "https://tokens.example";
 	if (!kt_dns1123_subdomain(p->ns) || strchr(p->ns, '.') != NULL) {
 		return kt_err_set(err, KT_E_INVALID, "--namespace takes a name such as payments, not '%s'", p->ns);
 	}
 	if (!is_plain(p->audience)) {
-		return kt_err_set(err, KT_E_INVALID, "--api-audience takes a URL or another word, not '%s'", p->audience);
+		return kt_err_set(err, KT_E_INVALID, "--api-audience takes a URL or another word, not '%s'",
+				  p->audience);
 	}
 	if (!is_url(p->issuer) || !is_plain(p->issuer)) {
 		return kt_err_set(err, KT_E_INVALID, "--issuer-url takes an http or https URL, not '%s'", p->issuer);
@@ -326,13 +329,15 @@ static enum kt_code take_params(const struct kt_cli *cli, struct params *p, stru
 		return kt_err_set(err, KT_E_NOMEM, "no memory for an identity");
 	}
 	if (!is_spiffe(p->spiffe)) {
-		return kt_err_set(err, KT_E_INVALID, "--spiffe-id takes an identity such as spiffe://cluster.local/ns/default/sa/orders, "
-				  "not '%s'", p->spiffe);
+		return kt_err_set(err, KT_E_INVALID,
+				  "--spiffe-id takes an identity such as spiffe://cluster.local/ns/default/sa/orders, "
+				  "not '%s'",
+				  p->spiffe);
 	}
 	return KT_OK;
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- files ---------------------------------------- */
 
 /* Nothing is written unless everything can be. */
 static enum kt_code look(int dir, const struct params *p, struct kt_err *err)
@@ -341,7 +346,8 @@ static enum kt_code look(int dir, const struct params *p, struct kt_err *err)
 
 	for (size_t i = 0; i < FILE_COUNT; i++) {
 		if (fstatat(dir, files[i].name, &info, AT_SYMLINK_NOFOLLOW) == 0) {
-			return kt_err_set(err, KT_E_INVALID, "%s/%s is there already; nothing was written: say --dir for another folder",
+			return kt_err_set(err, KT_E_INVALID,
+					  "%s/%s is there already; nothing was written: say --dir for another folder",
 					  p->dir, files[i].name);
 		}
 	}

@@ -31,6 +31,12 @@ tests_unit_cli_unit_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CF
 tests_unit_cli_unit_test_LDADD = libkt_cli.a libkt_warden.a libkt_manifest.a libkt_wire.a libkt_loop.a libkt_base.a \
 	$(CMOCKA_LIBS) $(SMARTCOLS_LIBS) $(UV_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) $(SECCOMP_LIBS)
 
+check_PROGRAMS += tests/unit/align_test
+TESTS += tests/unit/align_test
+tests_unit_align_test_SOURCES = tests/unit/align_test.c
+tests_unit_align_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_align_test_LDADD = $(tests_unit_cli_unit_test_LDADD)
+
 check_PROGRAMS += tests/unit/import_test
 TESTS += tests/unit/import_test
 tests_unit_import_test_SOURCES = tests/unit/import_test.c

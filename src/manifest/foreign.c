@@ -29,7 +29,7 @@ struct maker {
 	unsigned errors;
 };
 
-/* --- which documents -------------------------------------------------------------------------------------------------- */
+/* --- which documents ---------------------------------------- */
 
 static bool text_is(const struct kt_node *node, const char *text)
 {
@@ -43,7 +43,8 @@ static bool has_prefix(const struct kt_node *node, const char *prefix)
 
 static const char *text_of(const struct kt_node *node)
 {
-	return node && node->text && node->type != KT_NODE_NULL && node->type != KT_NODE_LIST && node->type != KT_NODE_MAP
+	return node && node->text && node->type != KT_NODE_NULL && node->type != KT_NODE_LIST &&
+			       node->type != KT_NODE_MAP
 		       ? node->text
 		       : NULL;
 }
@@ -135,9 +136,10 @@ bool kt_foreign_is(const struct kt_node *root)
 	return kind_of(root) != KT_FOREIGN_NONE || policy_list(root) != NULL;
 }
 
-/* --- pieces ------------------------------------------------------------------------------------------------------------- */
+/* --- pieces ---------------------------------------- */
 
-__attribute__((format(printf, 3, 4))) static void wrong(struct maker *m, const struct kt_node *node, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static void wrong(struct maker *m, const struct kt_node *node, const char *fmt,
+							...)
 {
 	char text[512];
 	va_list args;
@@ -291,7 +293,7 @@ static void get_selector(struct maker *m, const struct kt_node *spec)
 	qsort(s->items, s->count, sizeof(*s->items), compare_texts);
 }
 
-/* --- Istio ---------------------------------------------------------------------------------------------------------------- */
+/* --- Istio ---------------------------------------- */
 
 static void get_headers(struct maker *m, const struct kt_node *map, struct kt_foreign_jwt_rule *rule)
 {
@@ -422,7 +424,7 @@ static void get_peer_authentication(struct maker *m, const struct kt_node *spec)
 	m->f->strict_line = mode ? mode->line : m->f->line;
 }
 
-/* --- MuleSoft --------------------------------------------------------------------------------------------------------------- */
+/* --- MuleSoft ---------------------------------------- */
 
 static void get_claims(struct maker *m, const struct kt_node *map, struct kt_foreign_config *c)
 {
@@ -433,7 +435,8 @@ static void get_claims(struct maker *m, const struct kt_node *map, struct kt_for
 	c->claims = room ? kt_arena_alloc(m->arena, room * sizeof(*c->claims)) : NULL;
 	for (size_t i = 0; i < 2 && c->claims; i++) {
 		for (const struct kt_node *item = lists[i] ? lists[i]->first : NULL; item; item = item->next) {
-			const char *key = keep(m, kt_node_get(item, "key")), *value = keep(m, kt_node_get(item, "value"));
+			const char *key = keep(m, kt_node_get(item, "key")),
+				   *value = keep(m, kt_node_get(item, "value"));
 
 			if (!key) {
 				wrong(m, item, "a custom claim needs a key");
@@ -485,7 +488,7 @@ static enum kt_foreign_policy policy_of(const char *id, const struct kt_node *co
 	if (id)
 		return KT_FOREIGN_POLICY_OTHER;
 	return kt_node_get(config, "credentialsOriginHasHttpBasicAuthenticationHeader") ? KT_FOREIGN_POLICY_CLIENT_ID
-											 : KT_FOREIGN_POLICY_JWT;
+											: KT_FOREIGN_POLICY_JWT;
 }
 
 static void get_binding(struct maker *m, const struct kt_node *spec)
@@ -496,9 +499,9 @@ static void get_binding(struct maker *m, const struct kt_node *spec)
 	m->f->config_path = "spec.config";
 	m->f->order = get_int(spec, "order", 0);
 	m->f->target_kind = target && target->type == KT_NODE_MAP ? get_text(m, target, "kind")
-								   : (struct kt_foreign_text){NULL, spec->line};
+								  : (struct kt_foreign_text){NULL, spec->line};
 	m->f->target = target && target->type == KT_NODE_MAP ? get_text(m, target, "name")
-							      : (struct kt_foreign_text){NULL, spec->line};
+							     : (struct kt_foreign_text){NULL, spec->line};
 	if (config && config->type == KT_NODE_MAP)
 		get_config(m, config);
 	m->f->config.policy = policy_of(text_of(kt_node_get(ref, "name")), config);
@@ -523,7 +526,7 @@ static void get_policy(struct maker *m, const struct kt_node *root)
 		m->f->name = m->f->config.policy == KT_FOREIGN_POLICY_JWT ? "jwt-validation" : "client-id-enforcement";
 }
 
-/* --- one document --------------------------------------------------------------------------------------------------------------- */
+/* --- one document ---------------------------------------- */
 
 void kt_foreign_destroy(struct kt_foreign *foreign)
 {
@@ -582,7 +585,8 @@ static void fill(struct maker *m, const struct kt_node *root)
 		f->address = keep(m, kt_node_get(body, "address"));
 }
 
-static enum kt_code read_one(struct reader *r, const struct kt_node *root, enum kt_foreign_kind kind, struct kt_err *err)
+static enum kt_code read_one(struct reader *r, const struct kt_node *root, enum kt_foreign_kind kind,
+			     struct kt_err *err)
 {
 	struct maker m = {.f = create(r->file), .report = r->report, .file = r->file};
 
@@ -611,7 +615,8 @@ static enum kt_code read_tree(struct reader *r, const struct kt_node *root, unsi
 
 	if (kind != KT_FOREIGN_NONE)
 		return read_one(r, root, kind, err);
-	if (!list && text_is(kt_node_get(root, "kind"), "List") && items && items->type == KT_NODE_LIST && depth < DEPTH_MAX)
+	if (!list && text_is(kt_node_get(root, "kind"), "List") && items && items->type == KT_NODE_LIST &&
+	    depth < DEPTH_MAX)
 		list = items;
 	for (const struct kt_node *item = list ? list->first : NULL; item && code == KT_OK; item = item->next)
 		code = read_tree(r, item, depth + 1, err);
@@ -644,7 +649,8 @@ enum kt_code kt_foreign_read(struct kt_view text, const char *file, kt_foreign_f
 		size_t len = kt_yaml_document_len(text);
 
 		code = kt_yaml_slice((struct kt_view){text.ptr, len}, line, file, &arena, on_document, &r, &quiet, err);
-		for (const char *at = text.ptr, *end = text.ptr + len; (at = memchr(at, '\n', (size_t)(end - at))); at++)
+		for (const char *at = text.ptr, *end = text.ptr + len; (at = memchr(at, '\n', (size_t)(end - at)));
+		     at++)
 			line++;
 		text.ptr += len;
 		text.len -= len;

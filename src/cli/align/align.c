@@ -9,11 +9,12 @@
 
 #define ISTIO_JWKS_MINUTES 20 /* how often istiod fetches keys (PILOT_JWT_PUB_KEY_REFRESH_INTERVAL) */
 
-/* --- answers ------------------------------------------------------------------------------------------------------------------ */
+/* --- answers ---------------------------------------- */
 
 struct kt_answer_row *kt_align_answer(struct kt_answers *answers, const struct kt_foreign *reader, uint32_t line)
 {
-	struct kt_answer_row *row = &answers->rows[answers->count < KT_ANSWERS_MAX ? answers->count++ : KT_ANSWERS_MAX - 1];
+	struct kt_answer_row *row =
+		&answers->rows[answers->count < KT_ANSWERS_MAX ? answers->count++ : KT_ANSWERS_MAX - 1];
 
 	*row = (struct kt_answer_row){.reader = reader, .line = line, .status = 200, .certain = true};
 	return row;
@@ -73,7 +74,7 @@ const struct kt_answer_row *kt_align_refusal(const struct kt_answers *answers)
 	return soft;
 }
 
-/* --- findings ------------------------------------------------------------------------------------------------------------------- */
+/* --- findings ---------------------------------------- */
 
 struct finding {
 	bool error;
@@ -119,7 +120,7 @@ static void answer_name(int status, char *out, size_t size)
 
 /* "<field> <why>; <reader> would answer 401 to Token a/b; <mend>" */
 static void compose(const struct finding *f, const char *reader, const char *token, const char *certificate,
-                    struct kt_buf *out)
+		    struct kt_buf *out)
 {
 	kt_buf_addf(out, "%s%s%s", f->field, f->field[0] != '\0' ? " " : "", f->why);
 	if (f->status == 0) {
@@ -155,11 +156,12 @@ static void emit(struct finder *finder, const struct finding *f)
 		resource_name(f->certificate, certificate, sizeof(certificate));
 	}
 	compose(f, reader, token, certificate, &text);
-	value = json_pack("{s:s,s:s,s:I,s:s,s:s?,s:s?,s:s?,s:s?,s:s,s:s?,s:s}", "severity", f->error ? "error" : "warning",
-	                  "file", f->file, "line", (json_int_t)f->line, "field", f->field, "token",
-	                  f->token != NULL ? token : NULL, "certificate", f->certificate != NULL ? certificate : NULL, "hop",
-	                  f->hop != NULL ? f->hop->name : NULL, "reader", f->reader != NULL ? reader : NULL, "why", f->why,
-	                  "mend", f->mend[0] != '\0' ? f->mend : NULL, "text", text.len > 0 ? text.ptr : "");
+	value = json_pack("{s:s,s:s,s:I,s:s,s:s?,s:s?,s:s?,s:s?,s:s,s:s?,s:s}", "severity",
+			  f->error ? "error" : "warning", "file", f->file, "line", (json_int_t)f->line, "field",
+			  f->field, "token", f->token != NULL ? token : NULL, "certificate",
+			  f->certificate != NULL ? certificate : NULL, "hop", f->hop != NULL ? f->hop->name : NULL,
+			  "reader", f->reader != NULL ? reader : NULL, "why", f->why, "mend",
+			  f->mend[0] != '\0' ? f->mend : NULL, "text", text.len > 0 ? text.ptr : "");
 	if (value != NULL && f->status >= 0) {
 		(void)json_object_set_new(value, "status", json_integer(f->status));
 	}
@@ -167,16 +169,16 @@ static void emit(struct finder *finder, const struct finding *f)
 }
 
 static void report(struct finder *finder, const struct kt_align_hop *hop, const struct kt_call *call,
-                   const struct kt_answer_row *row, bool error)
+		   const struct kt_answer_row *row, bool error)
 {
 	struct finding f = {.error = error && row->certain,
-	                    .file = row->reader->file,
-	                    .line = row->line > 0 ? row->line : row->reader->line,
-	                    .token = call->token,
-	                    .certificate = call->certificate,
-	                    .hop = hop,
-	                    .reader = row->reader,
-	                    .status = row->status};
+			    .file = row->reader->file,
+			    .line = row->line > 0 ? row->line : row->reader->line,
+			    .token = call->token,
+			    .certificate = call->certificate,
+			    .hop = hop,
+			    .reader = row->reader,
+			    .status = row->status};
 
 	(void)snprintf(f.field, sizeof(f.field), "%s", row->field);
 	(void)snprintf(f.why, sizeof(f.why), "%s", row->why);
@@ -185,11 +187,14 @@ static void report(struct finder *finder, const struct kt_align_hop *hop, const 
 }
 
 __attribute__((format(printf, 7, 8))) static void warn(struct finder *finder, const struct kt_align_hop *hop,
-                                                       const struct kt_foreign *reader, uint32_t line, const char *field,
-                                                       const char *mend, const char *fmt, ...)
+						       const struct kt_foreign *reader, uint32_t line,
+						       const char *field, const char *mend, const char *fmt, ...)
 {
-	struct finding f = {
-	        .file = reader->file, .line = line > 0 ? line : reader->line, .hop = hop, .reader = reader, .status = -1};
+	struct finding f = {.file = reader->file,
+			    .line = line > 0 ? line : reader->line,
+			    .hop = hop,
+			    .reader = reader,
+			    .status = -1};
 	va_list args;
 
 	va_start(args, fmt);
@@ -200,7 +205,7 @@ __attribute__((format(printf, 7, 8))) static void warn(struct finder *finder, co
 	emit(finder, &f);
 }
 
-/* --- which calls a hop is meant for ------------------------------------------------------------------------------------------------ */
+/* --- which calls a hop is meant for ---------------------------------------- */
 
 static bool is_jwt_policy(const struct kt_foreign *f)
 {
@@ -251,8 +256,11 @@ static unsigned nearness(const struct kt_align_hop *hop, const struct kt_align_t
 		}
 		near |= shares_audience(&f->config.audiences, token) ? 8 : 0;
 		for (uint32_t k = 0; k < f->config.jwks_urls.count; k++) {
-			near |= token->jwks != NULL && strcmp(f->config.jwks_urls.items[k].text, token->jwks) == 0 ? 4 : 0;
-			near |= token->iss != NULL && kt_align_same_host(f->config.jwks_urls.items[k].text, token->iss) ? 2 : 0;
+			near |= token->jwks != NULL && strcmp(f->config.jwks_urls.items[k].text, token->jwks) == 0 ? 4
+														   : 0;
+			near |= token->iss != NULL && kt_align_same_host(f->config.jwks_urls.items[k].text, token->iss)
+					? 2
+					: 0;
 		}
 	}
 	return near;
@@ -352,10 +360,11 @@ static void try_certificates(struct finder *finder, const struct kt_align_hop *h
 	}
 }
 
-/* --- what no call shows --------------------------------------------------------------------------------------------------------------- */
+/* --- what no call shows ---------------------------------------- */
 
 /* The first local token that a reader takes keys of, for what depends on how keys rotate. */
-static const struct kt_align_token *local_of(const struct kt_align *align, const char *issuer, const struct kt_foreign_texts *urls)
+static const struct kt_align_token *local_of(const struct kt_align *align, const char *issuer,
+					     const struct kt_foreign_texts *urls)
 {
 	for (uint32_t i = 0; i < align->token_count; i++) {
 		const struct kt_align_token *token = &align->tokens[i];
@@ -375,8 +384,8 @@ static const struct kt_align_token *local_of(const struct kt_align *align, const
 	return NULL;
 }
 
-static void check_ahead(struct finder *finder, const struct kt_align_hop *hop, const struct kt_foreign *reader, uint32_t line,
-                        const char *field, const struct kt_align_token *token, int64_t minutes)
+static void check_ahead(struct finder *finder, const struct kt_align_hop *hop, const struct kt_foreign *reader,
+			uint32_t line, const char *field, const struct kt_align_token *token, int64_t minutes)
 {
 	kt_ms ahead = token != NULL ? token->issuer->token_issuer.local->publish_ahead : 0;
 	char mend[320], text[32];
@@ -385,15 +394,16 @@ static void check_ahead(struct finder *finder, const struct kt_align_hop *hop, c
 		return;
 	}
 	(void)snprintf(mend, sizeof(mend), "write publishAhead: %lldm into TokenIssuer %.100s", (long long)minutes,
-	               token->issuer->meta.name);
+		       token->issuer->meta.name);
 	warn(finder, hop, reader, line, field, mend,
-	     "keeps keys for %lld min, and TokenIssuer %.100s shows a new key only %s before it signs: after each change of key "
+	     "keeps keys for %lld min, and TokenIssuer %.100s shows a new key only %s before it signs: after each "
+	     "change of key "
 	     "tokens get 401 for a while",
 	     (long long)minutes, token->issuer->meta.name, kt_duration_format(ahead, text));
 }
 
 static void check_jwt_rule(struct finder *finder, const struct kt_align_hop *hop, const struct kt_foreign *ra,
-                           const struct kt_foreign_jwt_rule *rule)
+			   const struct kt_foreign_jwt_rule *rule)
 {
 	const struct kt_align_token *token = local_of(finder->align, rule->issuer.text, NULL);
 	char field[96];
@@ -414,10 +424,12 @@ static void check_jwt_rule(struct finder *finder, const struct kt_align_hop *hop
 		return;
 	}
 	if (rule->jwks_uri.text != NULL && kt_align_jwks(token, rule->jwks_uri.text) == KT_MAYBE &&
-	    !kt_align_same_host(rule->jwks_uri.text, token->jwks) && token->issuer->token_issuer.local->publish_jwks.volume == NULL) {
+	    !kt_align_same_host(rule->jwks_uri.text, token->jwks) &&
+	    token->issuer->token_issuer.local->publish_jwks.volume == NULL) {
 		(void)snprintf(field, sizeof(field), "spec.jwtRules[%u].jwksUri", rule->index);
 		warn(finder, hop, ra, rule->jwks_uri.line, field, "",
-		     "is on another host than the issuer (%.120s): right only if that leads to the agent's listener", token->jwks);
+		     "is on another host than the issuer (%.120s): right only if that leads to the agent's listener",
+		     token->jwks);
 	}
 	(void)snprintf(field, sizeof(field), "spec.jwtRules[%u]", rule->index);
 	check_ahead(finder, hop, ra, rule->line, field, token, ISTIO_JWKS_MINUTES);
@@ -432,7 +444,8 @@ static const struct kt_foreign *next_reader(const struct kt_align *align, const 
 
 			for (uint32_t k = 0; is_jwt_policy(f) && k < f->config.audiences.count; k++) {
 				for (uint32_t a = 0; a < rule->audiences.count; a++) {
-					if (kt_align_loosely(f->config.audiences.items[k].text, rule->audiences.items[a].text)) {
+					if (kt_align_loosely(f->config.audiences.items[k].text,
+							     rule->audiences.items[a].text)) {
 						return f;
 					}
 				}
@@ -443,7 +456,7 @@ static const struct kt_foreign *next_reader(const struct kt_align *align, const 
 }
 
 static void check_forward(struct finder *finder, const struct kt_align_hop *hop, const struct kt_foreign *ra,
-                          const struct kt_foreign_jwt_rule *rule)
+			  const struct kt_foreign_jwt_rule *rule)
 {
 	const struct kt_foreign *next = rule->forward ? NULL : next_reader(finder->align, rule);
 	char field[96], name[600];
@@ -483,23 +496,28 @@ static void check_mesh(struct finder *finder, const struct kt_align_hop *hop)
 		}
 		if (f->jwt_rule_count > 0 && !demands_token(hop)) {
 			warn(finder, hop, f, 0, "spec", "add an AuthorizationPolicy with requestPrincipals",
-			     "refuses bad tokens only: a call without one passes, as no AuthorizationPolicy for %.100s asks for it", hop->name);
+			     "refuses bad tokens only: a call without one passes, as no AuthorizationPolicy for %.100s "
+			     "asks for it",
+			     hop->name);
 		}
 	}
 	for (uint32_t i = 0; wants_peer && i < finder->align->token_count; i++) {
 		const struct kt_resource *certificate = finder->align->tokens[i].certificate;
 
-		if (certificate != NULL && certificate->certificate.uris.count > 1 && kt_align_spiffe(certificate) != NULL) {
+		if (certificate != NULL && certificate->certificate.uris.count > 1 &&
+		    kt_align_spiffe(certificate) != NULL) {
 			struct finding f = {.file = certificate->file,
-			                    .line = certificate->line,
-			                    .token = &finder->align->tokens[i],
-			                    .certificate = certificate,
-			                    .hop = hop,
-			                    .status = -1};
+					    .line = certificate->line,
+					    .token = &finder->align->tokens[i],
+					    .certificate = certificate,
+					    .hop = hop,
+					    .status = -1};
 
 			(void)snprintf(f.field, sizeof(f.field), "spec.uris");
-			(void)snprintf(f.why, sizeof(f.why), "has %u URIs: a SPIFFE certificate has exactly one, others are refused by "
-			               "strict readers", certificate->certificate.uris.count);
+			(void)snprintf(f.why, sizeof(f.why),
+				       "has %u URIs: a SPIFFE certificate has exactly one, others are refused by "
+				       "strict readers",
+				       certificate->certificate.uris.count);
 			(void)snprintf(f.mend, sizeof(f.mend), "leave only the spiffe:// one");
 			emit(finder, &f);
 			return;
@@ -509,9 +527,10 @@ static void check_mesh(struct finder *finder, const struct kt_align_hop *hop)
 
 static bool instance_exists(const struct kt_align *align, const struct kt_foreign *binding)
 {
-	enum kt_foreign_kind kind = binding->target_kind.text != NULL && strcmp(binding->target_kind.text, "Service") == 0
-	                                    ? KT_FOREIGN_SERVICE
-	                                    : KT_FOREIGN_API_INSTANCE;
+	enum kt_foreign_kind kind =
+		binding->target_kind.text != NULL && strcmp(binding->target_kind.text, "Service") == 0
+			? KT_FOREIGN_SERVICE
+			: KT_FOREIGN_API_INSTANCE;
 
 	for (uint32_t i = 0; i < align->foreign_count; i++) {
 		if (align->foreigns[i]->kind == kind && strcmp(align->foreigns[i]->name, binding->target.text) == 0) {
@@ -543,11 +562,14 @@ static void check_jwt_policy(struct finder *finder, const struct kt_align_hop *h
 	for (uint32_t i = 0; token != NULL && !c->skip_client_id && i < finder->align->token_count; i++) {
 		const struct kt_align_token *one = &finder->align->tokens[i];
 
-		if (shares_audience(&c->audiences, one) && kt_align_is_local(one) && one->resource->token.claims.client_id == NULL) {
+		if (shares_audience(&c->audiences, one) && kt_align_is_local(one) &&
+		    one->resource->token.claims.client_id == NULL) {
 			(void)snprintf(field, sizeof(field), "%s%sskipClientIdValidation", f->config_path, dot);
 			warn(finder, hop, f, c->client_id.line, field,
-			     "set spec.claims.clientID of the Token to the client application's id, or skipClientIdValidation: true",
-			     "is not true, and claim client_id of Token %.100s/%.200s is \"%.100s\", hardly that of a client application: 401",
+			     "set spec.claims.clientID of the Token to the client application's id, or "
+			     "skipClientIdValidation: true",
+			     "is not true, and claim client_id of Token %.100s/%.200s is \"%.100s\", hardly that of a "
+			     "client application: 401",
 			     one->resource->meta.ns, one->resource->meta.name, one->sub);
 		}
 	}
@@ -559,8 +581,10 @@ static void check_api(struct finder *finder, const struct kt_align_hop *hop)
 		const struct kt_foreign *f = hop->readers[i];
 
 		if (f->target.text != NULL && !instance_exists(finder->align, f)) {
-			warn(finder, hop, f, f->target.line, "spec.targetRef.name", "name the ApiInstance that it is to guard",
-			     "(%.100s) is no ApiInstance or Service here: the policy would guard nothing", f->target.text);
+			warn(finder, hop, f, f->target.line, "spec.targetRef.name",
+			     "name the ApiInstance that it is to guard",
+			     "(%.100s) is no ApiInstance or Service here: the policy would guard nothing",
+			     f->target.text);
 		}
 		if (is_jwt_policy(f)) {
 			check_jwt_policy(finder, hop, f);
@@ -573,18 +597,24 @@ static void check_tokens(struct finder *finder)
 {
 	for (uint32_t i = 0; i < finder->align->token_count; i++) {
 		const struct kt_align_token *token = &finder->align->tokens[i];
-		const struct kt_local_issuer *local = kt_align_is_local(token) ? token->issuer->token_issuer.local : NULL;
+		const struct kt_local_issuer *local =
+			kt_align_is_local(token) ? token->issuer->token_issuer.local : NULL;
 		char a[32], b[32];
 
 		if (local != NULL && token->resource->token.duration > local->max_token_lifetime) {
-			struct finding f = {.file = token->resource->file, .line = token->line_duration, .token = token, .status = -1};
+			struct finding f = {.file = token->resource->file,
+					    .line = token->line_duration,
+					    .token = token,
+					    .status = -1};
 
 			(void)snprintf(f.field, sizeof(f.field), "spec.duration");
-			(void)snprintf(f.why, sizeof(f.why), "(%s) is longer than TokenIssuer %.100s allows (maxTokenLifetime %s): the token "
-			               "is cut to that", kt_duration_format(token->resource->token.duration, a), token->issuer->meta.name,
-			               kt_duration_format(local->max_token_lifetime, b));
+			(void)snprintf(f.why, sizeof(f.why),
+				       "(%s) is longer than TokenIssuer %.100s allows (maxTokenLifetime %s): the token "
+				       "is cut to that",
+				       kt_duration_format(token->resource->token.duration, a), token->issuer->meta.name,
+				       kt_duration_format(local->max_token_lifetime, b));
 			(void)snprintf(f.mend, sizeof(f.mend), "write spec.duration: %s",
-			               kt_duration_format(local->max_token_lifetime, b));
+				       kt_duration_format(local->max_token_lifetime, b));
 			emit(finder, &f);
 		}
 	}
@@ -627,7 +657,7 @@ json_t *kt_align_findings(const struct kt_align *align)
 	return out;
 }
 
-/* --- predictions ------------------------------------------------------------------------------------------------------------------------ */
+/* --- predictions ---------------------------------------- */
 
 static bool is_named(const struct kt_resource *resource, const char *name)
 {
@@ -641,10 +671,10 @@ static bool is_named(const struct kt_resource *resource, const char *name)
 }
 
 static enum kt_code find_call(const struct kt_align *align, const struct kt_align_call *wanted, struct kt_call *ret,
-                              struct kt_err *err)
+			      struct kt_err *err)
 {
 	*ret = (struct kt_call){
-	        .method = wanted->method, .path = wanted->path, .host = wanted->host, .expired = wanted->expired};
+		.method = wanted->method, .path = wanted->path, .host = wanted->host, .expired = wanted->expired};
 	for (uint32_t i = 0; wanted->token != NULL && i < align->token_count && ret->token == NULL; i++) {
 		ret->token = is_named(align->tokens[i].resource, wanted->token) ? &align->tokens[i] : NULL;
 	}
@@ -656,14 +686,15 @@ static enum kt_code find_call(const struct kt_align *align, const struct kt_alig
 		return KT_OK;
 	}
 	for (uint32_t i = 0; strcmp(wanted->certificate, "-") != 0 && i < align->resource_count; i++) {
-		if (align->resources[i]->kind == KT_RES_CERTIFICATE && is_named(align->resources[i], wanted->certificate)) {
+		if (align->resources[i]->kind == KT_RES_CERTIFICATE &&
+		    is_named(align->resources[i], wanted->certificate)) {
 			ret->certificate = align->resources[i];
 			return KT_OK;
 		}
 	}
 	return strcmp(wanted->certificate, "-") == 0
-	               ? KT_OK
-	               : kt_err_set(err, KT_E_NOTFOUND, "there is no Certificate %s", wanted->certificate);
+		       ? KT_OK
+		       : kt_err_set(err, KT_E_NOTFOUND, "there is no Certificate %s", wanted->certificate);
 }
 
 static json_t *row_value(const struct kt_align_hop *hop, const struct kt_answer_row *row)
@@ -673,12 +704,13 @@ static json_t *row_value(const struct kt_align_hop *hop, const struct kt_answer_
 	reader_name(row->reader, reader, sizeof(reader));
 	answer_name(row->status, answer, sizeof(answer));
 	(void)snprintf(why, sizeof(why), "%s%s%s", row->field, row->field[0] != '\0' ? " " : "", row->why);
-	return json_pack("{s:s,s:s,s:i,s:b,s:s,s:s,s:s,s:I}", "hop", hop->name, "reader", reader, "status", row->status, "certain",
-	                 row->certain, "answer", answer, "why", why, "file", row->reader->file, "line", (json_int_t)row->line);
+	return json_pack("{s:s,s:s,s:i,s:b,s:s,s:s,s:s,s:I}", "hop", hop->name, "reader", reader, "status", row->status,
+			 "certain", row->certain, "answer", answer, "why", why, "file", row->reader->file, "line",
+			 (json_int_t)row->line);
 }
 
 enum kt_code kt_align_predict(const struct kt_align *align, const struct kt_align_call *wanted, json_t **ret_rows,
-                              int *ret_status, struct kt_err *err)
+			      int *ret_status, struct kt_err *err)
 {
 	struct kt_answers *answers = kt_calloc(1, sizeof(*answers));
 	json_t *rows = json_array();

@@ -9,13 +9,13 @@
 
 struct kt_align_token {
 	struct kt_resource *resource;
-	const struct kt_resource *issuer; /* NULL: unknown */
-	const char *iss;                  /* NULL: unknown */
-	char *jwks;                       /* where the keys are; NULL: unknown */
-	char *sub;                        /* NULL: unknown */
-	char *scope;                      /* joined; NULL: unknown or none */
+	const struct kt_resource *issuer;      /* NULL: unknown */
+	const char *iss;                       /* NULL: unknown */
+	char *jwks;                            /* where the keys are; NULL: unknown */
+	char *sub;                             /* NULL: unknown */
+	char *scope;                           /* joined; NULL: unknown or none */
 	const struct kt_resource *certificate; /* that goes with it; NULL: none */
-	bool paired;                      /* by certificateRef or a Consumer, not only by standing beside it */
+	bool paired;                           /* by certificateRef or a Consumer, not only by standing beside it */
 	uint32_t line_audiences, line_duration;
 };
 
@@ -40,8 +40,8 @@ struct kt_align {
 };
 
 struct kt_call {
-	const struct kt_align_token *token;     /* NULL: none */
-	const struct kt_resource *certificate;  /* NULL: none */
+	const struct kt_align_token *token;    /* NULL: none */
+	const struct kt_resource *certificate; /* NULL: none */
 	const char *method, *path, *host;
 	bool expired;
 };
@@ -62,7 +62,8 @@ struct kt_answers {
 
 enum kt_tri { KT_NO = 0, KT_MAYBE, KT_YES };
 
-/* --- text.c ------------------------------------------------------------------------------------------------------------ */
+/* --- text.c
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* Equal but for scheme, trailing slashes and case. */
 bool kt_align_loosely(const char *a, const char *b);
@@ -90,7 +91,8 @@ enum kt_tri kt_align_jwks(const struct kt_align_token *token, const char *url);
 bool kt_align_is_local(const struct kt_align_token *token);
 bool kt_align_is_opaque(const struct kt_align_token *token);
 
-/* --- answers ------------------------------------------------------------------------------------------------------------- */
+/* --- answers
+ * ------------------------------------------------------------------------------------------------------------- */
 
 /* Adds a row (status 200, certain); NULL when there are too many: then the last one is used again. */
 struct kt_answer_row *kt_align_answer(struct kt_answers *answers, const struct kt_foreign *reader, uint32_t line);

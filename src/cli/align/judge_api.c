@@ -28,7 +28,7 @@ __attribute__((format(printf, 3, 4))) static void field(struct api *a, uint32_t 
 	va_end(args);
 }
 
-/* --- DataWeave, as far as policies use it ------------------------------------------------------------------------------------ */
+/* --- DataWeave, as far as policies use it ---------------------------------------- */
 
 /* The inside of "#[...]", trimmed; what is no expression is a literal. */
 static bool unwrap(const char *text, char *out, size_t size)
@@ -97,7 +97,7 @@ static bool literal(const char *inner, char *out, size_t size)
 	return true;
 }
 
-/* --- the JWT policy: each check says true when it refused ------------------------------------------------------------------------ */
+/* --- the JWT policy: each check says true when it refused ---------------------------------------- */
 
 /* Whether the policy finds the token; KT_MAYBE: an expression of its own. */
 static enum kt_tri finds(const struct api *a)
@@ -130,10 +130,12 @@ static bool no_token(struct api *a)
 		kt_align_refuse(a->row, 400, "wants a token, and the call has none");
 	} else if (c->origin.text != NULL && strcmp(c->origin.text, "customExpression") == 0) {
 		field(a, c->expression.text != NULL ? c->expression.line : c->origin.line, "jwtExpression");
-		kt_align_refuse(a->row, 400, "(%.100s) does not look at the Authorization header, where our outputs put the token",
-		                c->expression.text != NULL ? c->expression.text : "");
+		kt_align_refuse(a->row, 400,
+				"(%.100s) does not look at the Authorization header, where our outputs put the token",
+				c->expression.text != NULL ? c->expression.text : "");
 		a->row->certain = false;
-		kt_align_mend(a->row, "set jwtOrigin to httpBearerAuthenticationHeader, or let the caller send that header");
+		kt_align_mend(a->row,
+			      "set jwtOrigin to httpBearerAuthenticationHeader, or let the caller send that header");
 	} else {
 		field(a, c->origin.line, "jwtOrigin");
 		kt_align_refuse(a->row, 400, "looks for a Bearer token, and this one is bound by DPoP");
@@ -161,10 +163,12 @@ static bool wrong_algorithm(struct api *a)
 		return false;
 	}
 	field(a, c->signing_method.text != NULL ? c->signing_method.line : c->line, "signingMethod");
-	kt_align_refuse(a->row, 401, "asks for %s, and the issuer signs with %s", wanted, alg != NULL ? alg : "a key pair");
+	kt_align_refuse(a->row, 401, "asks for %s, and the issuer signs with %s", wanted,
+			alg != NULL ? alg : "a key pair");
 	if (alg != NULL) {
-		kt_align_mend(a->row, "write signingMethod: %s and signingKeyLength: 256, or algorithm: %s in the TokenIssuer",
-		              strcmp(alg, "ES256") == 0 ? "es" : "rsa", strcmp(family, "RS") == 0 ? "RS256" : "ES256");
+		kt_align_mend(a->row,
+			      "write signingMethod: %s and signingKeyLength: 256, or algorithm: %s in the TokenIssuer",
+			      strcmp(alg, "ES256") == 0 ? "es" : "rsa", strcmp(family, "RS") == 0 ? "RS256" : "ES256");
 	} else {
 		kt_align_mend(a->row, "write signingMethod: rsa and jwtKeyOrigin: jwks");
 	}
@@ -193,8 +197,9 @@ static bool wrong_keys(struct api *a)
 	if (c->jwks_urls.count == 0) {
 		kt_align_refuse(a->row, 401, "is missing, so no signature can be verified");
 	} else {
-		kt_align_refuse(a->row, 401, "(%.150s) is not where the issuer shows its keys: no signature can be verified",
-		                c->jwks_urls.items[0].text);
+		kt_align_refuse(a->row, 401,
+				"(%.150s) is not where the issuer shows its keys: no signature can be verified",
+				c->jwks_urls.items[0].text);
 	}
 	if (a->call->token->jwks != NULL) {
 		kt_align_mend(a->row, "write %.200s", a->call->token->jwks);
@@ -221,18 +226,19 @@ static bool wrong_audience(struct api *a)
 	field(a, c->audiences.line, "supportedAudiences");
 	if (!aud.present) {
 		kt_align_refuse(a->row, 401, "(\"%.120s\") is asked for, and the token has no audience",
-		                c->audiences.count > 0 ? c->audiences.items[0].text : "");
+				c->audiences.count > 0 ? c->audiences.items[0].text : "");
 		kt_align_mend(a->row, "set spec.audiences of the Token to [\"%.120s\"]",
-		              c->audiences.count > 0 ? c->audiences.items[0].text : "...");
+			      c->audiences.count > 0 ? c->audiences.items[0].text : "...");
 		return true;
 	}
 	kt_align_refuse(a->row, 401, "(\"%.100s\"%s) has none of the token's audiences (\"%.100s\"%s)%s",
-	                c->audiences.count > 0 ? c->audiences.items[0].text : "", c->audiences.count > 1 ? ", ..." : "",
-	                aud.items[0], aud.count > 1 ? ", ..." : "",
-	                c->audiences.count > 0 && kt_align_loosely(c->audiences.items[0].text, aud.items[0])
-	                        ? ", which are compared letter by letter"
-	                        : "");
-	kt_align_mend(a->row, "write \"%.120s\" here, or the audience of the API into spec.audiences of the Token", aud.items[0]);
+			c->audiences.count > 0 ? c->audiences.items[0].text : "", c->audiences.count > 1 ? ", ..." : "",
+			aud.items[0], aud.count > 1 ? ", ..." : "",
+			c->audiences.count > 0 && kt_align_loosely(c->audiences.items[0].text, aud.items[0])
+				? ", which are compared letter by letter"
+				: "");
+	kt_align_mend(a->row, "write \"%.120s\" here, or the audience of the API into spec.audiences of the Token",
+		      aud.items[0]);
 	return true;
 }
 
@@ -303,8 +309,8 @@ static bool wrong_claim(struct api *a, uint32_t index)
 		}
 	}
 	field(a, claim->line, "%s[%u]", claim->mandatory ? "mandatoryCustomClaims" : "nonMandatoryCustomClaims", index);
-	kt_align_refuse(a->row, 401, "wants claim %.60s to be \"%.100s\", and the token has \"%.100s\"", claim->key, text,
-	                values.items[0]);
+	kt_align_refuse(a->row, 401, "wants claim %.60s to be \"%.100s\", and the token has \"%.100s\"", claim->key,
+			text, values.items[0]);
 	kt_align_mend(a->row, "make the two equal");
 	return true;
 }
@@ -337,27 +343,31 @@ static void judge_jwt(struct api *a)
 		kt_align_refuse(a->row, 401, "gets a token that is past its end");
 		return;
 	}
-	if (wrong_algorithm(a) || wrong_keys(a) || wrong_audience(a) || no_start(a) || wrong_claims(a) || no_client(a)) {
+	if (wrong_algorithm(a) || wrong_keys(a) || wrong_audience(a) || no_start(a) || wrong_claims(a) ||
+	    no_client(a)) {
 		return;
 	}
 	kt_align_pass(a->row, "signature%s%s taken", c->validate_aud ? ", audience" : ", any audience",
-	              c->validate_custom && c->claim_count > 0 ? ", claims" : "");
+		      c->validate_custom && c->claim_count > 0 ? ", claims" : "");
 }
 
 static void judge_client_id(struct api *a)
 {
 	const struct kt_foreign_config *c = &a->policy->config;
 
-	if (c->origin.text != NULL && strcmp(c->origin.text, "httpBasicAuthenticationHeader") == 0 && a->call->token != NULL) {
+	if (c->origin.text != NULL && strcmp(c->origin.text, "httpBasicAuthenticationHeader") == 0 &&
+	    a->call->token != NULL) {
 		field(a, c->origin.line, "credentialsOriginHasHttpBasicAuthenticationHeader");
-		kt_align_refuse(a->row, 401, "wants client id and secret in the Authorization header, where the token is");
+		kt_align_refuse(a->row, 401,
+				"wants client id and secret in the Authorization header, where the token is");
 		kt_align_mend(a->row, "write customExpression with #[attributes.headers['client_id']] and "
-		                      "#[attributes.headers['client_secret']]");
+				      "#[attributes.headers['client_secret']]");
 		return;
 	}
 	field(a, c->origin.line, "clientIdExpression");
 	kt_align_refuse(a->row, 401, "wants a client id and secret besides the token, which no manifest here delivers");
-	kt_align_mend(a->row, "let the caller send client_id and client_secret, or leave the client id to the JWT policy");
+	kt_align_mend(a->row,
+		      "let the caller send client_id and client_secret, or leave the client id to the JWT policy");
 	a->row->certain = false;
 }
 
@@ -371,7 +381,7 @@ static void judge_tls(struct api *a)
 		kt_align_mend(a->row, "put a Certificate with client auth beside the Token in its Consumer");
 	} else if (!kt_align_client_usage(certificate)) {
 		kt_align_refuse(a->row, 0, "wants a client certificate, and Certificate %s/%s is not for clients",
-		                certificate->meta.ns, certificate->meta.name);
+				certificate->meta.ns, certificate->meta.name);
 		kt_align_mend(a->row, "add client auth to spec.usages of Certificate %s", certificate->meta.name);
 	} else {
 		kt_align_pass(a->row, "client certificate %s/%s", certificate->meta.ns, certificate->meta.name);

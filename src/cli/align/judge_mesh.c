@@ -27,7 +27,7 @@ static struct kt_answer_row *answer(struct mesh *m, const struct kt_foreign *rea
 	return kt_align_answer(m->answers, reader, line);
 }
 
-/* --- mTLS ------------------------------------------------------------------------------------------------------------------- */
+/* --- mTLS ---------------------------------------- */
 
 static void judge_peer(struct mesh *m, const struct kt_foreign *strict, bool wanted)
 {
@@ -38,13 +38,15 @@ static void judge_peer(struct mesh *m, const struct kt_foreign *strict, bool wan
 		row = answer(m, strict, strict->strict_line);
 		(void)snprintf(row->field, sizeof(row->field), "spec.mtls.mode");
 		kt_align_refuse(row, 0, "is STRICT, and the call has no client certificate");
-		kt_align_mend(row, "give the caller a Certificate with client auth and put it beside the Token in its Consumer");
+		kt_align_mend(
+			row,
+			"give the caller a Certificate with client auth and put it beside the Token in its Consumer");
 		m->stopped = true;
 	} else if (certificate != NULL && (strict != NULL || wanted) && !kt_align_client_usage(certificate)) {
 		row = answer(m, strict != NULL ? strict : m->hop->readers[0], strict != NULL ? strict->strict_line : 0);
 		(void)snprintf(row->field, sizeof(row->field), "spec");
 		kt_align_refuse(row, 0, "needs a client certificate, and Certificate %s/%s is not for clients",
-		                certificate->meta.ns, certificate->meta.name);
+				certificate->meta.ns, certificate->meta.name);
 		kt_align_mend(row, "add client auth to spec.usages of Certificate %s", certificate->meta.name);
 		m->stopped = true;
 	} else if (strict != NULL) {
@@ -53,7 +55,7 @@ static void judge_peer(struct mesh *m, const struct kt_foreign *strict, bool wan
 	}
 }
 
-/* --- RequestAuthentication ----------------------------------------------------------------------------------------------------- */
+/* --- RequestAuthentication ---------------------------------------- */
 
 /* Whether the rule looks where the token is: Authorization, after "Bearer " or "DPoP ". */
 static bool sees(const struct kt_foreign_jwt_rule *rule, const struct kt_align_token *token)
@@ -76,21 +78,22 @@ static bool sees(const struct kt_foreign_jwt_rule *rule, const struct kt_align_t
 }
 
 static void refuse_audience(struct kt_answer_row *row, const struct kt_foreign_jwt_rule *rule,
-                            const struct kt_align_token *token)
+			    const struct kt_align_token *token)
 {
 	const struct kt_strings *audiences = &token->resource->token.audiences;
 
 	row->line = rule->audiences.line;
 	(void)snprintf(row->field, sizeof(row->field), "spec.jwtRules[%u].audiences", rule->index);
 	if (audiences->count > 0) {
-		kt_align_refuse(row, 403, "(\"%.100s\"%s) has none of the token's audiences (\"%.100s\"%s): " AUDIENCE_WRONG,
-		                rule->audiences.items[0].text, rule->audiences.count > 1 ? ", ..." : "", audiences->items[0],
-		                audiences->count > 1 ? ", ..." : "");
+		kt_align_refuse(row, 403,
+				"(\"%.100s\"%s) has none of the token's audiences (\"%.100s\"%s): " AUDIENCE_WRONG,
+				rule->audiences.items[0].text, rule->audiences.count > 1 ? ", ..." : "",
+				audiences->items[0], audiences->count > 1 ? ", ..." : "");
 		kt_align_mend(row, "write \"%.120s\" here, or the audience of the API into spec.audiences of the Token",
-		              audiences->items[0]);
+			      audiences->items[0]);
 	} else {
 		kt_align_refuse(row, 403, "(\"%.100s\") is asked for, and the token has no audience: " AUDIENCE_WRONG,
-		                rule->audiences.items[0].text);
+				rule->audiences.items[0].text);
 		kt_align_mend(row, "set spec.audiences of the Token to [\"%.120s\"]", rule->audiences.items[0].text);
 	}
 }
@@ -127,7 +130,8 @@ static void judge_rule(struct mesh *m, const struct kt_foreign *ra, const struct
 	} else if (rule->jwks_uri.text != NULL && kt_align_jwks(token, rule->jwks_uri.text) == KT_NO) {
 		row->line = rule->jwks_uri.line;
 		(void)snprintf(row->field, sizeof(row->field), "spec.jwtRules[%u].jwksUri", rule->index);
-		kt_align_refuse(row, 401, "(%.120s) is not where the issuer shows its keys: " KEY_UNKNOWN, rule->jwks_uri.text);
+		kt_align_refuse(row, 401, "(%.120s) is not where the issuer shows its keys: " KEY_UNKNOWN,
+				rule->jwks_uri.text);
 		kt_align_mend(row, "write %.200s", token->jwks);
 	} else {
 		kt_align_pass(row, "issuer%s taken", rule->audiences.count > 0 ? " and audience" : ", any audience");
@@ -148,7 +152,9 @@ static const struct kt_foreign_jwt_rule *find_rule(const struct mesh *m, bool lo
 		for (uint32_t k = 0; k < ra->jwt_rule_count; k++) {
 			const char *issuer = ra->jwt_rules[k].issuer.text;
 
-			if (iss == NULL ? loosely : loosely ? kt_align_loosely(issuer, iss) : strcmp(issuer, iss) == 0) {
+			if (iss == NULL ? loosely
+			    : loosely   ? kt_align_loosely(issuer, iss)
+					: strcmp(issuer, iss) == 0) {
 				*ret_ra = ra;
 				return &ra->jwt_rules[k];
 			}
@@ -169,8 +175,8 @@ static void refuse_issuer(struct mesh *m, const struct kt_foreign *ra, const str
 		m->authenticated = true;
 		return;
 	}
-	kt_align_refuse(row, 401, "(%.150s) is not the token's issuer (%.150s)%s: " ISSUER_UNKNOWN, rule->issuer.text, iss,
-	                kt_align_loosely(rule->issuer.text, iss) ? ", which is compared letter by letter" : "");
+	kt_align_refuse(row, 401, "(%.150s) is not the token's issuer (%.150s)%s: " ISSUER_UNKNOWN, rule->issuer.text,
+			iss, kt_align_loosely(rule->issuer.text, iss) ? ", which is compared letter by letter" : "");
 	kt_align_mend(row, "write %.250s", iss);
 	m->stopped = true;
 }
@@ -194,11 +200,14 @@ static void judge_token(struct mesh *m, const struct kt_foreign *first)
 		rule = rule != NULL ? rule : &first->jwt_rules[0];
 		row = answer(m, ra, rule->from_line);
 		(void)snprintf(row->field, sizeof(row->field), "spec.jwtRules[%u].fromHeaders", rule->index);
-		kt_align_pass(row, "does not look for the token after \"Authorization: %s\": passed on without a request principal",
-		              token->resource->token.dpop != NULL ? "DPoP" : "Bearer");
+		kt_align_pass(row,
+			      "does not look for the token after \"Authorization: %s\": passed on without a request "
+			      "principal",
+			      token->resource->token.dpop != NULL ? "DPoP" : "Bearer");
 		kt_align_mend(row, token->resource->token.dpop != NULL
-		                           ? "add {name: Authorization, prefix: \"DPoP \"} to fromHeaders, or take spec.dpop out of the Token"
-		                           : "add {name: Authorization, prefix: \"Bearer \"} to fromHeaders");
+					   ? "add {name: Authorization, prefix: \"DPoP \"} to fromHeaders, or take "
+					     "spec.dpop out of the Token"
+					   : "add {name: Authorization, prefix: \"Bearer \"} to fromHeaders");
 		return;
 	}
 	if (kt_align_is_opaque(token)) {
@@ -214,7 +223,7 @@ static void judge_token(struct mesh *m, const struct kt_foreign *first)
 	}
 }
 
-/* --- AuthorizationPolicy ----------------------------------------------------------------------------------------------------------- */
+/* --- AuthorizationPolicy ---------------------------------------- */
 
 static void judge_deny(struct mesh *m, const struct kt_foreign *policy)
 {
@@ -255,9 +264,11 @@ static void refuse_allow(struct mesh *m, const struct kt_foreign *policy, const 
 	kt_align_refuse(row, 403, "%s: " RBAC, miss->why);
 	kt_align_mend(row, "%s", miss->mend);
 	if (!has_ra && kt_align_wants_request(policy) && m->call->token != NULL) {
-		kt_align_mend(row, "add a RequestAuthentication for the same workload: without one no request has a principal");
+		kt_align_mend(
+			row,
+			"add a RequestAuthentication for the same workload: without one no request has a principal");
 	} else if (!m->authenticated && kt_align_wants_request(policy) && m->answers->count > 1 &&
-	           m->answers->rows[m->answers->count - 2].mend[0] != '\0') {
+		   m->answers->rows[m->answers->count - 2].mend[0] != '\0') {
 		kt_align_mend(row, "%s", m->answers->rows[m->answers->count - 2].mend);
 	}
 }
@@ -304,7 +315,7 @@ static void judge_allow(struct mesh *m, bool has_ra)
 	row->certain = result == KT_YES;
 }
 
-/* --- the whole ---------------------------------------------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------- */
 
 void kt_align_judge_mesh(const struct kt_align_hop *hop, const struct kt_call *call, struct kt_answers *ret)
 {

@@ -9,9 +9,9 @@
 /* What a field of a rule is compared with. */
 struct subject {
 	struct kt_values values;
-	bool open;         /* the (one) value goes on unknown */
-	char text[1400];   /* room for a value that is put together */
-	const char *what;  /* for people */
+	bool open;        /* the (one) value goes on unknown */
+	char text[1400];  /* room for a value that is put together */
+	const char *what; /* for people */
 };
 
 static enum kt_tri worse(enum kt_tri a, enum kt_tri b)
@@ -63,7 +63,7 @@ static enum kt_tri any_of(const struct kt_foreign_texts *patterns, const struct 
 	return best;
 }
 
-/* --- subjects ------------------------------------------------------------------------------------------------------------- */
+/* --- subjects ---------------------------------------- */
 
 static void one(struct subject *s, const char *text)
 {
@@ -114,7 +114,7 @@ static void workload(const struct kt_rule_call *c, bool account, struct subject 
 		return;
 	}
 	(void)snprintf(s->text, sizeof(s->text), "%.*s%s%s", (int)(sa - ns - 4), ns + 4, account ? "/" : "",
-	               account ? sa + 4 : "");
+		       account ? sa + 4 : "");
 	one(s, s->text);
 }
 
@@ -196,7 +196,7 @@ static void find_subject(const struct kt_rule_call *c, const char *field, struct
 	}
 }
 
-/* --- matching --------------------------------------------------------------------------------------------------------------- */
+/* --- matching ---------------------------------------- */
 
 static bool is_principals(const char *field)
 {
@@ -204,7 +204,7 @@ static bool is_principals(const char *field)
 }
 
 static void note(struct kt_rule_miss *miss, unsigned depth, const char *path, const struct kt_foreign_match *match,
-                 const struct subject *s, bool negative)
+		 const struct subject *s, bool negative)
 {
 	const struct kt_foreign_texts *texts = negative ? &match->not_values : &match->values;
 	const char *first = texts->count > 0 ? texts->items[0].text : "";
@@ -217,11 +217,12 @@ static void note(struct kt_rule_miss *miss, unsigned depth, const char *path, co
 	miss->line = texts->count > 0 ? texts->items[0].line : texts->line;
 	(void)snprintf(miss->field, sizeof(miss->field), "%s", path);
 	if (negative) {
-		(void)snprintf(miss->why, sizeof(miss->why), "rules out %s (%.120s)", s->what, actual != NULL ? actual : "");
+		(void)snprintf(miss->why, sizeof(miss->why), "rules out %s (%.120s)", s->what,
+			       actual != NULL ? actual : "");
 		(void)snprintf(miss->mend, sizeof(miss->mend), "take \"%.120s\" out", first);
 	} else if (actual != NULL) {
 		(void)snprintf(miss->why, sizeof(miss->why), "has \"%.80s\"%s where %s is %.120s%s", first,
-		               texts->count > 1 ? " and others" : "", s->what, actual, s->open ? "..." : "");
+			       texts->count > 1 ? " and others" : "", s->what, actual, s->open ? "..." : "");
 		(void)snprintf(miss->mend, sizeof(miss->mend), "add \"%.120s%s\"", actual, s->open ? "*" : "");
 	} else {
 		(void)snprintf(miss->why, sizeof(miss->why), "wants \"%.80s\", and %s is not there", first, s->what);
@@ -230,7 +231,7 @@ static void note(struct kt_rule_miss *miss, unsigned depth, const char *path, co
 }
 
 static enum kt_tri match_field(const struct kt_rule_call *c, const struct kt_foreign_match *match, const char *path,
-                               unsigned depth, struct kt_rule_miss *miss)
+			       unsigned depth, struct kt_rule_miss *miss)
 {
 	struct subject s = {.what = ""};
 	enum kt_tri result = KT_YES;
@@ -256,7 +257,8 @@ static enum kt_tri match_field(const struct kt_rule_call *c, const struct kt_for
 	return result;
 }
 
-static enum kt_tri match_from(const struct kt_rule_call *c, const struct kt_foreign_rule *rule, struct kt_rule_miss *miss)
+static enum kt_tri match_from(const struct kt_rule_call *c, const struct kt_foreign_rule *rule,
+			      struct kt_rule_miss *miss)
 {
 	enum kt_tri best = rule->from_count == 0 ? KT_YES : KT_NO;
 	char path[200];
@@ -267,7 +269,8 @@ static enum kt_tri match_from(const struct kt_rule_call *c, const struct kt_fore
 		for (uint32_t i = 0; i < KT_FOREIGN_SOURCE_FIELDS; i++) {
 			const struct kt_foreign_match *match = &rule->from[n].fields[i];
 
-			(void)snprintf(path, sizeof(path), "spec.rules[%u].from[%u].source.%s", rule->index, n, match->field);
+			(void)snprintf(path, sizeof(path), "spec.rules[%u].from[%u].source.%s", rule->index, n,
+				       match->field);
 			all = worse(all, match_field(c, match, path, i, miss));
 		}
 		best = better(best, all);
@@ -286,7 +289,8 @@ static enum kt_tri match_to(const struct kt_rule_call *c, const struct kt_foreig
 		for (uint32_t i = 0; i < KT_FOREIGN_TARGET_FIELDS; i++) {
 			const struct kt_foreign_match *match = &rule->to[n].fields[i];
 
-			(void)snprintf(path, sizeof(path), "spec.rules[%u].to[%u].operation.%s", rule->index, n, match->field);
+			(void)snprintf(path, sizeof(path), "spec.rules[%u].to[%u].operation.%s", rule->index, n,
+				       match->field);
 			all = worse(all, match_field(c, match, path, 10 + i, miss));
 		}
 		best = better(best, all);
@@ -301,13 +305,14 @@ enum kt_tri kt_align_rule(const struct kt_rule_call *c, const struct kt_foreign_
 	char path[200];
 
 	for (uint32_t i = 0; i < rule->when_count; i++) {
-		(void)snprintf(path, sizeof(path), "spec.rules[%u].when[%u] %.100s", rule->index, i, rule->when[i].field);
+		(void)snprintf(path, sizeof(path), "spec.rules[%u].when[%u] %.100s", rule->index, i,
+			       rule->when[i].field);
 		result = worse(result, match_field(c, &rule->when[i], path, 20 + i, from == KT_NO ? NULL : miss));
 	}
 	return result;
 }
 
-/* --- what a policy asks for ----------------------------------------------------------------------------------------------------- */
+/* --- what a policy asks for ---------------------------------------- */
 
 static bool is_given(const struct kt_foreign_match *match)
 {

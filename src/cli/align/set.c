@@ -72,9 +72,9 @@ static enum kt_code add_token(struct kt_align *align, struct kt_resource *resour
 		return KT_E_NOMEM;
 	}
 	align->tokens[align->token_count++] =
-	        (struct kt_align_token){.resource = resource,
-	                                .line_audiences = kt_resource_line(resource, "spec.audiences"),
-	                                .line_duration = kt_resource_line(resource, "spec.duration")};
+		(struct kt_align_token){.resource = resource,
+					.line_audiences = kt_resource_line(resource, "spec.audiences"),
+					.line_duration = kt_resource_line(resource, "spec.duration")};
 	return KT_OK;
 }
 
@@ -109,7 +109,7 @@ enum kt_code kt_align_add_foreign(struct kt_align *align, struct kt_foreign *for
 	return KT_OK;
 }
 
-/* --- references of ours ------------------------------------------------------------------------------------------------------ */
+/* --- references of ours ---------------------------------------- */
 
 /* Resources of one kind, sorted by namespace and the name that others say. */
 struct index {
@@ -169,9 +169,10 @@ static const struct kt_resource *find(const struct index *index, const char *ns,
 {
 	uint32_t at = lower(index, ns, name);
 
-	return at < index->count && strcmp(index->items[at]->meta.ns, ns) == 0 && strcmp(said_name(index->items[at]), name) == 0
-	               ? index->items[at]
-	               : NULL;
+	return at < index->count && strcmp(index->items[at]->meta.ns, ns) == 0 &&
+			       strcmp(said_name(index->items[at]), name) == 0
+		       ? index->items[at]
+		       : NULL;
 }
 
 /* The only Certificate with a SPIFFE identity of a namespace. */
@@ -193,7 +194,7 @@ static const struct kt_resource *only_identity(const struct index *certificates,
 	return found;
 }
 
-/* --- tokens ------------------------------------------------------------------------------------------------------------------- */
+/* --- tokens ---------------------------------------- */
 
 static size_t without_slash(const char *url)
 {
@@ -219,7 +220,8 @@ static bool find_jwks(struct kt_align_token *token)
 		tail = "/v1/keys";
 	} else if (spec->oauth2->profile == KT_PROFILE_KEYCLOAK) {
 		tail = "/protocol/openid-connect/certs";
-	} else if (spec->oauth2->profile == KT_PROFILE_ENTRA && len > 5 && memcmp(token->iss + len - 5, "/v2.0", 5) == 0) {
+	} else if (spec->oauth2->profile == KT_PROFILE_ENTRA && len > 5 &&
+		   memcmp(token->iss + len - 5, "/v2.0", 5) == 0) {
 		tail = "/discovery/v2.0/keys";
 		len -= 5;
 	}
@@ -242,7 +244,7 @@ static bool resolve(struct kt_align_token *token)
 	token->iss = local != NULL ? local->issuer_url : token->issuer->token_issuer.oauth2->issuer;
 	if (local != NULL) {
 		token->sub = spec->claims.subject != NULL ? kt_strdup(spec->claims.subject)
-		                                          : kt_asprintf("%s/%s", meta->ns, meta->name);
+							  : kt_asprintf("%s/%s", meta->ns, meta->name);
 		if (token->sub == NULL) {
 			return false;
 		}
@@ -263,14 +265,15 @@ static bool resolve(struct kt_align_token *token)
 	return find_jwks(token);
 }
 
-/* --- which certificate goes with which token ------------------------------------------------------------------------------------ */
+/* --- which certificate goes with which token ---------------------------------------- */
 
 static struct kt_align_token *token_of(struct kt_align *align, const char *ns, const char *secret)
 {
 	for (uint32_t i = 0; i < align->token_count; i++) {
 		struct kt_align_token *token = &align->tokens[i];
 
-		if (strcmp(token->resource->token.secret_name, secret) == 0 && strcmp(token->resource->meta.ns, ns) == 0) {
+		if (strcmp(token->resource->token.secret_name, secret) == 0 &&
+		    strcmp(token->resource->meta.ns, ns) == 0) {
 			return token;
 		}
 	}
@@ -279,7 +282,7 @@ static struct kt_align_token *token_of(struct kt_align *align, const char *ns, c
 
 /* Of the secrets of one Consumer: its only client identity goes with its tokens. */
 static void pair_consumer(struct kt_align *align, const struct index *certificates, const struct kt_resource *consumer,
-                          const char *const *names, uint32_t count)
+			  const char *const *names, uint32_t count)
 {
 	const struct kt_resource *certificate = NULL;
 
@@ -331,7 +334,8 @@ static bool ready_tokens(struct kt_align *align)
 {
 	struct index issuers = {0};
 	struct index certificates = {0};
-	bool good = make_index(align, KT_RES_TOKEN_ISSUER, &issuers) && make_index(align, KT_RES_CERTIFICATE, &certificates);
+	bool good = make_index(align, KT_RES_TOKEN_ISSUER, &issuers) &&
+		    make_index(align, KT_RES_CERTIFICATE, &certificates);
 
 	for (uint32_t i = 0; good && i < align->token_count; i++) {
 		struct kt_align_token *token = &align->tokens[i];
@@ -357,7 +361,7 @@ static bool ready_tokens(struct kt_align *align)
 	return good;
 }
 
-/* --- hops ----------------------------------------------------------------------------------------------------------------------- */
+/* --- hops ---------------------------------------- */
 
 static bool is_mesh(const struct kt_foreign *f)
 {
@@ -419,7 +423,8 @@ static bool hop_exists(const struct kt_align *align, const char *ns, const kt_fo
 	for (uint32_t i = 0; i < align->hop_count; i++) {
 		const struct kt_align_hop *hop = &align->hops[i];
 
-		if (hop->mesh && strcmp(hop->ns, ns) == 0 && covers(hop->selector, selector) && covers(selector, hop->selector)) {
+		if (hop->mesh && strcmp(hop->ns, ns) == 0 && covers(hop->selector, selector) &&
+		    covers(selector, hop->selector)) {
 			return true;
 		}
 	}
@@ -464,7 +469,8 @@ static bool ready_mesh(struct kt_align *align)
 			bool root = strcmp(f->ns, ROOT_NAMESPACE) == 0;
 			bool named = f->selector.count > 0;
 
-			if (!is_mesh(f) || (round == 0 ? !named : named) || (round == 1 && (root || namespace_has_hop(align, f->ns))) ||
+			if (!is_mesh(f) || (round == 0 ? !named : named) ||
+			    (round == 1 && (root || namespace_has_hop(align, f->ns))) ||
 			    (round == 2 && namespace_has_hop(align, NULL)) || hop_exists(align, f->ns, &f->selector)) {
 				continue;
 			}
@@ -475,7 +481,8 @@ static bool ready_mesh(struct kt_align *align)
 	}
 	for (uint32_t h = 0; h < align->hop_count; h++) {
 		for (uint32_t i = 0; i < align->foreign_count; i++) {
-			if (holds(align->foreigns[i], &align->hops[h]) && !add_reader(&align->hops[h], align->foreigns[i])) {
+			if (holds(align->foreigns[i], &align->hops[h]) &&
+			    !add_reader(&align->hops[h], align->foreigns[i])) {
 				return false;
 			}
 		}
@@ -486,7 +493,8 @@ static bool ready_mesh(struct kt_align *align)
 static char *api_name(const struct kt_foreign *f)
 {
 	if (f->target.text != NULL) {
-		return kt_asprintf("%s %s", f->target_kind.text != NULL ? f->target_kind.text : "ApiInstance", f->target.text);
+		return kt_asprintf("%s %s", f->target_kind.text != NULL ? f->target_kind.text : "ApiInstance",
+				   f->target.text);
 	}
 	return kt_asprintf("API of %s", kt_align_file_name(f->file));
 }

@@ -109,7 +109,7 @@ const char *kt_align_file_name(const char *path)
 	return slash != NULL ? slash + 1 : path;
 }
 
-/* --- tokens ------------------------------------------------------------------------------------------------------------- */
+/* --- tokens ---------------------------------------- */
 
 bool kt_align_is_local(const struct kt_align_token *token)
 {
@@ -198,14 +198,14 @@ enum kt_tri kt_align_jwks(const struct kt_align_token *token, const char *url)
 	if (spec->local != NULL) {
 		/* The same path on another name is a listener behind something; a volume may be served anywhere. */
 		return kt_align_same_path(url, token->jwks) ||
-		                       (spec->local->publish_jwks.volume != NULL && kt_ends_with(url, "/jwks.json"))
-		               ? KT_MAYBE
-		               : KT_NO;
+				       (spec->local->publish_jwks.volume != NULL && kt_ends_with(url, "/jwks.json"))
+			       ? KT_MAYBE
+			       : KT_NO;
 	}
 	return KT_NO;
 }
 
-/* --- certificates --------------------------------------------------------------------------------------------------------- */
+/* --- certificates ---------------------------------------- */
 
 const char *kt_align_spiffe(const struct kt_resource *certificate)
 {
