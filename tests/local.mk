@@ -12,4 +12,5 @@ EXTRA_DIST += tests/lib/__init__.py tests/lib/agent.py tests/lib/asking.py tests
 	tests/peers/test_acme_matrix.py tests/peers/test_step_ca.py tests/peers/test_consumers.py tests/peers/test_dns.py \
 	tests/peers/test_listeners.py tests/peers/test_oauth.py tests/peers/test_oauth_server.py tests/peers/test_courier_oauth.py \
 	tests/peers/test_volumes.py
+EXTRA_DIST += tests/peers/test_oauth_keeper.py
 EXTRA_DIST += tests/peers/LoadStore.java tests/peers/test_starttls.py

@@ -7,7 +7,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
-#include "keeper/oauth/oauth.h"
+#include "keeper/keeper.h"
 
 /* --- common ------------------------------------------------------------------------------------------------------- */
 
@@ -35,26 +35,9 @@ void kt_token_identify(struct kt_flight *flight, const char *jti)
 
 /* --- local -------------------------------------------------------------------------------------------------------- */
 
-/* cnf (RFC 7800): the Certificate or the DPoP key that the token is bound to. */
-static int add_binding(const struct kt_flight *flight, json_t *extra)
-{
-	char text[KT_JOSE_THUMBPRINT];
-	bool dpop = flight->spec->token.dpop != NULL;
-
-	if (!dpop && flight->spec->token.certificate_ref == NULL) {
-		return 0;
-	}
-	if (dpop ? kt_jose_thumbprint(flight->key, text, NULL) != KT_OK
-	         : kt_oauth_x5t(flight->bound_to, text, NULL) != KT_OK) {
-		return -1;
-	}
-	return json_object_set_new(extra, "cnf", json_pack("{s:s}", dpop ? "jkt" : "x5t#S256", text));
-}
-
-static enum kt_code extra_claims(const struct kt_flight *flight, const char *client_id, json_t **ret,
+static enum kt_code extra_claims(const struct kt_token_spec *spec, const char *client_id, json_t **ret,
                                  struct kt_err *err)
 {
-	const struct kt_token_spec *spec = &flight->spec->token;
 	struct kt_buf scope KT_AUTOBUF = {0};
 	json_t *extra = json_object();
 	uint32_t i;
@@ -72,7 +55,6 @@ static enum kt_code extra_claims(const struct kt_flight *flight, const char *cli
 		bad |= json_object_set_new(extra, spec->claims.extra.items[i].key,
 		                           json_string(spec->claims.extra.items[i].value));
 	}
-	bad = bad != 0 ? bad : add_binding(flight, extra);
 	if (bad != 0) {
 		json_decref(extra);
 		return kt_err_set(err, KT_E_NOMEM, "no memory for claims");
@@ -93,14 +75,8 @@ static enum kt_effect obtain_local(struct kt_keeper *keeper, struct kt_flight *f
 	kt_ms now = kt_keeper_now(keeper);
 	kt_ms life = spec->duration;
 	struct kt_jwt_claims claims = {.typ = "at+jwt", .iss = local->issuer_url, .jti = jti};
-	enum kt_code code = kt_oauth_needs(flight, err);
+	enum kt_code code = kt_jwks_ensure(keeper, entry, &next, err);
 
-	if (code == KT_OK && spec->certificate_ref != NULL) {
-		code = kt_oauth_certificate(keeper, flight->resource.ns, spec->certificate_ref, NULL, NULL, flight->bound_to, err);
-	}
-	if (code == KT_OK) {
-		code = kt_jwks_ensure(keeper, entry, &next, err);
-	}
 	if (code != KT_OK) {
 		return KT_EFFECT_FAILED;
 	}
@@ -113,7 +89,7 @@ static enum kt_effect obtain_local(struct kt_keeper *keeper, struct kt_flight *f
 	claims.aud = (struct kt_strs){(const char *const *)spec->audiences.items, spec->audiences.count};
 	claims.iat = now / 1000;
 	claims.exp = (now + life) / 1000;
-	code = extra_claims(flight, spec->claims.client_id != NULL ? spec->claims.client_id : claims.sub, &extra, err);
+	code = extra_claims(spec, spec->claims.client_id != NULL ? spec->claims.client_id : claims.sub, &extra, err);
 	if (code == KT_OK) {
 		claims.extra = extra;
 		kt_secret_destroy(flight->got.token);
@@ -123,8 +99,7 @@ static enum kt_effect obtain_local(struct kt_keeper *keeper, struct kt_flight *f
 	if (code != KT_OK) {
 		return KT_EFFECT_FAILED;
 	}
-	(void)snprintf(flight->got.token_type, sizeof(flight->got.token_type), "%s",
-	               spec->dpop != NULL ? "DPoP" : "Bearer");
+	(void)snprintf(flight->got.token_type, sizeof(flight->got.token_type), "Bearer");
 	flight->got.scope[0] = '\0';
 	flight->got.not_before = now;
 	flight->got.not_after = claims.exp * 1000;

@@ -580,7 +580,6 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_renewal_info_finish(keeper);
 	kt_answers_finish(keeper);
 	kt_issuers_drop(keeper, true);
-	kt_oauth_finish(keeper);
 	kt_token_asks_finish(keeper);
 	kt_owners_finish(keeper);
 	kt_timer_destroy(keeper->gone);

@@ -200,7 +200,6 @@ struct kt_keeper {
 	struct kt_resource *agent; /* kind Agent, decoded; NULL: defaults */
 	bool needs_pkcs12; /* some Certificate wants a key store */
 	bool tokens_depend; /* some Token is made of, or bound to, another secret of ours */
-	struct kt_oauth_skews *skews; /* oauth/request.c: how far the clocks of issuers are ahead */
 
 	struct kt_store *store;
 	struct kt_keys *keys;
@@ -437,7 +436,6 @@ enum kt_code kt_oauth_changed(struct kt_flight *flight, struct kt_err *err);
 bool kt_oauth_binding_changed(struct kt_keeper *keeper, const struct kt_resource *spec, const char *bound_to);
 /* Before a generation goes: its tokens are revoked where the issuer says so. PENDING: called again by the flight. */
 enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight);
-int64_t kt_oauth_bounded_skew(int64_t seconds);
 /*
  * A Consumer's volume holds a Certificate and a Token that is bound to it, and the flight has one without the other: the
  * volume stays as it is until the Token's flight writes both by one rename.
@@ -450,7 +448,6 @@ bool kt_oauth_set_incomplete(struct kt_flight *flight, const struct kt_consumer_
 enum kt_code kt_oauth_headers(struct kt_keeper *keeper, const struct kt_store_resource *resource,
                               const struct kt_store_material *material, const char *method, const char *url,
                               const char *nonce, struct kt_buf *out, struct kt_err *err);
-void kt_oauth_finish(struct kt_keeper *keeper);
 /* Fills in by what the flight's token is named: its jti, or its fingerprint. */
 void kt_token_identify(struct kt_flight *flight, const char *jti);
 /* The flight of an ACME order that is being worked on; NULL, with an error, when it is not any more. */

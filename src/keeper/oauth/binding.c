@@ -119,7 +119,7 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err)
 
 	flight->waiting_for[0] = '\0';
 	code = need(flight, spec->certificate_ref, KT_KIND_CERT, err);
-	if (code == KT_OK && oauth2 != NULL) {
+	if (code == KT_OK) {
 		const char *shown = kt_oauth_certificate_ref(oauth2, spec);
 
 		if (spec->certificate_ref != NULL && strcmp(shown, spec->certificate_ref) != 0) {
@@ -130,7 +130,7 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err)
 		}
 		code = need(flight, shown, KT_KIND_CERT, err);
 	}
-	if (code == KT_OK && oauth2 != NULL) {
+	if (code == KT_OK) {
 		code = need(flight, oauth2->auth.token_ref, KT_KIND_TOKEN, err);
 	}
 	if (code == KT_OK && grant->token_exchange != NULL) {

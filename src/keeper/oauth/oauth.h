@@ -20,8 +20,8 @@
 enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, struct kt_buf *out, struct kt_err *err);
 enum kt_code kt_oauth_request_json(const struct kt_oauth2_issuer *oauth2, const struct kt_token_spec *spec,
                                    struct kt_buf *out, struct kt_err *err);
-/* Seconds that the issuer's clock is ahead of ours, as its last answer said; 0 when none came yet. */
-int64_t kt_oauth_skew(const struct kt_keeper *keeper, const struct kt_issuer_entry *entry);
+/* A clock that is further off than a day is not followed. */
+int64_t kt_oauth_bounded_skew(int64_t seconds);
 
 /* --- check.c: pure ---------------------------------------------------------------------------------------------------- */
 

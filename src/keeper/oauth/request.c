@@ -9,64 +9,12 @@
 #include "keeper/oauth/oauth.h"
 
 #define MINT_TIMEOUT (60 * KT_SECOND)
-#define SKEWS_MAX    64u
-
-/* --- the clocks of issuers ------------------------------------------------------------------------------------------------ */
-
-struct kt_oauth_skews {
-	struct {
-		int64_t issuer;
-		int64_t seconds;
-	} at[SKEWS_MAX];
-	unsigned count, next;
-};
 
 int64_t kt_oauth_bounded_skew(int64_t seconds)
 {
 	const int64_t most = KT_DAY / KT_SECOND;
 
 	return seconds > most ? most : seconds < -most ? -most : seconds;
-}
-
-int64_t kt_oauth_skew(const struct kt_keeper *keeper, const struct kt_issuer_entry *entry)
-{
-	const struct kt_oauth_skews *skews = keeper->skews;
-	unsigned i;
-
-	for (i = 0; skews != NULL && i < skews->count; i++) {
-		if (skews->at[i].issuer == entry->id) {
-			return skews->at[i].seconds;
-		}
-	}
-	return 0;
-}
-
-static void learn_skew(struct kt_keeper *keeper, const struct kt_issuer_entry *entry, int64_t seconds)
-{
-	struct kt_oauth_skews *skews = keeper->skews;
-	unsigned i;
-
-	if (skews == NULL) {
-		skews = keeper->skews = kt_calloc(1, sizeof(*skews));
-	}
-	if (skews == NULL) { /* it is asked again with the next answer */
-		return;
-	}
-	for (i = 0; i < skews->count && skews->at[i].issuer != entry->id; i++) {
-	}
-	if (i == skews->count && skews->count < SKEWS_MAX) {
-		skews->count++;
-	} else if (i == skews->count) {
-		i = skews->next++ % SKEWS_MAX;
-	}
-	skews->at[i].issuer = entry->id;
-	skews->at[i].seconds = kt_oauth_bounded_skew(seconds);
-}
-
-void kt_oauth_finish(struct kt_keeper *keeper)
-{
-	kt_free(keeper->skews);
-	keeper->skews = NULL;
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------------------------ */
@@ -359,7 +307,6 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 		tell_followers(flight, NULL, &err);
 	} else {
-		learn_skew(flight->keeper, flight->issuer, minted->date_skew);
 		tell_followers(flight, minted, &err);
 		if (take_minted(flight, minted, &err) != KT_OK) {
 			name_server(flight, &err);
