@@ -342,6 +342,9 @@ static void check_token(struct kt_decoder *d, const struct kt_node *node, void *
 
 	if (t->certificate_ref != NULL && t->dpop != NULL)
 		kt_complain(d, node, "dpop", "and spec.certificateRef can't both bind the token; give one of them");
+	if (t->dpop != NULL && (t->outputs & (KT_TOKEN_OUTPUT_ENVOY | KT_TOKEN_OUTPUT_FLEX)))
+		kt_warn(d, node, "outputs", "has envoy or flex, which send no proof: servers refuse a token of spec.dpop "
+			"without one");
 	if (t->max_lifetime && t->renew_before >= t->max_lifetime)
 		kt_complain(d, node, "renewBefore", "(%s) must be shorter than spec.maxLifetime (%s)", before, max);
 	else if (has_duration && t->renew_before >= t->duration)

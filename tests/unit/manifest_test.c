@@ -617,6 +617,18 @@ static void test_values(void **state)
 	kt_buf_finish(&out);
 	drop(&kept);
 
+	/* What can't be used is said, but it is the manifest's owner who decides. */
+	read_text(kt_view_str(TOKEN "  dpop: {}\n  outputs: [raw, envoy]\n"), &kept, &out);
+	assert_int_equal(kept.count, 1);
+	assert_non_null(strstr(out.ptr, "warning: spec.outputs has envoy or flex, which send no proof"));
+	kt_buf_finish(&out);
+	drop(&kept);
+	read_text(kt_view_str(TOKEN "  dpop: {}\n  outputs: [raw, header]\n"), &kept, &out);
+	assert_int_equal(kept.count, 1);
+	assert_int_equal(out.len, 0);
+	kt_buf_finish(&out);
+	drop(&kept);
+
 	/* JSON, aliases of scalars, a List. */
 	read_text(kt_view_str("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"cert-manager.io/"
 			      "v1\",\"kind\":\"Issuer\","
