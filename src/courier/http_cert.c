@@ -12,6 +12,17 @@
  * connection.
  */
 
+/* Where an SSL_CTX keeps the call whose handshake it makes. */
+static int slot(void)
+{
+	static int index = -1;
+
+	if (index < 0) {
+		index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	}
+	return index;
+}
+
 void http_cert_forget(struct kt_http_call *call)
 {
 	kt_pki_chain_destroy(call->client_chain);
@@ -77,7 +88,7 @@ static int on_asked(SSL *ssl, void *arg)
 static void on_state(const SSL *ssl, int where, int ret)
 {
 	SSL *connection = (SSL *)(uintptr_t)ssl;
-	struct kt_http_call *call = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+	struct kt_http_call *call = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), slot());
 
 	(void)ret;
 	if ((where & SSL_CB_HANDSHAKE_DONE) == 0 || call == NULL) {
@@ -86,16 +97,20 @@ static void on_state(const SSL *ssl, int where, int ret)
 	SSL_set_cert_cb(connection, NULL, NULL);
 	SSL_certs_clear(connection);
 	SSL_set_info_callback(connection, NULL);
-	SSL_CTX_set_app_data(SSL_get_SSL_CTX(ssl), NULL);
+	(void)SSL_CTX_set_ex_data(SSL_get_SSL_CTX(ssl), slot(), NULL); /* session tickets come this way as well */
 	http_cert_forget(call);
 }
 
-void http_cert_apply(struct kt_http_call *call, SSL_CTX *ctx)
+bool http_cert_apply(struct kt_http_call *call, SSL_CTX *ctx)
 {
 	SSL_CTX_set_post_handshake_auth(ctx, 0); /* what a connection has shown at its start is what it stands for */
-	if (call->client_key != NULL) {
-		(void)SSL_CTX_set_app_data(ctx, call);
-		SSL_CTX_set_cert_cb(ctx, on_asked, call);
-		SSL_CTX_set_info_callback(ctx, on_state);
+	if (call->client_key == NULL) {
+		return true;
 	}
+	if (slot() < 0 || SSL_CTX_set_ex_data(ctx, slot(), call) != 1) {
+		return false;
+	}
+	SSL_CTX_set_cert_cb(ctx, on_asked, call);
+	SSL_CTX_set_info_callback(ctx, on_state);
+	return true;
 }

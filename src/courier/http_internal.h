@@ -82,8 +82,8 @@ CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg);
 /* Takes certificate and key of a request, and puts the call into the set that belongs to that certificate. */
 enum kt_code http_cert_take(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err);
 void http_cert_forget(struct kt_http_call *call);
-/* Offers them to the handshake of the call's connection, and forgets them after it. */
-void http_cert_apply(struct kt_http_call *call, SSL_CTX *ctx);
+/* Offers them to the handshake of the call's connection, and forgets them after it; false without memory. */
+bool http_cert_apply(struct kt_http_call *call, SSL_CTX *ctx);
 
 /* http_call.c */
 enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err);

@@ -8,7 +8,7 @@
 #include "kt/text.h"
 #include "pki/pki_openssl.h"
 
-#define TRUST_MAX        64u
+#define TRUST_MAX        32u /* sets with CAs of their own; those for client certificates: one a call */
 #define CHAIN_DEPTH_MAX  8
 #define CONNECTIONS_HOST 8L
 #define CONNECTIONS_ALL  32L
@@ -28,10 +28,9 @@ CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg)
 
 	(void)easy;
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-	if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1) {
+	if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 || !http_cert_apply(call, ctx)) {
 		return CURLE_SSL_CERTPROBLEM;
 	}
-	http_cert_apply(call, ctx);
 	if (trust->insecure) {
 		return CURLE_OK;
 	}
@@ -197,22 +196,26 @@ static enum kt_code load(struct http_trust *trust, struct kt_view bundle, struct
 }
 
 /* Makes room by forgetting the set that was used longest ago. */
-static enum kt_code make_room(struct kt_http *http, struct kt_err *err)
+static enum kt_code make_room(struct kt_http *http, bool shown, struct kt_err *err)
 {
 	struct http_trust **oldest = NULL;
 	unsigned count = 0;
 
 	for (struct http_trust **at = &http->trusts; *at != NULL; at = &(*at)->next) {
+		if (((*at)->base != NULL) != shown) {
+			continue;
+		}
 		count++;
 		if ((*at)->calls == 0 && (oldest == NULL || (*at)->used < (*oldest)->used)) {
 			oldest = at;
 		}
 	}
-	if (count >= TRUST_MAX) {
+	if (count >= (shown ? KT_HTTP_CALLS_MAX : TRUST_MAX)) {
 		struct http_trust *gone;
 
 		if (oldest == NULL) {
-			return kt_err_set(err, KT_E_LATER, "too many CA bundles and client certificates are in use at once");
+			return kt_err_set(err, KT_E_LATER, "too many %s are in use at once",
+					  shown ? "client certificates" : "CA bundles");
 		}
 		gone = *oldest;
 		*oldest = gone->next;
@@ -261,7 +264,7 @@ enum kt_code http_trust_get(struct kt_http *http, struct kt_view ca_bundle, bool
 			return KT_OK;
 		}
 	}
-	if (make_room(http, err) != KT_OK) {
+	if (make_room(http, false, err) != KT_OK) {
 		return KT_E_LATER;
 	}
 	code = add_set(http, insecure, &trust, err);
@@ -292,7 +295,7 @@ enum kt_code http_trust_get_shown(struct http_trust *base, const uint8_t shown[K
 		}
 	}
 	base->calls++; /* holds it while room is made */
-	code = make_room(http, err);
+	code = make_room(http, true, err);
 	if (code == KT_OK) {
 		code = add_set(http, base->insecure, &trust, err);
 	}
