@@ -26,6 +26,7 @@ struct reading {
 	struct kt_resource **issuers;
 	size_t issuer_count;
 	struct kt_align *align;       /* what others read of calls; NULL: not looked at */
+	bool calls;                   /* a call is to be predicted */
 };
 
 static bool has_acme(const struct kt_resource *resource)
@@ -131,7 +132,7 @@ static enum kt_code read_all(const char *const *paths, size_t count, const struc
 		code = check_names(reading, kt_buf_view(&bundle), err);
 	}
 	if (code == KT_OK && reading->align != NULL) {
-		code = kt_check_align_read(kt_buf_view(&bundle), reading->align, report, err);
+		code = kt_check_align_read(kt_buf_view(&bundle), reading->calls, reading->align, report, err);
 	}
 	drop_issuers(reading);
 	if (code == KT_OK && report->nomem) {
@@ -264,7 +265,7 @@ static int run_check(const struct kt_cli *cli, struct kt_align *align, struct kt
 	                               .uid = geteuid(),
 	                               .in_pod = cli->sidecar,
 	                               .missing_is_ok = !named && cli->manifests_default};
-	struct reading reading = {.trust = trust, .check = check, .keeps = true, .align = align};
+	struct reading reading = {.trust = trust, .check = check, .keeps = true, .align = align, .calls = kt_cli_flag(cli, "call")};
 	json_t *findings KT_AUTOJSON = NULL;
 	struct kt_err err;
 

@@ -17,13 +17,13 @@ static enum kt_code take_ours(void *arg, struct kt_resource *resource, struct kt
 	return kt_align_add(arg, resource, err);
 }
 
-enum kt_code kt_check_align_read(struct kt_view bundle, struct kt_align *align, struct kt_report *report,
+enum kt_code kt_check_align_read(struct kt_view bundle, bool always, struct kt_align *align, struct kt_report *report,
 				 struct kt_err *err)
 {
 	struct kt_report again; /* the complaints of the first reading */
 	enum kt_code code = kt_foreign_read_bundle(bundle, take_foreign, align, report, err);
 
-	if (code != KT_OK || kt_align_foreign_count(align) == 0) {
+	if (code != KT_OK || (!always && kt_align_foreign_count(align) == 0)) {
 		return code;
 	}
 	kt_report_init(&again);

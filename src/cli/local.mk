@@ -9,7 +9,7 @@ libkt_cli_a_SOURCES += src/cli/import.c src/cli/import_read.c src/cli/import_tex
 	src/cli/import_dehydrated.c src/cli/import_certmonger.c
 noinst_HEADERS += src/cli/cli.h
 noinst_HEADERS += src/cli/import.h
-libkt_cli_a_SOURCES += src/cli/init.c src/cli/check_align.c src/cli/align/align.c src/cli/align/set.c src/cli/align/text.c src/cli/align/rule.c \
+libkt_cli_a_SOURCES += src/cli/init.c src/cli/check_align.c src/cli/align/align.c src/cli/align/lint.c src/cli/align/set.c src/cli/align/text.c src/cli/align/rule.c \
 	src/cli/align/judge_mesh.c src/cli/align/judge_api.c
 noinst_HEADERS += src/cli/check_align.h src/cli/align/align.h src/cli/align/align_internal.h
 

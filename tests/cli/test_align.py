@@ -348,6 +348,21 @@ def test_predictions(kt):
     assert total == 403 and rows[hop, "AuthorizationPolicy"] == "403"
 
 
+def test_a_call_that_nobody_reads(kt):
+    kt.manifest("ours", *Set().ours())
+    result = kt.run("check", "--call", "pay")
+    assert result.status == 0 and "nothing here reads the call" in result.out, result
+    assert kt.run("check", "--call", "nobody").status == 2
+
+
+def test_many_tokens_for_other_apis(kt):
+    s = Set()
+    s.more += [token(f"t{i}", "tokens", audiences=[f"urn:api:{i}"]) for i in range(1000)]
+    s.source["requestPrincipals"] = ["https://else.example/x"]
+    found = check(kt, s)["findings"]
+    assert [f["token"] for f in found if f["severity"] == "error"] == ["default/pay"], found
+
+
 def test_words_of_a_call(kt):
     Set().write(kt)
     for argv, words in [(["--call", "nobody"], "there is no Token nobody"), (["--call", "pay,nobody"], "there is no Certificate nobody"),

@@ -11,8 +11,8 @@
  * A walk through. The set takes our resources and the foreign documents. Readers that stand behind one another in one
  * place make a hop: all Istio resources that hold for one workload, or all policies of one API. A call is a Token and
  * the Certificate that goes with it. judge_mesh.c and judge_api.c say what each reader of a hop answers to a call, by
- * the rules of the reader; align.c turns that into findings by trying every call that is meant for a hop. All of it is
- * pure.
+ * the rules of the reader; align.c turns that into findings by trying every call that is meant for a hop, lint.c adds
+ * what no call shows. All of it is pure.
  */
 struct kt_align;
 

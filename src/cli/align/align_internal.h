@@ -123,4 +123,39 @@ enum kt_tri kt_align_rule(const struct kt_rule_call *c, const struct kt_foreign_
 bool kt_align_wants_peer(const struct kt_foreign *policy);
 bool kt_align_wants_request(const struct kt_foreign *policy);
 
+/* --- findings ---------------------------------------- */
+
+struct kt_finding {
+	bool error;
+	const char *file;
+	uint32_t line;
+	const struct kt_align_token *token;
+	const struct kt_resource *certificate;
+	const struct kt_align_hop *hop;
+	const struct kt_foreign *reader;
+	int status; /* -1: none */
+	char field[200], why[420], mend[320];
+};
+
+struct kt_finder {
+	const struct kt_align *align;
+	json_t *out;
+	struct kt_answers answers;
+	bool failed;
+};
+
+/* "RequestAuthentication ns/name", "API policy jwt-validation". */
+void kt_align_reader_name(const struct kt_foreign *reader, char *out, size_t size);
+void kt_align_emit(struct kt_finder *finder, const struct kt_finding *finding);
+/* A finding about a reader as such, without a status. line 0: the reader's own. */
+void kt_align_warn(struct kt_finder *finder, const struct kt_align_hop *hop, const struct kt_foreign *reader,
+		   uint32_t line, const char *field, const char *mend, const char *fmt, ...)
+	__attribute__((format(printf, 7, 8)));
+bool kt_align_is_jwt_policy(const struct kt_foreign *f);
+bool kt_align_shares_audience(const struct kt_foreign_texts *audiences, const struct kt_align_token *token);
+/* lint.c */
+void kt_align_lint_mesh(struct kt_finder *finder, const struct kt_align_hop *hop);
+void kt_align_lint_api(struct kt_finder *finder, const struct kt_align_hop *hop);
+void kt_align_lint_tokens(struct kt_finder *finder);
+
 #endif

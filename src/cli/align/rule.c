@@ -347,8 +347,10 @@ static bool asks(const struct kt_foreign *policy, const char *const *source, con
 bool kt_align_wants_peer(const struct kt_foreign *policy)
 {
 	static const char *const fields[] = {"principals", "namespaces", "serviceAccounts", NULL};
+	static const char *const none[] = {NULL};
 
-	return asks(policy, fields, "source.");
+	return asks(policy, fields, "source.principal") || asks(policy, none, "source.namespace") ||
+	       asks(policy, none, "source.serviceAccount");
 }
 
 bool kt_align_wants_request(const struct kt_foreign *policy)

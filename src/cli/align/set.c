@@ -267,15 +267,31 @@ static bool resolve(struct kt_align_token *token)
 
 /* --- which certificate goes with which token ---------------------------------------- */
 
+static int by_secret(const void *a, const void *b)
+{
+	const struct kt_resource *x = ((const struct kt_align_token *)a)->resource;
+	const struct kt_resource *y = ((const struct kt_align_token *)b)->resource;
+	int order = strcmp(x->meta.ns, y->meta.ns);
+
+	return order != 0 ? order : strcmp(x->token.secret_name, y->token.secret_name);
+}
+
 static struct kt_align_token *token_of(struct kt_align *align, const char *ns, const char *secret)
 {
-	for (uint32_t i = 0; i < align->token_count; i++) {
-		struct kt_align_token *token = &align->tokens[i];
+	uint32_t from = 0;
+	uint32_t to = align->token_count;
 
-		if (strcmp(token->resource->token.secret_name, secret) == 0 &&
-		    strcmp(token->resource->meta.ns, ns) == 0) {
-			return token;
+	while (from < to) {
+		uint32_t mid = from + (to - from) / 2;
+		const struct kt_resource *one = align->tokens[mid].resource;
+		int order = strcmp(one->meta.ns, ns);
+
+		order = order != 0 ? order : strcmp(one->token.secret_name, secret);
+		if (order == 0) {
+			return &align->tokens[mid];
 		}
+		from = order < 0 ? mid + 1 : from;
+		to = order < 0 ? to : mid;
 	}
 	return NULL;
 }
@@ -337,6 +353,9 @@ static bool ready_tokens(struct kt_align *align)
 	bool good = make_index(align, KT_RES_TOKEN_ISSUER, &issuers) &&
 		    make_index(align, KT_RES_CERTIFICATE, &certificates);
 
+	if (align->token_count > 1) {
+		qsort(align->tokens, align->token_count, sizeof(*align->tokens), by_secret);
+	}
 	for (uint32_t i = 0; good && i < align->token_count; i++) {
 		struct kt_align_token *token = &align->tokens[i];
 		const struct kt_resource *resource = token->resource;
