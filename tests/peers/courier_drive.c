@@ -299,7 +299,7 @@ static void start_job(unsigned number)
 		struct kt_msg_mint msg = {
 			.job = number + 1,
 			.issuer = kt_view_str(drive.args[1]),
-			.request = kt_view_str(drive_oauth_turn(drive.args[2]))};
+			.request = kt_view_str(drive_oauth_turn(number + 1, drive.args[2]))};
 
 		drive_oauth_begin(msg.issuer, drive.arg_count > 3 ? drive.args[3] : "secret");
 		call(KT_MINT, &msg);

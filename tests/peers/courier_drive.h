@@ -11,8 +11,8 @@
 bool drive_oauth_option(const char *name, const char *value);
 /* The client of the issuer whose token is being asked for; secret: of that client, where no --give says otherwise. */
 void drive_oauth_begin(struct kt_view issuer, const char *secret);
-/* With --turn: the next one's certificate is shown (none: an empty turn), and the request says so. */
-const char *drive_oauth_turn(const char *request);
+/* With --turn: the next one's certificate is shown by that job (none: an empty turn), and the request says so. */
+const char *drive_oauth_turn(uint64_t job, const char *request);
 void drive_oauth_finish(void);
 /* The token itself, where --print asks for it. */
 void drive_oauth_print(const struct kt_secret *token);

@@ -12,14 +12,17 @@
 #include "kt/text.h"
 
 #define GIVEN_MAX 8u
+#define TURNS_MAX 64u
+#define JOBS_MAX  256u
 
 static struct {
 	const char *names[GIVEN_MAX], *values[GIVEN_MAX]; /* --give NAME=VALUE */
 	unsigned count;
 	const char *assertion_key, *alg, *dpop_key, *show, *show_key;
 	bool print, print_saved, deny_save;
-	const char *turns[GIVEN_MAX]; /* --turn CERTIFICATE,KEY */
+	const char *turns[TURNS_MAX]; /* --turn CERTIFICATE,KEY */
 	unsigned turn_count, turn;
+	const char *turn_of[JOBS_MAX]; /* by the job */
 	char shown[KT_PATH_MAX];
 	int64_t clock; /* how far ours is off, as a test wants it */
 	const char *secret;
@@ -55,7 +58,7 @@ bool drive_oauth_option(const char *name, const char *value)
 		own.print_saved = strstr(value, "refresh") != NULL;
 	} else if (strcmp(name, "--save") == 0) {
 		own.deny_save = strcmp(value, "no") == 0;
-	} else if (strcmp(name, "--turn") == 0 && own.turn_count < GIVEN_MAX) {
+	} else if (strcmp(name, "--turn") == 0 && own.turn_count < TURNS_MAX) {
 		own.turns[own.turn_count++] = value;
 	} else if (strcmp(name, "--clock") == 0) {
 		own.clock = strtoll(value, NULL, 10);
@@ -68,22 +71,13 @@ bool drive_oauth_option(const char *name, const char *value)
 	return true;
 }
 
-const char *drive_oauth_turn(const char *request)
+const char *drive_oauth_turn(uint64_t job, const char *request)
 {
-	const char *turn;
-
 	if (own.turn_count == 0) {
 		return request;
 	}
-	turn = own.turns[own.turn++ % own.turn_count];
-	if (turn[0] == '\0') {
-		return "{}";
-	}
-	(void)snprintf(own.shown, sizeof(own.shown), "%s", turn);
-	own.show = own.shown;
-	own.show_key = strchr(own.shown, ',') + 1;
-	own.shown[strcspn(own.shown, ",")] = '\0';
-	return "{\"certificate\":true}";
+	own.turn_of[job % JOBS_MAX] = own.turns[own.turn++ % own.turn_count];
+	return own.turn_of[job % JOBS_MAX][0] == '\0' ? "{}" : "{\"certificate\":true}";
 }
 
 void drive_oauth_begin(struct kt_view issuer, const char *secret)
@@ -225,12 +219,20 @@ void drive_on_proof(struct kt_wire_in *in, void *arg)
 
 void drive_on_key(struct kt_wire_in *in, void *arg)
 {
+	const struct kt_msg_client_key *ask = in->msg;
 	struct kt_msg_client_key_given reply = {0};
-	KT_AUTOKEY struct kt_key *key = read_key(own.show_key);
+	KT_AUTOKEY struct kt_key *key = NULL;
 	KT_AUTOBUF struct kt_buf chain;
 	struct kt_err err;
 
 	(void)arg;
+	if (own.turn_count > 0) {
+		(void)snprintf(own.shown, sizeof(own.shown), "%s", own.turn_of[ask->job % JOBS_MAX]);
+		own.show = own.shown;
+		own.show_key = strchr(own.shown, ',') + 1;
+		own.shown[strcspn(own.shown, ",")] = '\0';
+	}
+	key = read_key(own.show_key);
 	(void)printf("ask key\n");
 	read_file(own.show, &chain);
 	must(kt_pki_key_to_der(key, KT_KEY_PKCS8, &reply.key, &err), &err, "key");

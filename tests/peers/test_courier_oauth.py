@@ -368,3 +368,16 @@ def test_connections_belong_to_their_certificate(world):
         assert len(watcher.seen) == 9 and len(by_connection) == 3
         assert all(len(certs) == 1 for certs in by_connection.values())
         assert len({cert for _, cert in watcher.seen}) == 3
+
+
+def test_many_certificates_at_once(world):
+    """More than there are sets with CAs: each request shows its own, and none another's."""
+    turns = [world.certificate("client.example") for _ in range(40)]
+    with Watcher(world) as watcher:
+        client = Client(world, "none", token_url=f"https://localhost:{watcher.port}/token")
+        options = [part for _, cert, key in turns for part in ("--turn", f"{cert},{key}")]
+        run("mint", [json.dumps(client.issuer), "{}"], [*options, "--count", 40, "--repeat", 2])
+        assert len(watcher.seen) == 80
+        shown = [cert for _, cert in watcher.seen]
+        assert {shown.count(cert.public_bytes(Encoding.DER)) for cert, _, _ in turns} == {2}
+        assert len({number for number, _ in watcher.seen}) == 40, "the second round is on the connections of the first"
