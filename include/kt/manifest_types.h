@@ -511,10 +511,33 @@ struct kt_local_issuer {
 	struct kt_publish_jwks publish_jwks;
 };
 
+/* AssumeRoleWithWebIdentity at STS: a JWT for a session. */
+struct kt_aws_web_identity {
+	const char *token_ref; /* secretName of the Token (a JWT) in the namespace */
+};
+
+/* CreateSession at IAM Roles Anywhere: a certificate, and a signature by its key, for a session. */
+struct kt_aws_roles_anywhere {
+	const char *trust_anchor_arn, *profile_arn;
+	const char *certificate_ref; /* secretName of the Certificate in the namespace */
+};
+
+/* Sessions of an AWS role. Exactly one of the two ways is set. */
+struct kt_aws_issuer {
+	struct kt_aws_web_identity *web_identity;
+	struct kt_aws_roles_anywhere *roles_anywhere;
+	const char *region, *role_arn;
+	const char *endpoint;      /* NULL: the region's own */
+	const char *session_name;  /* NULL: the Token's name (webIdentity), not said (rolesAnywhere) */
+	kt_ms duration;            /* 1 h when absent */
+	struct kt_bytes ca_bundle; /* PEM */
+};
+
 /* Exactly one of these is set. */
 struct kt_token_issuer_spec {
 	struct kt_oauth2_issuer *oauth2;
 	struct kt_local_issuer *local;
+	struct kt_aws_issuer *aws;
 };
 
 enum kt_token_output {
@@ -524,8 +547,14 @@ enum kt_token_output {
 	KT_TOKEN_OUTPUT_CURL = 8,   /* curl.conf: header = "Authorization: Bearer ..." */
 	KT_TOKEN_OUTPUT_ENV = 16,   /* token.env: ACCESS_TOKEN=... */
 	KT_TOKEN_OUTPUT_ENVOY = 32, /* envoy.yaml: a DiscoveryResponse with one generic Secret */
-	KT_TOKEN_OUTPUT_FLEX = 64   /* flex.yaml: a Flex Gateway resource that holds the token */
+	KT_TOKEN_OUTPUT_FLEX = 64,  /* flex.yaml: a Flex Gateway resource that holds the token */
+	/* Of a session (aws issuer), which takes no other ones. */
+	KT_TOKEN_OUTPUT_AWS_PROCESS = 128,     /* aws-process.json: what a credential_process prints */
+	KT_TOKEN_OUTPUT_AWS_CREDENTIALS = 256, /* aws-credentials: a shared credentials file */
+	KT_TOKEN_OUTPUT_AWS_ENDPOINT = 512     /* aws-endpoint-token: what the Agent's listener `aws` wants to hear */
 };
+#define KT_TOKEN_OUTPUTS_AWS                                                                                           \
+	((uint32_t)KT_TOKEN_OUTPUT_AWS_PROCESS | (uint32_t)KT_TOKEN_OUTPUT_AWS_CREDENTIALS | (uint32_t)KT_TOKEN_OUTPUT_AWS_ENDPOINT)
 
 /* Where a token that goes into a request comes from: exactly one of the two is set. */
 struct kt_token_source {
@@ -580,6 +609,7 @@ struct kt_token_spec {
 	kt_ms renew_before;     /* 0: not given (half of a life under 10 min, else a fifth, jittered) */
 	kt_ms default_lifetime; /* of an opaque token without expires_in; 5 min when absent */
 	uint32_t outputs;       /* enum kt_token_output bits; raw when absent */
+	const char *aws_profile; /* of the shared credentials file; "default" when absent */
 };
 
 /* --- Consumer ---------------------------------------------------------------------------------------------------- */
@@ -772,6 +802,7 @@ struct kt_listeners {
 	const char *probes;
 	struct kt_control_listener control;
 	const char *tokens;       /* "unix:/path" only; mode 0666: who asks is known by its credentials */
+	const char *aws;          /* "127.0.0.1:port" or another loopback address */
 	const char *socket_group; /* of the others that are local sockets: mode 0660; NULL: 0600 */
 };
 

@@ -202,6 +202,15 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	F(S, view, token_type, 64) F(S, i64, expires_in, 0) F(S, view, scope, 8192) F(S, i64, date_skew, 0)            \
 		F(S, view, issued_type, 256)
 /*
+ * A session of an AWS role. service "sts" (AssumeRoleWithWebIdentity, answers in XML) or "rolesanywhere" (CreateSession, JSON).
+ * The request itself is asked for with AWS_REQUEST when it is about to be sent. named: the manifest's endpoint, "" where url
+ * is AWS's own. Reply MINTED: the token is JSON of AccessKeyId, SecretAccessKey and SessionToken, its type "AWS".
+ */
+#define KT_MSG_AWS_SESSION(F, S)                                                                                       \
+	F(S, u64, job, 0)                                                                                              \
+	F(S, view, service, 16) F(S, view, url, KT_URL_MAX) F(S, view, named, KT_URL_MAX) F(S, view, ca_bundle, 65536)  \
+		F(S, view, traceparent, KT_TRACE_MAX)
+/*
  * At the token's server: op "revoke" (RFC 7009), "introspect" (RFC 7662; the answer's body comes back). The endpoint is the
  * metadata's; KT_E_UNSUPPORTED where there is none. Authenticates as MINT does.
  */
@@ -285,6 +294,13 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 /* Keep a refresh token that came with an answer, committed before that is used. Reply DONE. */
 #define KT_MSG_SAVE_REFRESH(F, S) F(S, u64, job, 0) F(S, secret, token, 65536)
 
+/*
+ * The request of an AWS session, whole and, where it is signed, signed now: skew as in ASSERTION. headers: lines
+ * "Name: value\n". The last `hidden` bytes of body are a secret.
+ */
+#define KT_MSG_AWS_REQUEST(F, S)       F(S, u64, job, 0) F(S, i64, skew, 0)
+#define KT_MSG_AWS_REQUEST_GIVEN(F, S) F(S, view, headers, 65536) F(S, secret, body, 65536) F(S, u32, hidden, 0)
+
 /* --- keeper -> desk ------------------------------------------------------------------------------------------- */
 /* Serve body at path on the listeners called `listener` ("acme", "jwks"), until SERVE with an empty content_type. */
 #define KT_MSG_SERVE(F, S)                                                                                             \
@@ -324,6 +340,9 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	F(S, u32, status, 0)                                                                                           \
 	F(S, view, content_type, 128)                                                                                  \
 	F(S, view, body, 4096) F(S, secret, token, 196608) F(S, view, sha256, 64) F(S, u32, retry_after, 0)
+
+/* What an AWS SDK asks at the listener "aws", with the token of the volume's file aws-endpoint-token. Reply: TOKEN_GIVEN. */
+#define KT_MSG_AWS_ASK(F, S) F(S, view, ns, KT_NAME_MAX) F(S, view, name, KT_NAME_MAX) F(S, secret, token, 4096)
 
 /* M(ID, name): the order is the number on the wire. */
 #define KT_MESSAGES(M)                                                                                                 \
@@ -383,7 +402,11 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	M(SERVE_ALPN, serve_alpn)                                                                                      \
 	M(SOLVE, solve)                                                                                                \
 	M(TOKEN_ASK, token_ask)                                                                                        \
-	M(TOKEN_GIVEN, token_given)
+	M(TOKEN_GIVEN, token_given)                                                                                    \
+	M(AWS_SESSION, aws_session)                                                                                    \
+	M(AWS_REQUEST, aws_request)                                                                                    \
+	M(AWS_REQUEST_GIVEN, aws_request_given)                                                                        \
+	M(AWS_ASK, aws_ask)
 
 #define KT_FIELD_u32(name)                     uint32_t name;
 #define KT_FIELD_u64(name)                     uint64_t name;

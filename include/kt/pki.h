@@ -203,6 +203,9 @@ enum kt_code kt_pki_csr_der(const struct kt_cert_request *request, const struct 
 enum kt_code kt_pki_csr_pem(const struct kt_cert_request *request, const struct kt_key *key, struct kt_buf *out,
                             struct kt_err *err);
 
+/* Signature of data with SHA-256, raw bytes added to out: RSA by PKCS #1 v1.5, ECDSA as DER. KT_E_UNSUPPORTED: another key. */
+enum kt_code kt_pki_sign_sha256(const struct kt_key *key, struct kt_view data, struct kt_buf *out, struct kt_err *err);
+
 /* --- certificates and chains ---------------------------------------------------------------------------------- */
 
 /* One parsed certificate. Immutable. */

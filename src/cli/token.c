@@ -10,7 +10,8 @@
 const struct kt_cli_option kt_cli_token_options[] = {
         {"dpop", 0, "METHOD", "header lines for one call of this method to URL: the token and a fresh DPoP proof"},
         {"nonce", 0, "NONCE", "with --dpop: the DPoP-Nonce that the server gave"},
-        {"format", 0, "FORMAT", "raw (default), header, json, curl, env, envoy, flex or aws-web-identity"},
+        {"format", 0, "FORMAT", "raw (default), header, json, curl, env, envoy, flex, aws-web-identity; of an AWS session "
+         "aws-credential-process (default), aws-credentials, aws-endpoint-token"},
         {"invalidate", 0, NULL, "its server refused it (401): have another one minted, once"},
         {"sha256", 0, "HEX", "with --invalidate: SHA-256 of the refused one, so that a newer one stays"},
         {"timeout", 0, "D", "with --invalidate: wait no longer than this (default 1m)"},
@@ -18,7 +19,8 @@ const struct kt_cli_option kt_cli_token_options[] = {
 };
 
 /* The keeper writes them, as it writes the files of a secret volume. */
-static const char *const formats[] = {"raw", "header", "json", "curl", "env", "envoy", "flex", "aws-web-identity", NULL};
+static const char *const formats[] = {"raw", "header", "json", "curl", "env", "envoy", "flex",
+                                      "aws-web-identity", "aws-credential-process", "aws-credentials", "aws-endpoint-token", NULL};
 
 static const char *format_of(const struct kt_cli *cli)
 {
@@ -50,7 +52,8 @@ int kt_cli_token(struct kt_cli *cli)
 		return kt_cli_invalidate(cli);
 	}
 	if (format == NULL) {
-		kt_cli_complain("--format takes raw, header, json, curl, env, envoy, flex or aws-web-identity, not '%s'",
+		kt_cli_complain("--format takes raw, header, json, curl, env, envoy, flex, aws-web-identity, aws-credential-process, "
+		                "aws-credentials or aws-endpoint-token, not '%s'",
 		                kt_cli_value(cli, "format"));
 		return KT_EXIT_USAGE;
 	}

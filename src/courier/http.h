@@ -62,6 +62,7 @@ struct kt_http_request {
 	struct kt_view header_value;
 	const char *extra_name; /* and one beside it; NULL: none */
 	struct kt_view extra_value;
+	struct kt_view header_lines; /* and more of them, "Name: value\n" each; empty: none */
 	/* "aws:amz:<region>:<service>": signed as AWS wants it (Signature Version 4) by this key; NULL: not. The query of
 	 * the URL must be sorted. */
 	const char *sigv4;

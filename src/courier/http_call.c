@@ -285,6 +285,29 @@ static enum kt_code add_header(struct kt_http_call *call, const char *name, cons
 	return KT_OK;
 }
 
+static enum kt_code add_lines(struct kt_http_call *call, struct kt_view lines, struct kt_err *err)
+{
+	enum kt_code code = KT_OK;
+
+	while (code == KT_OK && lines.len > 0) {
+		const char *end = memchr(lines.ptr, '\n', lines.len);
+		size_t len = end == NULL ? lines.len : (size_t)(end - lines.ptr);
+		const char *mark = memmem(lines.ptr, len, ": ", 2);
+		size_t name_len = mark == NULL ? 0 : (size_t)(mark - lines.ptr);
+		char name[64];
+
+		if (end == NULL || name_len == 0 || name_len >= sizeof(name)) {
+			return kt_err_set(err, KT_E_INVALID, "the headers to be sent to %.200s are no lines", call->url_text);
+		}
+		memcpy(name, lines.ptr, name_len);
+		name[name_len] = '\0';
+		code = add_header(call, name, "", (struct kt_view){mark + 2, len - name_len - 2}, err);
+		lines.ptr += len + 1;
+		lines.len -= len + 1;
+	}
+	return code;
+}
+
 static enum kt_code add_headers(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err)
 {
 	struct curl_slist *first = curl_slist_append(NULL, "Expect:");
@@ -309,6 +332,9 @@ static enum kt_code add_headers(struct kt_http_call *call, const struct kt_http_
 	}
 	if (code == KT_OK && request->extra_name != NULL) {
 		code = add_header(call, request->extra_name, "", request->extra_value, err);
+	}
+	if (code == KT_OK) {
+		code = add_lines(call, request->header_lines, err);
 	}
 	return code;
 }

@@ -19,8 +19,8 @@ libkt_courier_a_SOURCES = src/courier/courier.c src/courier/url.c src/courier/re
 	src/courier/grant/refusal.c src/courier/grant/answer.c src/courier/grant/ask.c \
 	src/courier/grant/exchange.c src/courier/grant/op.c src/courier/grant/grant.c \
 	src/courier/probe/json_path.c src/courier/probe/probe.c src/courier/probe/http.c src/courier/probe/tls.c
-libkt_courier_a_SOURCES += src/courier/probe/starttls.c
-noinst_HEADERS += src/courier/probe/starttls.h
+libkt_courier_a_SOURCES += src/courier/probe/starttls.c src/courier/xml.c src/courier/grant/aws.c src/courier/grant/aws_answer.c
+noinst_HEADERS += src/courier/probe/starttls.h src/courier/xml.h src/courier/grant/aws.h
 noinst_HEADERS += src/courier/courier.h src/courier/url.h src/courier/resolve.h src/courier/http.h \
 	src/courier/http_internal.h src/courier/acme/acme.h src/courier/acme/acme_internal.h src/courier/grant/grant.h \
 	src/courier/grant/grant_internal.h src/courier/probe/probe.h src/courier/probe/probe_internal.h \
@@ -29,7 +29,7 @@ noinst_HEADERS += src/courier/courier.h src/courier/url.h src/courier/resolve.h 
 if HAVE_LDNS
 libkt_courier_a_SOURCES += src/courier/dns/packet.c src/courier/dns/tsig.c src/courier/dns/query.c \
 	src/courier/dns/lookup.c src/courier/dns/watch.c src/courier/dns/job.c src/courier/dns/providers.c \
-	src/courier/dns/rfc2136.c src/courier/dns/api.c src/courier/dns/xml.c src/courier/dns/acme_dns.c \
+	src/courier/dns/rfc2136.c src/courier/dns/api.c src/courier/dns/acme_dns.c \
 	src/courier/dns/cloudflare.c src/courier/dns/digitalocean.c src/courier/dns/route53.c
 endif
 

@@ -83,7 +83,8 @@ enum kt_code kt_desk_attach(struct kt_desk *desk, int fd, struct kt_err *err)
 
 /* --- listeners --------------------------------------------------------------------------------------------------- */
 
-const char *const kt_desk_kind_names[KT_DESK_KINDS + 1] = {"metrics", "acme", "jwks", "probes", "control", "tokens", "tlsAlpn01"};
+const char *const kt_desk_kind_names[KT_DESK_KINDS + 1] = {"metrics", "acme", "jwks", "probes", "control", "tokens", "aws",
+                                                     "tlsAlpn01"};
 
 /* The kinds that "name+name" names, as bits; 0 when one is unknown. */
 static unsigned kinds_from_names(struct kt_view names)
@@ -115,7 +116,8 @@ static enum kt_code listen_on(struct kt_desk *desk, struct kt_view line, int *fd
 	int flags;
 
 	if (kinds == 0 || ((kinds & KT_DESK_BIT(KT_DESK_ALPN)) && kinds != KT_DESK_BIT(KT_DESK_ALPN)) ||
-	    ((kinds & KT_DESK_BIT(KT_DESK_TOKENS)) && kinds != KT_DESK_BIT(KT_DESK_TOKENS)))
+	    ((kinds & KT_DESK_BIT(KT_DESK_TOKENS)) && kinds != KT_DESK_BIT(KT_DESK_TOKENS)) ||
+	    ((kinds & KT_DESK_BIT(KT_DESK_AWS)) && kinds != KT_DESK_BIT(KT_DESK_AWS)))
 		return kt_err_set(err, KT_E_UNSUPPORTED, "the desk has no listener called '%.*s'", (int)names.len,
 		                  names.ptr);
 	flags = fcntl(*fd, F_GETFL);

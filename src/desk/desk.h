@@ -23,7 +23,7 @@
  * A request's way: http.c accepts it (libmicrohttpd on the room's loop, one daemon a listener) and keeps the limits;
  * route.c decides who answers: page.c (the status page), pages.c (what the keeper says, fetched when somebody asks)
  * or served.c (paths that the keeper put there before: http-01 answers, JWKS). What local processes ask at the listener
- * "tokens" is passed on by tokens.c with who they are. A handshake's way: alpn.c accepts it and
+ * "tokens" is passed on by tokens.c with who they are, what AWS SDKs ask at "aws" with their token. A handshake's way: alpn.c accepts it and
  * keeps its limits, pki's kt_tls_handshake speaks TLS, and served.c has the certificate for the server name.
  */
 
@@ -35,6 +35,7 @@ enum kt_desk_kind {
 	KT_DESK_PROBES,
 	KT_DESK_CONTROL,
 	KT_DESK_TOKENS,               /* alone */
+	KT_DESK_AWS,                  /* alone */
 	KT_DESK_KINDS,                /* of HTTP */
 	KT_DESK_ALPN = KT_DESK_KINDS, /* TLS, and alone */
 };
@@ -157,6 +158,8 @@ struct kt_desk_given;
 
 /* Asks the keeper for a token, or says that one was refused, in the name of who is at the other end. May suspend. */
 enum MHD_Result kt_desk_tokens_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
+/* The same for what AWS SDKs ask at the listener "aws". */
+enum MHD_Result kt_desk_aws_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
 /* Wakes everybody who waits. */
 void kt_desk_tokens_finish(struct kt_desk *desk);
 void kt_desk_given_destroy(struct kt_desk_given *given);

@@ -380,6 +380,8 @@ enum kt_code kt_desk_http_listen(struct kt_desk_http *http, unsigned kinds, int 
 
 	if ((kinds & KT_DESK_BIT(KT_DESK_TOKENS)) && !is_unix(fd))
 		return kt_err_set(err, KT_E_POLICY, "tokens are given at a local socket only");
+	if ((kinds & KT_DESK_BIT(KT_DESK_AWS)) && !is_local(fd))
+		return kt_err_set(err, KT_E_POLICY, "AWS sessions are given at a loopback address only");
 	listener = kt_calloc(1, sizeof(*listener));
 	if (!listener)
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a listener");

@@ -183,6 +183,8 @@ enum MHD_Result kt_desk_route(struct kt_desk *desk, struct kt_desk_conn *conn, c
 {
 	if (serves(conn->listener, KT_DESK_TOKENS))
 		return kt_desk_tokens_answer(desk, conn, path);
+	if (serves(conn->listener, KT_DESK_AWS))
+		return kt_desk_aws_answer(desk, conn, path);
 	if (conn->post)
 		return kt_desk_control_answer(desk, conn, path);
 	if (serves_pages(conn->listener) && (strcmp(path, "/") == 0 || kt_desk_pages_has(path)))

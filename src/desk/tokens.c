@@ -17,6 +17,13 @@
 #define PREFIX "/v1/token/"
 #define SUFFIX "/invalidate"
 
+/*
+ * At the listener "aws", where an SDK shows the token of a file instead of being known by its user:
+ * GET /v1/aws/NAMESPACE/NAME  the session in the secret volume of that name
+ */
+#define AWS_PREFIX "/v1/aws/"
+#define AWS_TOKEN_MAX 4096u
+
 enum { SHA256_HEX = 64 };
 
 struct kt_desk_given {
@@ -244,6 +251,42 @@ static bool read_peer(struct kt_desk_conn *conn, uint32_t groups[], socklen_t *l
 	return true;
 }
 
+/* Sends the question; the connection waits for the answer. */
+static enum MHD_Result ask(struct kt_desk *desk, struct kt_desk_conn *conn, enum kt_msg_type type, const void *msg)
+{
+	conn->desk = desk;
+	if (kt_wire_call(desk->keeper, type, msg, NULL, 0, KT_DESK_PAGE_DEADLINE_MS, on_reply, conn, NULL) != KT_OK)
+		return reply(conn);
+	conn->waiting = desk->askers;
+	desk->askers = conn;
+	MHD_suspend_connection(conn->mhd);
+	return MHD_YES;
+}
+
+enum MHD_Result kt_desk_aws_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
+{
+	const char *text = MHD_lookup_connection_value(conn->mhd, MHD_HEADER_KIND, "Authorization");
+	struct kt_secret *token KT_AUTOSECRET = NULL;
+	struct kt_msg_aws_ask msg = {0};
+	const char *slash;
+
+	if (conn->resumed)
+		return reply(conn);
+	if (!kt_starts_with(path, AWS_PREFIX) || !(slash = strchr(path + strlen(AWS_PREFIX), '/')))
+		return say(conn, MHD_HTTP_NOT_FOUND, "not found\n");
+	path += strlen(AWS_PREFIX);
+	msg.ns = (struct kt_view){path, (size_t)(slash - path)};
+	msg.name = kt_view_str(slash + 1);
+	if (!is_name(msg.ns) || !is_name(msg.name))
+		return say(conn, MHD_HTTP_BAD_REQUEST, "that is no namespace and name of a secret\n");
+	if (!text || !*text || strlen(text) > AWS_TOKEN_MAX)
+		return say(conn, MHD_HTTP_UNAUTHORIZED, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE is not set\n");
+	if (desk->ending || !kt_wire_attached(desk->keeper) || kt_secret_create(text, strlen(text), &token, NULL) != KT_OK)
+		return reply(conn);
+	msg.token = token;
+	return ask(desk, conn, KT_AWS_ASK, &msg);
+}
+
 enum MHD_Result kt_desk_tokens_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
 {
 	struct kt_msg_token_ask msg = {.json = true};
@@ -268,13 +311,7 @@ enum MHD_Result kt_desk_tokens_answer(struct kt_desk *desk, struct kt_desk_conn 
 	msg.sha256 = kt_view_str(sha256);
 	if (desk->ending || !kt_wire_attached(desk->keeper) || !read_peer(conn, groups, &groups_len, &msg))
 		return reply(conn);
-	conn->desk = desk;
-	if (kt_wire_call(desk->keeper, KT_TOKEN_ASK, &msg, NULL, 0, KT_DESK_PAGE_DEADLINE_MS, on_reply, conn, NULL) != KT_OK)
-		return reply(conn);
-	conn->waiting = desk->askers;
-	desk->askers = conn;
-	MHD_suspend_connection(conn->mhd);
-	return MHD_YES;
+	return ask(desk, conn, KT_TOKEN_ASK, &msg);
 }
 
 void kt_desk_tokens_finish(struct kt_desk *desk)

@@ -15,7 +15,9 @@
 static const struct kt_issuer_ops *ops_of(const struct kt_resource *spec)
 {
 	if (spec->kind == KT_RES_TOKEN_ISSUER) {
-		return spec->token_issuer.local != NULL ? &kt_issuer_local : &kt_issuer_oauth2;
+		return spec->token_issuer.local != NULL ? &kt_issuer_local
+		       : spec->token_issuer.aws != NULL ? &kt_issuer_aws
+		                                        : &kt_issuer_oauth2;
 	}
 	if (spec->issuer.acme != NULL) {
 		return &kt_issuer_acme;

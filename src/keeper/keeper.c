@@ -52,12 +52,14 @@ static const struct kt_wire_handler courier_handlers[] = {
         {KT_DPOP_PROOF, kt_oauth_on_dpop_proof},
         {KT_CLIENT_KEY, kt_oauth_on_client_key},
         {KT_SAVE_REFRESH, kt_oauth_on_save_refresh},
+        {KT_AWS_REQUEST, kt_aws_on_request},
         {KT_MSG_TYPE_NONE, NULL},
 };
 static const struct kt_wire_handler desk_handlers[] = {
         {KT_PAGE, kt_pages_serve},
         {KT_COMMAND, kt_quit_on_command},
         {KT_TOKEN_ASK, kt_token_on_ask},
+        {KT_AWS_ASK, kt_aws_on_ask},
         {KT_MSG_TYPE_NONE, NULL},
 };
 

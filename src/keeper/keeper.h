@@ -264,6 +264,7 @@ struct kt_keeper {
 
 	struct kt_owner *owners; /* owners.c: names that the warden has looked up */
 	struct kt_token_ask *token_asks; /* token_ask.c: those that wait for such a name */
+	kt_ms aws_refused_at;            /* aws/ask.c: monotonic, when that was logged; 0: never */
 	struct kt_stranger *strangers;   /* token_ask.c: users that asked for what is not theirs, of late */
 	struct kt_session *sessions;
 	uint64_t rotations; /* since the start, for metrics */
@@ -395,7 +396,8 @@ void kt_owners_finish(struct kt_keeper *keeper);
 
 /* --- issuers.c ---------------------------------------------------------------------------------------------------- */
 
-extern const struct kt_issuer_ops kt_issuer_self_signed, kt_issuer_ca, kt_issuer_acme, kt_issuer_oauth2, kt_issuer_local;
+extern const struct kt_issuer_ops kt_issuer_self_signed, kt_issuer_ca, kt_issuer_acme, kt_issuer_oauth2, kt_issuer_local,
+        kt_issuer_aws;
 
 /* The issuer that a Certificate or Token refers to; cached. KT_E_NOTFOUND names what is missing. */
 enum kt_code kt_issuers_get(struct kt_keeper *keeper, const struct kt_resource *spec, struct kt_issuer_entry **ret,
@@ -428,6 +430,9 @@ void kt_oauth_on_assertion(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_dpop_proof(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_client_key(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_save_refresh(struct kt_wire_in *in, void *arg);
+void kt_aws_on_request(struct kt_wire_in *in, void *arg);
+/* Handler of the desk's question; arg: the keeper. */
+void kt_aws_on_ask(struct kt_wire_in *in, void *arg);
 /* The flight ends: those that wait for its answer ask by themselves. */
 void kt_oauth_forget(struct kt_flight *leader);
 /* The flight's secret has come or changed: Tokens that wait for it, or are bound to it, are due. In a transaction. */

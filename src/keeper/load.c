@@ -130,6 +130,12 @@ static void collect_links(const struct kt_resource *resource, struct links *link
 			link_needed(links, resource->token_issuer.oauth2->auth.certificate_ref);
 			link_needed(links, resource->token_issuer.oauth2->auth.token_ref);
 		}
+		if (resource->token_issuer.aws != NULL && resource->token_issuer.aws->web_identity != NULL) {
+			link_needed(links, resource->token_issuer.aws->web_identity->token_ref);
+		}
+		if (resource->token_issuer.aws != NULL && resource->token_issuer.aws->roles_anywhere != NULL) {
+			link_needed(links, resource->token_issuer.aws->roles_anywhere->certificate_ref);
+		}
 		break;
 	case KT_RES_ISSUER:
 	case KT_RES_CLUSTER_ISSUER:

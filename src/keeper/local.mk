@@ -12,6 +12,8 @@ libkt_keeper_a_SOURCES = src/keeper/keeper.c src/keeper/load.c src/keeper/spec.c
 	src/keeper/oauth/check.c src/keeper/oauth/binding.c src/keeper/oauth/refresh.c src/keeper/oauth/revoke.c src/keeper/oauth/proof.c src/keeper/jwks.c src/keeper/tasks.c src/keeper/prove.c \
 	src/keeper/sweep.c src/keeper/pages.c src/keeper/admin.c src/keeper/admin_show.c src/keeper/admin_renew.c \
 	src/keeper/admin_state.c src/keeper/admin_http.c src/keeper/quit.c src/keeper/admin_plan.c src/keeper/admin_audit.c src/keeper/admin_account.c src/keeper/admin_revoke.c src/keeper/admin_import.c src/keeper/admin_refused.c src/keeper/draft.c src/keeper/head.c src/keeper/rehearse.c
+libkt_keeper_a_SOURCES += src/keeper/aws/request.c src/keeper/aws/session.c src/keeper/aws/ask.c
+noinst_HEADERS += src/keeper/aws/aws.h
 noinst_HEADERS += src/keeper/keeper.h src/keeper/oauth/oauth.h src/keeper/budget.h src/keeper/fallback.h src/keeper/flight.h src/keeper/refused.h src/keeper/prove.h src/keeper/hook.h src/keeper/admin.h src/keeper/draft.h src/keeper/acme.h
 
 include $(top_srcdir)/src/keeper/solve/local.mk

@@ -77,7 +77,8 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_
 
 	if (spec->kind == KT_RES_TOKEN) {
 		static const char *const outputs[] = {"token",     "header",     "token.json", "curl.conf",
-		                                      "token.env", "envoy.yaml", "flex.yaml"}; /* in the order of the bits */
+		                                      "token.env", "envoy.yaml", "flex.yaml",  "aws-process.json",
+		                                      "aws-credentials", "aws-endpoint-token"}; /* in the order of the bits */
 
 		for (i = 0; i < sizeof(outputs) / sizeof(outputs[0]); i++) {
 			if ((spec->token.outputs & 1u << i) != 0) {
@@ -171,7 +172,8 @@ static struct kt_material_view token_view(const struct kt_resource *spec, const 
 	                                 .secret_name = spec->token.secret_name,
 	                                 .scope = scope,
 	                                 .audiences = (const char *const *)audiences->items,
-	                                 .audience_count = audiences->count};
+	                                 .audience_count = audiences->count,
+	                                 .aws_profile = spec->token.aws_profile};
 }
 
 /* key: of DPoP, or NULL. */
@@ -262,7 +264,7 @@ enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_sto
                                    struct kt_err *err)
 {
 	struct kt_seal_id id = kt_store_material_seal_id(row, material->revision, "token");
-	const struct kt_format *found = kt_format_find(KT_MATERIAL_TOKEN, format);
+	const struct kt_format *found;
 	struct kt_secret *token KT_AUTOSECRET = NULL;
 	struct kt_fileset files KT_AUTOFILESET = {0};
 	char type[KT_TOKEN_TYPE_SIZE];
@@ -271,6 +273,14 @@ enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_sto
 	enum kt_code code;
 
 	kt_fileset_init(&files);
+	if (strcmp(type, "AWS") == 0 && (strcmp(format, "raw") == 0 || strcmp(format, "json") == 0)) {
+		format = "aws-credential-process"; /* a session has no shorter form */
+	}
+	found = kt_format_find(KT_MATERIAL_TOKEN, format);
+	if (found != NULL && strcmp(type, "AWS") == 0 && !kt_starts_with(format, "aws-")) {
+		return kt_err_set(err, KT_E_INVALID, "this is a session of AWS: its formats are aws-credential-process, "
+		                  "aws-credentials and aws-endpoint-token");
+	}
 	if (found == NULL) {
 		return kt_err_set(err, KT_E_INVALID, "there is no format %s for a token", format);
 	}

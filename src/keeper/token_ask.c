@@ -252,7 +252,9 @@ static void give_token(struct kt_keeper *keeper, const struct kt_token_ask *ask,
 	struct kt_store_material material = {0};
 	struct kt_secret *token KT_AUTOSECRET = NULL;
 	struct kt_buf text KT_AUTOBUF = {0};
+	char type[KT_TOKEN_TYPE_SIZE];
 	kt_ms now = kt_keeper_now(keeper);
+	bool session, json;
 	struct kt_err err;
 
 	kt_err_clear(&err);
@@ -261,10 +263,14 @@ static void give_token(struct kt_keeper *keeper, const struct kt_token_ask *ask,
 		return;
 	}
 	kt_buf_init(&text, TOKEN_MAX);
-	if (kt_store_material_get(keeper->store, cred->active, &material, &err) == KT_OK &&
-	    kt_publish_token_text(keeper, row, &material, ask->json ? "json" : "raw", &text, &err) == KT_OK &&
+	(void)kt_store_material_get(keeper->store, cred->active, &material, &err);
+	(void)kt_publish_token_type(material.cookie, type);
+	session = strcmp(type, "AWS") == 0;
+	json = ask->json || session; /* it has no other form */
+	if (err.code == KT_OK &&
+	    kt_publish_token_text(keeper, row, &material, session ? "aws-container" : json ? "json" : "raw", &text, &err) == KT_OK &&
 	    kt_secret_from_buf(&text, &token, &err) == KT_OK) {
-		given.content_type = ask->json ? KT_VIEW_LIT("application/json") : KT_VIEW_LIT("text/plain; charset=utf-8");
+		given.content_type = json ? KT_VIEW_LIT("application/json") : KT_VIEW_LIT("text/plain; charset=utf-8");
 		given.token = token;
 		given.sha256 = kt_view_str(material.sha256);
 		give(keeper, ask, &given);

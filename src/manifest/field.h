@@ -137,7 +137,7 @@ kt_check_fn kt_value_name, kt_value_label, kt_value_dns_name, kt_value_dns_domai
 	kt_value_email, kt_value_uri, kt_value_url, kt_value_any_url, kt_value_oid, kt_value_path, kt_value_file_path,
 	kt_value_relative_path, kt_value_address, kt_value_listen, kt_value_cron, kt_value_timezone, kt_value_key,
 	kt_value_user, kt_value_unit, kt_value_cgroup, kt_value_env_name, kt_value_json_path, kt_value_log_field,
-	kt_value_header_name, kt_value_header_text, kt_value_scope, kt_value_country, kt_value_label_key,
+	kt_value_header_name, kt_value_header_text, kt_value_scope, kt_value_arn, kt_value_region, kt_value_session_name, kt_value_country, kt_value_label_key,
 	kt_value_common_name, kt_value_credential, kt_value_claim_name, kt_value_printable;
 /* The URL's host is this machine (localhost, 127.0.0.0/8, ::1). */
 bool kt_url_is_loopback(const char *url);

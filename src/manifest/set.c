@@ -19,6 +19,7 @@
  *   I<kind>/<ns>/<name>  an issuer             L…, A…        a TokenIssuer that must be local, must not be local
  *   S<ns>/<name>         a secret, a warning   C<ns>/<name>  a secret of a Certificate or Token, an error
  *   X<ns>/<name>         one of a Certificate  T<ns>/<name>  one of a Token
+ *   W<kind>/<ns>/<name>  a TokenIssuer that must be aws, Z…: must not be
  *   O<kind>/<ns>/<name>  a TokenIssuer that must be oauth2; P…: whose client must not be a public one
  *   B<kind>/<ns>/<name>/<secret>  one that shows no other client certificate; c…: the one that it shows
  */
@@ -29,7 +30,7 @@ struct entry {
 	uint32_t line;
 	uint32_t count;
 	enum kt_kind kind; /* of the resource that made it */
-	bool local;        /* of a TokenIssuer */
+	bool local, aws;   /* of a TokenIssuer */
 	bool by_tls;       /* of a TokenIssuer: its client shows a Certificate */
 	bool public;       /* of a TokenIssuer: its client shows nothing */
 	const char *what;  /* the asking field; a literal */
@@ -256,9 +257,15 @@ static void add_token_issuer(struct adding *a, struct entry *entry)
 {
 	const struct kt_resource *resource = a->resource;
 	const char *ns = resource->meta.ns;
+	const struct kt_aws_issuer *aws = resource->token_issuer.aws;
 	const struct kt_oauth2_auth *auth;
 
 	entry->local = resource->token_issuer.local != NULL;
+	entry->aws = aws != NULL;
+	if (aws && aws->web_identity)
+		ask(a, "spec.aws.webIdentity.tokenRef", "T%s/%s", ns, aws->web_identity->token_ref);
+	if (aws && aws->roles_anywhere)
+		ask(a, "spec.aws.rolesAnywhere.certificateRef", "X%s/%s", ns, aws->roles_anywhere->certificate_ref);
 	if (!resource->token_issuer.oauth2)
 		return;
 	auth = &resource->token_issuer.oauth2->auth;
@@ -315,6 +322,14 @@ static void add_token(struct adding *a)
 	ask(a, "spec.issuerRef.name", "I%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
 	if (token->claims.subject || token->claims.client_id || token->claims.extra.count)
 		ask(a, "spec.claims", "L%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->outputs & KT_TOKEN_OUTPUTS_AWS)
+		ask(a, "spec.outputs", "W%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->outputs & ~KT_TOKEN_OUTPUTS_AWS)
+		ask(a, "spec.outputs", "Z%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->audiences.count)
+		ask(a, "spec.audiences", "z%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->scopes.count)
+		ask(a, "spec.scopes", "z%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
 	if (!token->audiences.count)
 		ask(a, "spec.audiences", "A%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
 	if (grant->token_exchange || grant->jwt_bearer || grant->refresh_token)
@@ -511,13 +526,27 @@ static void check_issuer(const struct kt_set *set, const struct entry *asked, st
 	issuer = find(set, key);
 	if (letter == 'L' && issuer && !issuer->local)
 		complain(report, KT_COMPLAINT_ERROR, asked, name,
-			 "has a meaning only with a local TokenIssuer, this one is oauth2; remove it", NULL);
+			 issuer->aws ? "has a meaning only with a local TokenIssuer, this one is aws; remove it"
+				     : "has a meaning only with a local TokenIssuer, this one is oauth2; remove it",
+			 NULL);
 	else if (letter == 'A' && issuer && issuer->local)
 		complain(report, KT_COMPLAINT_ERROR, asked, name,
 			 "must not be empty: this TokenIssuer is local and writes aud into each token", NULL);
-	else if (letter == 'O' && issuer && issuer->local)
+	else if (letter == 'O' && issuer && (issuer->local || issuer->aws))
 		complain(report, KT_COMPLAINT_ERROR, asked, name,
-			 "has a meaning only with an oauth2 TokenIssuer, this one is local; remove it", NULL);
+			 issuer->aws ? "has a meaning only with an oauth2 TokenIssuer, this one is aws; remove it"
+				     : "has a meaning only with an oauth2 TokenIssuer, this one is local; remove it",
+			 NULL);
+	else if (letter == 'W' && issuer && !issuer->aws)
+		complain(report, KT_COMPLAINT_ERROR, asked, name,
+			 "gives no AWS session: awsProcess, awsCredentials and awsEndpoint belong to an aws TokenIssuer", NULL);
+	else if (letter == 'Z' && issuer && issuer->aws)
+		complain(report, KT_COMPLAINT_ERROR, asked, name,
+			 "gives AWS sessions, not tokens: its outputs are awsProcess, awsCredentials and awsEndpoint (raw when "
+			 "none is named)", NULL);
+	else if (letter == 'z' && issuer && issuer->aws)
+		complain(report, KT_COMPLAINT_ERROR, asked, name,
+			 "gives AWS sessions, which have none of that; remove it", NULL);
 	else if (letter == 'P' && issuer && issuer->public)
 		complain(
 			report, KT_COMPLAINT_ERROR, asked, name,
@@ -578,6 +607,9 @@ static void check_entry(const struct kt_set *set, const struct entry *entry, str
 	case 'A':
 	case 'O':
 	case 'P':
+	case 'W':
+	case 'Z':
+	case 'z':
 		check_issuer(set, entry, report);
 		break;
 	case 'B':

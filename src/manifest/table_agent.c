@@ -75,6 +75,9 @@ static const struct kt_table control_listener_table =
 	      .doc = "POST /quit for whoever has the token; without it only the control socket takes commands.");
 
 static const struct kt_field listeners_rows[] = {
+	ROW("aws", KT_F_STRING, struct kt_listeners, aws, .check = kt_value_address,
+	    DOC "Loopback address, such as `127.0.0.1:9405`, where AWS SDKs fetch sessions "
+		"(`AWS_CONTAINER_CREDENTIALS_FULL_URI`) with the token of the output awsEndpoint."),
 	ROW("control", KT_F_STRUCT, struct kt_listeners, control, OF(control_listener_table),
 	    DOC "POST /quit for whoever has the token; without it only the control socket takes commands."),
 	ROW("http01", KT_F_STRING, struct kt_listeners, http01, .check = kt_value_listen,
@@ -105,6 +108,12 @@ static void check_listeners(struct kt_decoder *d, const struct kt_node *node, vo
 	for (size_t i = 0; listeners->tls_alpn01 && i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] && strcmp(others[i], listeners->tls_alpn01) == 0)
 			kt_complain(d, node, "tlsAlpn01", "speaks TLS: it can't share %.128s with another listener", others[i]);
+	if (listeners->aws && strncmp(listeners->aws, "127.", 4) != 0 && strncmp(listeners->aws, "[::1]:", 6) != 0)
+		kt_complain(d, node, "aws", "(%.128s) must be a loopback address: SDKs send their token to no other, and without TLS",
+			    listeners->aws);
+	for (size_t i = 0; listeners->aws && i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i] && strcmp(others[i], listeners->aws) == 0)
+			kt_complain(d, node, "aws", "gives secrets: it can't share %.128s with another listener", others[i]);
 	if (listeners->tokens && strncmp(listeners->tokens, "unix:", 5) != 0)
 		kt_complain(d, node, "tokens", "(%.128s) must be a local socket, unix:/path: only there is known who asks",
 			    listeners->tokens);
@@ -119,7 +128,7 @@ static void check_listeners(struct kt_decoder *d, const struct kt_node *node, vo
 static const struct kt_table listeners_table = TABLE(
 	"Listeners", struct kt_listeners, listeners_rows, .check = check_listeners,
 	.doc = "Addresses listened on: `host:port`, `:port` (IPv6 and IPv4) or `unix:/path`; none when absent. All but "
-	       "tlsAlpn01 and tokens may be the same.");
+	       "aws, tlsAlpn01 and tokens may be the same.");
 
 static const struct kt_field master_key_rows[] = {
 	ROW("command", KT_F_STRINGS, struct kt_master_key, command, CHOICE, .max = 32,

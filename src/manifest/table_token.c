@@ -28,7 +28,8 @@ static const struct kt_enum_name longer[] = {{"Warn", KT_LONGER_WARN}, {"Refuse"
 static const struct kt_enum_name outputs[] = {
 	{"raw", KT_TOKEN_OUTPUT_RAW},   {"header", KT_TOKEN_OUTPUT_HEADER}, {"json", KT_TOKEN_OUTPUT_JSON},
 	{"curl", KT_TOKEN_OUTPUT_CURL}, {"env", KT_TOKEN_OUTPUT_ENV},       {"envoy", KT_TOKEN_OUTPUT_ENVOY},
-	{"flex", KT_TOKEN_OUTPUT_FLEX}, {NULL, 0}};
+	{"flex", KT_TOKEN_OUTPUT_FLEX}, {"awsProcess", KT_TOKEN_OUTPUT_AWS_PROCESS},
+	{"awsCredentials", KT_TOKEN_OUTPUT_AWS_CREDENTIALS}, {"awsEndpoint", KT_TOKEN_OUTPUT_AWS_ENDPOINT}, {NULL, 0}};
 static const struct kt_enum_name issuer_kinds[] = {{"TokenIssuer", KT_RES_TOKEN_ISSUER}, {NULL, 0}};
 
 const char *kt_audience_param_name(enum kt_audience_param param)
@@ -182,8 +183,64 @@ static const struct kt_table local_table =
 	TABLE("LocalIssuer", struct kt_local_issuer, local_rows, .check = check_local,
 	      .doc = "The embedded issuer: signed JWTs (RFC 9068).");
 
+static const struct kt_field web_identity_rows[] = {
+	ROW("tokenRef", KT_F_STRING, struct kt_aws_web_identity, token_ref, REQUIRED, .check = kt_value_name,
+	    DOC "secretName of the Token, a JWT, that STS is shown; its `aud` must be one that the role's identity provider "
+		"knows."),
+};
+static const struct kt_table web_identity_table =
+	TABLE("AWSWebIdentity", struct kt_aws_web_identity, web_identity_rows,
+	      .doc = "A JWT for a session: AssumeRoleWithWebIdentity of STS.");
+
+static const struct kt_field anywhere_rows[] = {
+	ROW("certificateRef", KT_F_STRING, struct kt_aws_roles_anywhere, certificate_ref, REQUIRED, .check = kt_value_name,
+	    DOC "secretName of the Certificate (RSA or ECDSA) whose key signs the request; the key stays in the keeper."),
+	ROW("profileARN", KT_F_STRING, struct kt_aws_roles_anywhere, profile_arn, REQUIRED, .check = kt_value_arn,
+	    DOC "ARN of the profile."),
+	ROW("trustAnchorARN", KT_F_STRING, struct kt_aws_roles_anywhere, trust_anchor_arn, REQUIRED, .check = kt_value_arn,
+	    DOC "ARN of the trust anchor that knows the certificate's CA."),
+};
+static const struct kt_table anywhere_table =
+	TABLE("AWSRolesAnywhere", struct kt_aws_roles_anywhere, anywhere_rows,
+	      .doc = "A certificate for a session: CreateSession of IAM Roles Anywhere.");
+
+static const struct kt_field aws_rows[] = {
+	ROW("caBundle", KT_F_BYTES, struct kt_aws_issuer, ca_bundle,
+	    DOC "PEM in base64: the roots to trust instead of the system's."),
+	ROW("duration", KT_F_DURATION, struct kt_aws_issuer, duration, .def = KT_HOUR, .min = 15 * KT_MINUTE,
+	    .max = 12 * KT_HOUR, DOC "Life of a session; the role (and the profile) may allow less."),
+	ROW("endpoint", KT_F_STRING, struct kt_aws_issuer, endpoint, .check = kt_value_url,
+	    DOC "Where to ask instead of the region's own endpoint, such as a VPC endpoint or a FIPS one; without a path."),
+	ROW("region", KT_F_STRING, struct kt_aws_issuer, region, REQUIRED, .check = kt_value_region,
+	    DOC "Region, such as `eu-central-1`; goes into the endpoint's name and into the signature."),
+	ROW("roleARN", KT_F_STRING, struct kt_aws_issuer, role_arn, REQUIRED, .check = kt_value_arn, DOC "ARN of the role."),
+	ROW("rolesAnywhere", KT_F_OBJECT, struct kt_aws_issuer, roles_anywhere, CHOICE, OF(anywhere_table),
+	    DOC "By a certificate of ours."),
+	ROW("sessionName", KT_F_STRING, struct kt_aws_issuer, session_name, .check = kt_value_session_name,
+	    DOC "Name of the session in CloudTrail. When absent: webIdentity the Token's name; rolesAnywhere none, AWS takes "
+		"the certificate's serial number (a profile has to allow another one)."),
+	ROW("webIdentity", KT_F_OBJECT, struct kt_aws_issuer, web_identity, CHOICE, OF(web_identity_table),
+	    DOC "By a token of ours or of another issuer."),
+};
+
+static void check_aws(struct kt_decoder *d, const struct kt_node *node, void *object)
+{
+	const struct kt_aws_issuer *aws = object;
+	const char *host = aws->endpoint ? strstr(aws->endpoint, "//") : NULL;
+	const char *path = host ? strpbrk(host + 2, "/?#") : NULL;
+
+	if (path && strcmp(path, "/") != 0)
+		kt_complain(d, node, "endpoint", "(%.128s) must end after host and port", aws->endpoint);
+}
+
+static const struct kt_table aws_table =
+	TABLE("AWS", struct kt_aws_issuer, aws_rows, .choice_min = 1, .choice_max = 1, .check = check_aws,
+	      .doc = "Sessions (temporary security credentials) of an AWS role; a Token of it has only the outputs awsProcess, "
+		     "awsCredentials and awsEndpoint.");
+
 static const struct kt_field issuer_rows[] = {
 	REFUSED("anypoint", "use oauth2 with profile: Anypoint", .flags = KT_F_CHOICE),
+	ROW("aws", KT_F_OBJECT, struct kt_token_issuer_spec, aws, CHOICE, OF(aws_table), DOC "Sessions of an AWS role."),
 	ROW("local", KT_F_OBJECT, struct kt_token_issuer_spec, local, CHOICE, OF(local_table),
 	    DOC "The embedded issuer."),
 	ROW("oauth2", KT_F_OBJECT, struct kt_token_issuer_spec, oauth2, CHOICE, OF(oauth2_table),
@@ -302,6 +359,8 @@ static const struct kt_table dpop_table =
 static const struct kt_field token_rows[] = {
 	ROW("audiences", KT_F_STRINGS, token, audiences, .check = kt_value_printable, .max = 32,
 	    DOC "For whom the token is (`aud`)."),
+	ROW("awsProfile", KT_F_STRING, token, aws_profile, .def_text = "default", .check = kt_value_session_name,
+	    DOC "Name of the profile in `aws-credentials`."),
 	ROW("certificateRef", KT_F_STRING, token, certificate_ref, .check = kt_value_name,
 	    DOC "secretName of the Certificate that the token is bound to (RFC 8705): minted again when that rotates."),
 	ROW("claims", KT_F_STRUCT, token, claims, OF(claims_table),
@@ -321,7 +380,8 @@ static const struct kt_field token_rows[] = {
 	    DOC "What to do when the server gives a token that lives longer than maxLifetime."),
 	ROW("outputs", KT_F_FLAGS, token, outputs, .def = KT_TOKEN_OUTPUT_RAW, .names = outputs,
 	    DOC "Files: raw writes `token` (no newline), header `header` (`Authorization: Bearer ...`), json `token.json`, "
-		"curl `curl.conf`, env `token.env`, envoy `envoy.yaml` (a generic secret), flex `flex.yaml` (Flex Gateway)."),
+		"curl `curl.conf`, env `token.env`, envoy `envoy.yaml` (a generic secret), flex `flex.yaml` (Flex Gateway). Of an aws issuer: awsProcess "
+		"`aws-process.json`, awsCredentials `aws-credentials`, awsEndpoint `aws-endpoint-token`."),
 	ROW("renewBefore", KT_F_DURATION, token, renew_before, .min = KT_SECOND, .max = 366 * KT_DAY,
 	    DOC "Renew so long before the end; when absent at half of a life under 10 min, else with a fifth left, "
 		"jittered."),

@@ -327,6 +327,36 @@ const char *kt_value_listen(const char *text)
 	return kt_value_address(text);
 }
 
+const char *kt_value_arn(const char *text)
+{
+	size_t colons = 0;
+
+	for (const char *at = text; *at; at++) {
+		colons += *at == ':';
+		if (*at <= ' ' || *at >= 0x7f || *at == '"' || *at == '\\')
+			return "is not an ARN such as arn:aws:iam::123456789012:role/orders";
+	}
+	return !strncmp(text, "arn:", 4) && colons >= 5 && strlen(text) <= 1011
+		       ? NULL
+		       : "is not an ARN such as arn:aws:iam::123456789012:role/orders";
+}
+
+const char *kt_value_region(const char *text)
+{
+	return kt_dns1123_subdomain(text) && strlen(text) <= 63 && !strchr(text, '.')
+		       ? NULL
+		       : "is not a region such as eu-central-1";
+}
+
+const char *kt_value_session_name(const char *text)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+=,.@-";
+	size_t len = strlen(text);
+
+	return len >= 2 && len <= 64 && strspn(text, allowed) == len ? NULL
+								     : "must be 2 to 64 letters, digits and _+=,.@-";
+}
+
 const char *kt_value_cron(const char *text)
 {
 	struct kt_cron cron;

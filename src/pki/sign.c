@@ -162,3 +162,25 @@ enum kt_code kt_signer_sign(struct kt_signer *signer, const void *data, size_t l
 	kt_der_close(out, pos);
 	return kt_buf_check(out, "signature", err);
 }
+
+enum kt_code kt_pki_sign_sha256(const struct kt_key *key, struct kt_view data, struct kt_buf *out, struct kt_err *err)
+{
+	struct kt_signer signer;
+	uint8_t sig[1024 + 64];
+	size_t len = sizeof(sig);
+	enum kt_code code;
+
+	if (key->type != KT_KEY_RSA && key->type != KT_KEY_ECDSA)
+		return kt_err_set(err, KT_E_UNSUPPORTED, "an %s key can't sign here: RSA or ECDSA is needed",
+		                  kt_pki_key_type_name(key->type));
+	code = kt_signer_init(&signer, key, key->type == KT_KEY_RSA ? KT_SIG_SHA256_RSA : KT_SIG_ECDSA_SHA256, err);
+	if (code != KT_OK)
+		return code;
+	code = kt_signer_raw(&signer, data.ptr, data.len, sig, &len, err);
+	kt_signer_finish(&signer);
+	if (code == KT_OK) {
+		kt_buf_add(out, sig, len);
+		code = kt_buf_check(out, "signature", err);
+	}
+	return code;
+}

@@ -121,8 +121,9 @@ int kt_listen_on(const char *address, gid_t gid, struct kt_err *err)
 
 #define TLS_ALPN "tlsAlpn01"
 #define TOKENS   "tokens"
+#define AWS      "aws"
 
-static const char *const known_names[] = {"acme", "jwks", "metrics", "probes", "control", TLS_ALPN, TOKENS};
+static const char *const known_names[] = {"acme", "jwks", "metrics", "probes", "control", TLS_ALPN, TOKENS, AWS};
 
 bool kt_bound_names_known(const char *names)
 {
@@ -153,7 +154,7 @@ static struct kt_bound *find_bound(const struct kt_bound_list *list, const char 
 /* Another protocol, or other people that may come in. */
 static bool is_alone(const char *name)
 {
-	return strcmp(name, TLS_ALPN) == 0 || strcmp(name, TOKENS) == 0;
+	return strcmp(name, TLS_ALPN) == 0 || strcmp(name, TOKENS) == 0 || strcmp(name, AWS) == 0;
 }
 
 /* What speaks HTTP may share a socket: the paths tell. */
@@ -205,7 +206,8 @@ enum kt_code kt_bound_open(const struct kt_listeners *listeners, const struct kt
                            struct kt_err *err)
 {
 	const char *const addresses[] = {listeners->http01,          listeners->jwks, listeners->metrics, listeners->probes,
-	                                 listeners->control.address, listeners->tls_alpn01, listeners->tokens};
+	                                 listeners->control.address, listeners->tls_alpn01, listeners->tokens,
+	                                 listeners->aws};
 	struct kt_bound_list list = {0};
 	gid_t gid = (gid_t)-1;
 	enum kt_code code = KT_OK;

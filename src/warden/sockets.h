@@ -43,10 +43,10 @@ void kt_control_socket_destroy(struct kt_control_socket *control);
 
 /* --- listeners (listen.c) ---------------------------------------------------------------------------------------- */
 
-#define KT_LISTENERS_MAX 7u
+#define KT_LISTENERS_MAX 8u
 
 struct kt_bound {
-	char *names;   /* "acme", "jwks", "metrics", "probes", "control", "tlsAlpn01", "tokens"; with "+" between those that share it */
+	char *names;   /* "acme", "jwks", "metrics", "probes", "control", "tlsAlpn01", "tokens", "aws"; with "+" between those that share it */
 	char *address; /* as in the settings */
 	int fd;
 };

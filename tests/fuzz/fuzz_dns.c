@@ -51,18 +51,18 @@ static void message(struct kt_view wire)
 
 static void document(struct kt_view text)
 {
-	enum dns_xml_event event;
-	struct dns_xml xml;
+	enum kt_xml_event event;
+	struct kt_xml xml;
 	size_t events = 0;
 
-	dns_xml_init(&xml, text);
-	while ((event = dns_xml_next(&xml)) != DNS_XML_DONE && event != DNS_XML_BAD) {
+	kt_xml_init(&xml, text);
+	while ((event = kt_xml_next(&xml)) != KT_XML_DONE && event != KT_XML_BAD) {
 		FUZZ_MUST(++events <= 2 * text.len + 2);
-		FUZZ_MUST(event == DNS_XML_TEXT || xml.depth > 0);
-		FUZZ_MUST(event != DNS_XML_TEXT || (xml.text.ptr != NULL && xml.text.len <= 4096));
-		(void)dns_xml_at(&xml, "ChangeInfo/Id");
+		FUZZ_MUST(event == KT_XML_TEXT || xml.depth > 0);
+		FUZZ_MUST(event != KT_XML_TEXT || (xml.text.ptr != NULL && xml.text.len <= 4096));
+		(void)kt_xml_at(&xml, "ChangeInfo/Id");
 	}
-	dns_xml_finish(&xml);
+	kt_xml_finish(&xml);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -351,19 +351,19 @@ static void resolv_conf(void **state)
 	assert_int_equal(dns_resolv_conf(KT_VIEW_LIT(""), servers, 3), 0);
 }
 
-static enum dns_xml_event last_of(const char *document, const char *path, char *ret, size_t size)
+static enum kt_xml_event last_of(const char *document, const char *path, char *ret, size_t size)
 {
-	enum dns_xml_event event;
-	struct dns_xml xml;
+	enum kt_xml_event event;
+	struct kt_xml xml;
 
 	ret[0] = '\0';
-	dns_xml_init(&xml, kt_view_str(document));
-	while ((event = dns_xml_next(&xml)) != DNS_XML_DONE && event != DNS_XML_BAD) {
-		if (event == DNS_XML_TEXT && dns_xml_at(&xml, path)) {
+	kt_xml_init(&xml, kt_view_str(document));
+	while ((event = kt_xml_next(&xml)) != KT_XML_DONE && event != KT_XML_BAD) {
+		if (event == KT_XML_TEXT && kt_xml_at(&xml, path)) {
 			(void)snprintf(ret, size, "%s", xml.text.ptr);
 		}
 	}
-	dns_xml_finish(&xml);
+	kt_xml_finish(&xml);
 	return event;
 }
 
@@ -380,14 +380,14 @@ static void xml(void **state)
 	assert_int_equal(last_of("<?xml version=\"1.0\"?>\n<!-- x --><r xmlns='u>'><e/><Change><Id a=\"/\"> /change/C1 </Id>"
 				 "<Value>&quot;a&lt;&#65;&#x42;&quot;</Value></Change></r>\n",
 				 "Change/Value", text, sizeof(text)),
-			 DNS_XML_DONE);
+			 KT_XML_DONE);
 	assert_string_equal(text, "\"a<AB\"");
-	assert_int_equal(last_of("<r><Value>1</Value><Value2>2</Value2></r>", "r/Value", text, sizeof(text)), DNS_XML_DONE);
+	assert_int_equal(last_of("<r><Value>1</Value><Value2>2</Value2></r>", "r/Value", text, sizeof(text)), KT_XML_DONE);
 	assert_string_equal(text, "1");
-	assert_int_equal(last_of("<r><a/><b>x</b></r>", "r/b", text, sizeof(text)), DNS_XML_DONE);
+	assert_int_equal(last_of("<r><a/><b>x</b></r>", "r/b", text, sizeof(text)), KT_XML_DONE);
 	assert_string_equal(text, "x");
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		if (last_of(bad[i], "a", text, sizeof(text)) != DNS_XML_BAD) {
+		if (last_of(bad[i], "a", text, sizeof(text)) != KT_XML_BAD) {
 			fail_msg("taken: %s", bad[i]);
 		}
 	}

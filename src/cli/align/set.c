@@ -241,6 +241,9 @@ static bool resolve(struct kt_align_token *token)
 	if (token->issuer == NULL) {
 		return true;
 	}
+	if (token->issuer->token_issuer.aws != NULL) {
+		return true; /* no token: nothing that a hop would look at */
+	}
 	token->iss = local != NULL ? local->issuer_url : token->issuer->token_issuer.oauth2->issuer;
 	if (local != NULL) {
 		token->sub = spec->claims.subject != NULL ? kt_strdup(spec->claims.subject)

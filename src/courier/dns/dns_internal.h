@@ -4,6 +4,7 @@
 
 #include "courier/dns/dns.h"
 #include "courier/dns/query.h"
+#include "courier/xml.h"
 #include "kt/json.h"
 
 #define DNS_RECURSIVE_MAX 8u
@@ -161,27 +162,6 @@ void dns_api_refused(struct dns_job *job, const struct kt_http_reply *reply, con
 json_t *dns_api_json(struct dns_job *job, const struct kt_http_reply *reply, const char *doing);
 /* A text member of an answer or handle that may go into a path: [A-Za-z0-9_-], at most 63 of them. */
 bool dns_api_id(const json_t *value, char ret[64]);
-
-/* --- xml.c ------------------------------------------------------------------------------------------------------------ */
-
-enum dns_xml_event { DNS_XML_START, DNS_XML_TEXT, DNS_XML_END, DNS_XML_DONE, DNS_XML_BAD };
-
-/* A reader of small documents without DTD: elements and text; attributes, comments and namespaces are passed over. */
-struct dns_xml {
-	struct kt_view rest;
-	unsigned depth;
-	struct kt_view open[16]; /* names, from the root to here */
-	bool empty;              /* the element has nothing in it: its end comes next */
-	bool ended;              /* the innermost element is over */
-	struct kt_buf text;      /* TEXT: decoded, at most 4096 bytes */
-};
-
-void dns_xml_init(struct dns_xml *xml, struct kt_view document);
-void dns_xml_finish(struct dns_xml *xml);
-/* START and END: of the element open[depth - 1] (END: still there, gone with the next call). TEXT: xml->text. */
-enum dns_xml_event dns_xml_next(struct dns_xml *xml);
-/* The innermost open elements are these, such as "ChangeInfo/Status". */
-bool dns_xml_at(const struct dns_xml *xml, const char *path);
 
 /* --- providers -------------------------------------------------------------------------------------------------------- */
 

@@ -95,7 +95,7 @@ static void get(struct dns_job *job, dns_api_fn *then, const char *fmt, ...)
 
 /* --- answers ---------------------------------------------------------------------------------------------------------- */
 
-static void copy_text(const struct dns_xml *xml, char *ret, size_t size)
+static void copy_text(const struct kt_xml *xml, char *ret, size_t size)
 {
 	size_t len = xml->text.len < size ? xml->text.len : size - 1;
 
@@ -108,20 +108,20 @@ static void refuse(struct dns_job *job, const struct kt_http_reply *reply, const
 {
 	struct route53 *state = job->state;
 	char detail[360] = "";
-	struct dns_xml xml;
-	enum dns_xml_event event;
+	struct kt_xml xml;
+	enum kt_xml_event event;
 
 	state->code[0] = state->message[0] = '\0';
-	dns_xml_init(&xml, reply->body);
-	while ((event = dns_xml_next(&xml)) != DNS_XML_DONE && event != DNS_XML_BAD) {
-		if (event == DNS_XML_TEXT && dns_xml_at(&xml, "Error/Code")) {
+	kt_xml_init(&xml, reply->body);
+	while ((event = kt_xml_next(&xml)) != KT_XML_DONE && event != KT_XML_BAD) {
+		if (event == KT_XML_TEXT && kt_xml_at(&xml, "Error/Code")) {
 			copy_text(&xml, state->code, sizeof(state->code));
-		} else if (event == DNS_XML_TEXT &&
-			   (dns_xml_at(&xml, "Error/Message") || dns_xml_at(&xml, "Messages/Message"))) {
+		} else if (event == KT_XML_TEXT &&
+			   (kt_xml_at(&xml, "Error/Message") || kt_xml_at(&xml, "Messages/Message"))) {
 			copy_text(&xml, state->message, sizeof(state->message));
 		}
 	}
-	dns_xml_finish(&xml);
+	kt_xml_finish(&xml);
 	(void)snprintf(detail, sizeof(detail), "%s%s%s", state->code, state->code[0] != '\0' ? ": " : "", state->message);
 	if (reply->status == 400 && strstr(state->code, "Throttling") != NULL) {
 		dns_job_failf(job, KT_E_LATER, "route53 answers Throttling to %s", doing);
@@ -144,7 +144,7 @@ static bool take_id(const char *text, char ret[64])
 	return dns_api_id(value, ret);
 }
 
-static bool same_name(const struct dns_xml *xml, const char *name)
+static bool same_name(const struct kt_xml *xml, const char *name)
 {
 	char got[DNS_NAME_SIZE];
 
@@ -181,21 +181,21 @@ static void after(struct dns_job *job, kt_ms pause, void (*tick)(struct dns_job 
 /* ChangeInfo: its id and whether every server has it; false when it can't be read. */
 static bool read_change(const struct kt_http_reply *reply, char id[64], bool *ret_insync)
 {
-	struct dns_xml xml;
-	enum dns_xml_event event;
+	struct kt_xml xml;
+	enum kt_xml_event event;
 	bool known = false, status = false;
 
-	dns_xml_init(&xml, reply->body);
-	while ((event = dns_xml_next(&xml)) != DNS_XML_DONE && event != DNS_XML_BAD) {
-		if (event == DNS_XML_TEXT && dns_xml_at(&xml, "ChangeInfo/Id")) {
+	kt_xml_init(&xml, reply->body);
+	while ((event = kt_xml_next(&xml)) != KT_XML_DONE && event != KT_XML_BAD) {
+		if (event == KT_XML_TEXT && kt_xml_at(&xml, "ChangeInfo/Id")) {
 			known = take_id(xml.text.ptr, id);
-		} else if (event == DNS_XML_TEXT && dns_xml_at(&xml, "ChangeInfo/Status")) {
+		} else if (event == KT_XML_TEXT && kt_xml_at(&xml, "ChangeInfo/Status")) {
 			status = true;
 			*ret_insync = strcmp(xml.text.ptr, "INSYNC") == 0;
 		}
 	}
-	dns_xml_finish(&xml);
-	return event == DNS_XML_DONE && known && status;
+	kt_xml_finish(&xml);
+	return event == KT_XML_DONE && known && status;
 }
 
 static void go_on(struct dns_job *job, bool insync)
@@ -332,30 +332,30 @@ static const char *read_values(struct dns_job *job, const struct kt_http_reply *
 	struct route53 *state = job->state;
 	bool name = false, type = false, known = false;
 	const char *why = NULL;
-	enum dns_xml_event event;
-	struct dns_xml xml;
+	enum kt_xml_event event;
+	struct kt_xml xml;
 	uint64_t ttl;
 
-	dns_xml_init(&xml, reply->body);
-	while (why == NULL && (event = dns_xml_next(&xml)) != DNS_XML_DONE) {
-		known = known || dns_xml_at(&xml, "ListResourceRecordSetsResponse");
-		if (event == DNS_XML_BAD) {
+	kt_xml_init(&xml, reply->body);
+	while (why == NULL && (event = kt_xml_next(&xml)) != KT_XML_DONE) {
+		known = known || kt_xml_at(&xml, "ListResourceRecordSetsResponse");
+		if (event == KT_XML_BAD) {
 			why = "that can't be read";
-		} else if (event == DNS_XML_END && dns_xml_at(&xml, "ResourceRecordSets/ResourceRecordSet")) {
+		} else if (event == KT_XML_END && kt_xml_at(&xml, "ResourceRecordSets/ResourceRecordSet")) {
 			state->exists = name && type;
 			break;
-		} else if (event != DNS_XML_TEXT) {
+		} else if (event != KT_XML_TEXT) {
 			continue;
-		} else if (dns_xml_at(&xml, "ResourceRecordSet/Name")) {
+		} else if (kt_xml_at(&xml, "ResourceRecordSet/Name")) {
 			name = same_name(&xml, job->effective);
-		} else if (dns_xml_at(&xml, "ResourceRecordSet/Type")) {
+		} else if (kt_xml_at(&xml, "ResourceRecordSet/Type")) {
 			type = strcmp(xml.text.ptr, "TXT") == 0;
-		} else if (dns_xml_at(&xml, "ResourceRecordSet/SetIdentifier") && name) {
+		} else if (kt_xml_at(&xml, "ResourceRecordSet/SetIdentifier") && name) {
 			why = "with a routing policy, which can't be changed from here";
-		} else if (dns_xml_at(&xml, "ResourceRecordSet/TTL") &&
+		} else if (kt_xml_at(&xml, "ResourceRecordSet/TTL") &&
 			   kt_parse_u64(kt_buf_view(&xml.text), 2147483647, &ttl, NULL) == KT_OK) {
 			state->ttl = (unsigned)ttl;
-		} else if (dns_xml_at(&xml, "ResourceRecord/Value")) {
+		} else if (kt_xml_at(&xml, "ResourceRecord/Value")) {
 			char *value = state->count < VALUES_MAX ? kt_strdup(xml.text.ptr) : NULL;
 
 			if (value == NULL) {
@@ -365,7 +365,7 @@ static const char *read_values(struct dns_job *job, const struct kt_http_reply *
 			state->values[state->count++] = value;
 		}
 	}
-	dns_xml_finish(&xml);
+	kt_xml_finish(&xml);
 	why = known ? why : "that can't be read";
 	if (!state->exists) {
 		forget_values(state);
@@ -414,31 +414,31 @@ static void find_zone(struct dns_job *job);
 static bool read_zone(struct route53 *state, const struct kt_http_reply *reply, bool *ret_found)
 {
 	bool name = false, private = false, known = false;
-	enum dns_xml_event event = DNS_XML_BAD;
-	struct dns_xml xml;
+	enum kt_xml_event event = KT_XML_BAD;
+	struct kt_xml xml;
 	char id[64] = "";
 
 	*ret_found = false;
-	dns_xml_init(&xml, reply->body);
-	while (!*ret_found && (event = dns_xml_next(&xml)) != DNS_XML_DONE && event != DNS_XML_BAD) {
-		known = known || dns_xml_at(&xml, "ListHostedZonesByNameResponse");
-		if (event == DNS_XML_START && dns_xml_at(&xml, "HostedZones/HostedZone")) {
+	kt_xml_init(&xml, reply->body);
+	while (!*ret_found && (event = kt_xml_next(&xml)) != KT_XML_DONE && event != KT_XML_BAD) {
+		known = known || kt_xml_at(&xml, "ListHostedZonesByNameResponse");
+		if (event == KT_XML_START && kt_xml_at(&xml, "HostedZones/HostedZone")) {
 			name = private = false;
 			id[0] = '\0';
-		} else if (event == DNS_XML_TEXT && dns_xml_at(&xml, "HostedZone/Id")) {
+		} else if (event == KT_XML_TEXT && kt_xml_at(&xml, "HostedZone/Id")) {
 			(void)take_id(xml.text.ptr, id);
-		} else if (event == DNS_XML_TEXT && dns_xml_at(&xml, "HostedZone/Name")) {
+		} else if (event == KT_XML_TEXT && kt_xml_at(&xml, "HostedZone/Name")) {
 			name = same_name(&xml, state->name);
-		} else if (event == DNS_XML_TEXT && dns_xml_at(&xml, "Config/PrivateZone")) {
+		} else if (event == KT_XML_TEXT && kt_xml_at(&xml, "Config/PrivateZone")) {
 			private = strcmp(xml.text.ptr, "true") == 0;
-		} else if (event == DNS_XML_END && dns_xml_at(&xml, "HostedZones/HostedZone") && name && !private &&
+		} else if (event == KT_XML_END && kt_xml_at(&xml, "HostedZones/HostedZone") && name && !private &&
 			   id[0] != '\0') {
 			memcpy(state->zone, id, sizeof(state->zone));
 			*ret_found = true;
 		}
 	}
-	dns_xml_finish(&xml);
-	return *ret_found || (event == DNS_XML_DONE && known);
+	kt_xml_finish(&xml);
+	return *ret_found || (event == KT_XML_DONE && known);
 }
 
 static void on_zone(struct dns_job *job, const struct kt_http_reply *reply)

@@ -254,7 +254,7 @@ bool kt_grant_cancel(struct kt_grant *grant, uint64_t id)
 			return true;
 		}
 	}
-	return false;
+	return grant_aws_cancel(grant, id);
 }
 
 void kt_grant_drop(struct kt_grant *grant)
@@ -262,6 +262,7 @@ void kt_grant_drop(struct kt_grant *grant)
 	while (grant->jobs != NULL) {
 		grant_job_destroy(grant->jobs);
 	}
+	grant_aws_drop(grant);
 }
 
 enum kt_code kt_grant_create(struct kt_courier *courier, struct kt_grant **ret, struct kt_err *err)

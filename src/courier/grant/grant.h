@@ -20,6 +20,8 @@ void kt_grant_destroy(struct kt_grant *grant);
 void kt_grant_handle(struct kt_wire_in *in, void *arg);
 /* Of KT_TOKEN_OP. */
 void kt_grant_handle_op(struct kt_wire_in *in, void *arg);
+/* Handler of KT_AWS_SESSION: a session of an AWS role instead of a token. */
+void kt_grant_handle_aws(struct kt_wire_in *in, void *arg);
 bool kt_grant_cancel(struct kt_grant *grant, uint64_t job);
 void kt_grant_drop(struct kt_grant *grant);
 

@@ -163,6 +163,7 @@ struct kt_grant {
 	unsigned job_count;
 	struct grant_metadata *metadata;
 	struct grant_server *servers;
+	struct grant_aws *aws_jobs; /* aws.c: they count as jobs */
 };
 
 /* What is still to be asked of the keeper before the request can go: bits above those of enum grant_secret. */
@@ -203,6 +204,9 @@ struct grant_job {
 	char traceparent[KT_TRACE_MAX + 1];
 };
 
+/* aws.c: true when there was a job of that id; all of them end. */
+bool grant_aws_cancel(struct kt_grant *grant, uint64_t id);
+void grant_aws_drop(struct kt_grant *grant);
 /* grant.c: answers with the error and ends the job. */
 void grant_job_fail(struct grant_job *job, const struct kt_err *err);
 void grant_job_destroy(struct grant_job *job);

@@ -203,6 +203,7 @@ struct kt_material_view {
 	size_t audience_count;
 	const char *issuer;               /* NULL: left out of token.json */
 	const char *client_id;            /* NULL: left out of token.json */
+	const char *aws_profile;          /* aws-credentials: the profile's name; NULL: "default" */
 };
 
 /* A list of files with what they own. init/finish. */
@@ -248,6 +249,9 @@ struct kt_format {
 	enum kt_code (*render)(const struct kt_material_view *material, struct kt_view *ret_bytes,
 	                       struct kt_secret **ret_owned, struct kt_err *err);
 };
+#define KT_AWS_ENDPOINT_TOKEN 65u /* bytes with the NUL */
+/* What who fetches this session at the listener "aws" has to know: it follows from the session, not the other way round. */
+void kt_aws_endpoint_token(const struct kt_secret *session, char out[KT_AWS_ENDPOINT_TOKEN]);
 /* All formats; the list ends with a name of NULL. */
 extern const struct kt_format kt_formats[];
 /* The first by name or file name; NULL when there is none. */

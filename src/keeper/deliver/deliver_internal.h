@@ -75,4 +75,14 @@ enum kt_code kt_token_dpop_jwk(const struct kt_material_view *m, struct kt_view 
 enum kt_code kt_token_web_identity(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                                    struct kt_err *err);
 
+/* formats_aws.c: the files of an AWS session. */
+enum kt_code kt_aws_format_process(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                 struct kt_err *err);
+enum kt_code kt_aws_format_credentials(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                 struct kt_err *err);
+enum kt_code kt_aws_format_endpoint(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                 struct kt_err *err);
+enum kt_code kt_aws_format_container(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                 struct kt_err *err);
+
 #endif

@@ -325,6 +325,11 @@ const struct kt_format kt_formats[] = {
         {"dpop-jwk", "dpop.jwk", KT_MATERIAL_TOKEN, .render = kt_token_dpop_jwk},
         /* Of the command only: a volume has the same bytes as `token`. */
         {"aws-web-identity", "web-identity-token", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_web_identity},
+        {"aws-credential-process", "aws-process.json", KT_MATERIAL_TOKEN, .secret = true, .render = kt_aws_format_process},
+        {"aws-credentials", "aws-credentials", KT_MATERIAL_TOKEN, .secret = true, .render = kt_aws_format_credentials},
+        {"aws-endpoint-token", "aws-endpoint-token", KT_MATERIAL_TOKEN, .secret = true, .render = kt_aws_format_endpoint},
+        /* Of the listeners only. */
+        {"aws-container", "aws-container.json", KT_MATERIAL_TOKEN, .secret = true, .render = kt_aws_format_container},
         {0},
 };
 

@@ -5,7 +5,7 @@ libkt_deliver_a_SOURCES = \
 	src/keeper/deliver/challenge.c \
 	src/keeper/deliver/drift.c \
 	src/keeper/deliver/formats.c \
-	src/keeper/deliver/formats_token.c \
+	src/keeper/deliver/formats_token.c src/keeper/deliver/formats_aws.c \
 	src/keeper/deliver/fs.c \
 	src/keeper/deliver/open.c \
 	src/keeper/deliver/stage.c \

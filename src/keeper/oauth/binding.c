@@ -91,7 +91,7 @@ enum kt_code kt_oauth_token_of(struct kt_keeper *keeper, const char *ns, const c
 
 /* --- waiting ------------------------------------------------------------------------------------------------------------ */
 
-static enum kt_code need(struct kt_flight *flight, const char *secret_name, enum kt_store_kind kind, struct kt_err *err)
+enum kt_code kt_oauth_need(struct kt_flight *flight, const char *secret_name, enum kt_store_kind kind, struct kt_err *err)
 {
 	struct kt_store_resource resource;
 	struct kt_store_material material;
@@ -118,7 +118,7 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err)
 	enum kt_code code;
 
 	flight->waiting_for[0] = '\0';
-	code = need(flight, spec->certificate_ref, KT_KIND_CERT, err);
+	code = kt_oauth_need(flight, spec->certificate_ref, KT_KIND_CERT, err);
 	if (code == KT_OK) {
 		const char *shown = kt_oauth_certificate_ref(oauth2, spec);
 
@@ -128,19 +128,19 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err)
 			                  "(auth.certificateRef of %s)",
 			                  spec->certificate_ref, shown, flight->issuer->ref);
 		}
-		code = need(flight, shown, KT_KIND_CERT, err);
+		code = kt_oauth_need(flight, shown, KT_KIND_CERT, err);
 	}
 	if (code == KT_OK) {
-		code = need(flight, oauth2->auth.token_ref, KT_KIND_TOKEN, err);
+		code = kt_oauth_need(flight, oauth2->auth.token_ref, KT_KIND_TOKEN, err);
 	}
 	if (code == KT_OK && grant->token_exchange != NULL) {
-		code = need(flight, grant->token_exchange->subject.token_ref, KT_KIND_TOKEN, err);
+		code = kt_oauth_need(flight, grant->token_exchange->subject.token_ref, KT_KIND_TOKEN, err);
 	}
 	if (code == KT_OK && grant->token_exchange != NULL) {
-		code = need(flight, grant->token_exchange->actor.token_ref, KT_KIND_TOKEN, err);
+		code = kt_oauth_need(flight, grant->token_exchange->actor.token_ref, KT_KIND_TOKEN, err);
 	}
 	if (code == KT_OK && grant->jwt_bearer != NULL) {
-		code = need(flight, grant->jwt_bearer->assertion.token_ref, KT_KIND_TOKEN, err);
+		code = kt_oauth_need(flight, grant->jwt_bearer->assertion.token_ref, KT_KIND_TOKEN, err);
 	}
 	return code;
 }

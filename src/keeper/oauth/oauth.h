@@ -82,6 +82,8 @@ enum kt_code kt_oauth_certificate(struct kt_keeper *keeper, const char *ns, cons
 /* The newest valid token of a secretName. KT_E_LATER: there is none now. */
 enum kt_code kt_oauth_token_of(struct kt_keeper *keeper, const char *ns, const char *secret_name, struct kt_secret **ret,
                                struct kt_err *err);
+/* Looks whether this secret is there (NULL: none is needed); else KT_E_LATER, and the flight waits for it. */
+enum kt_code kt_oauth_need(struct kt_flight *flight, const char *secret_name, enum kt_store_kind kind, struct kt_err *err);
 /* Looks whether all that the token is made of is there; else KT_E_LATER, and the flight waits for it. */
 enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err);
 

@@ -1,31 +1,31 @@
-/* A reader of the small XML documents that Route 53 answers with: no DTD, so no entities but the five and numbers. */
+/* A reader of the small XML documents that AWS answers with: no DTD, so no entities but the five and numbers. */
 #include <string.h>
 
-#include "courier/dns/dns_internal.h"
+#include "courier/xml.h"
 
-#define DEPTH_MAX (sizeof(((struct dns_xml *)0)->open) / sizeof(struct kt_view))
-#define TEXT_MAX  4096u
+#define DEPTH_MAX (sizeof(((struct kt_xml *)0)->open) / sizeof(struct kt_view))
+#define TEXT_MAX  16384u
 
-void dns_xml_init(struct dns_xml *xml, struct kt_view document)
+void kt_xml_init(struct kt_xml *xml, struct kt_view document)
 {
 	memset(xml, 0, sizeof(*xml));
 	xml->rest = document;
 	kt_buf_init(&xml->text, TEXT_MAX);
 }
 
-void dns_xml_finish(struct dns_xml *xml)
+void kt_xml_finish(struct kt_xml *xml)
 {
 	kt_buf_finish(&xml->text);
 }
 
-static void skip(struct dns_xml *xml, size_t len)
+static void skip(struct kt_xml *xml, size_t len)
 {
 	xml->rest.ptr += len;
 	xml->rest.len -= len;
 }
 
 /* Skips to behind `mark`; false when there is none. */
-static bool skip_past(struct dns_xml *xml, const char *mark)
+static bool skip_past(struct kt_xml *xml, const char *mark)
 {
 	const char *at = memmem(xml->rest.ptr, xml->rest.len, mark, strlen(mark));
 
@@ -36,7 +36,7 @@ static bool skip_past(struct dns_xml *xml, const char *mark)
 	return true;
 }
 
-static bool starts(const struct dns_xml *xml, const char *text)
+static bool starts(const struct kt_xml *xml, const char *text)
 {
 	return xml->rest.len >= strlen(text) && memcmp(xml->rest.ptr, text, strlen(text)) == 0;
 }
@@ -47,7 +47,7 @@ static bool is_name_char(char c)
 	       c == '.' || c == ':';
 }
 
-static struct kt_view take_name(struct dns_xml *xml)
+static struct kt_view take_name(struct kt_xml *xml)
 {
 	struct kt_view name = {xml->rest.ptr, 0};
 
@@ -78,7 +78,7 @@ static void add_utf8(struct kt_buf *out, unsigned long c)
 }
 
 /* &#10; or &#x0a; behind "&#". */
-static bool take_number(struct dns_xml *xml, unsigned long *ret)
+static bool take_number(struct kt_xml *xml, unsigned long *ret)
 {
 	bool hex = starts(xml, "x");
 	unsigned long value = 0;
@@ -106,7 +106,7 @@ static bool take_number(struct dns_xml *xml, unsigned long *ret)
 	return true;
 }
 
-static bool take_entity(struct dns_xml *xml)
+static bool take_entity(struct kt_xml *xml)
 {
 	static const struct {
 		const char *name;
@@ -132,7 +132,7 @@ static bool take_entity(struct dns_xml *xml)
 	return true;
 }
 
-static enum dns_xml_event take_text(struct dns_xml *xml)
+static enum kt_xml_event take_text(struct kt_xml *xml)
 {
 	bool blank = true;
 
@@ -143,7 +143,7 @@ static enum dns_xml_event take_text(struct dns_xml *xml)
 
 		blank = blank && (c == ' ' || c == '\t' || c == '\r' || c == '\n');
 		if (c == '\0' || (c == '&' && !take_entity(xml))) {
-			return DNS_XML_BAD;
+			return KT_XML_BAD;
 		}
 		if (c != '&') {
 			kt_buf_addc(&xml->text, c);
@@ -151,13 +151,13 @@ static enum dns_xml_event take_text(struct dns_xml *xml)
 		}
 	}
 	if (xml->text.failed != KT_OK || (!blank && xml->depth == 0)) {
-		return DNS_XML_BAD;
+		return KT_XML_BAD;
 	}
-	return blank ? DNS_XML_DONE /* nothing to tell */ : DNS_XML_TEXT;
+	return blank ? KT_XML_DONE /* nothing to tell */ : KT_XML_TEXT;
 }
 
 /* Behind the name of a start tag: to its end, over attributes in quotes. */
-static bool skip_attributes(struct dns_xml *xml, bool *ret_empty)
+static bool skip_attributes(struct kt_xml *xml, bool *ret_empty)
 {
 	*ret_empty = false;
 	while (xml->rest.len > 0) {
@@ -182,7 +182,7 @@ static bool skip_attributes(struct dns_xml *xml, bool *ret_empty)
 	return false;
 }
 
-static enum dns_xml_event take_tag(struct dns_xml *xml)
+static enum kt_xml_event take_tag(struct kt_xml *xml)
 {
 	bool closing = starts(xml, "</");
 	struct kt_view name;
@@ -190,25 +190,25 @@ static enum dns_xml_event take_tag(struct dns_xml *xml)
 	skip(xml, closing ? 2 : 1);
 	name = take_name(xml);
 	if (name.len == 0) {
-		return DNS_XML_BAD;
+		return KT_XML_BAD;
 	}
 	if (closing) {
 		if (xml->depth == 0 || !kt_view_eq(name, xml->open[xml->depth - 1]) || !skip_past(xml, ">")) {
-			return DNS_XML_BAD;
+			return KT_XML_BAD;
 		}
 		xml->ended = true;
-		return DNS_XML_END;
+		return KT_XML_END;
 	}
 	if (xml->depth >= DEPTH_MAX || !skip_attributes(xml, &xml->empty)) {
-		return DNS_XML_BAD;
+		return KT_XML_BAD;
 	}
 	xml->open[xml->depth++] = name;
-	return DNS_XML_START;
+	return KT_XML_START;
 }
 
-enum dns_xml_event dns_xml_next(struct dns_xml *xml)
+enum kt_xml_event kt_xml_next(struct kt_xml *xml)
 {
-	enum dns_xml_event event;
+	enum kt_xml_event event;
 
 	if (xml->ended) {
 		xml->ended = false;
@@ -217,24 +217,24 @@ enum dns_xml_event dns_xml_next(struct dns_xml *xml)
 	if (xml->empty) {
 		xml->empty = false;
 		xml->ended = true;
-		return DNS_XML_END;
+		return KT_XML_END;
 	}
 	while (xml->rest.len > 0) {
 		if (xml->rest.ptr[0] != '<') {
 			event = take_text(xml);
-			if (event != DNS_XML_DONE) {
+			if (event != KT_XML_DONE) {
 				return event;
 			}
 		} else if (starts(xml, "<?") ? skip_past(xml, "?>") : starts(xml, "<!--") && skip_past(xml, "-->")) {
 			continue;
 		} else {
-			return starts(xml, "<!") || starts(xml, "<?") ? DNS_XML_BAD : take_tag(xml);
+			return starts(xml, "<!") || starts(xml, "<?") ? KT_XML_BAD : take_tag(xml);
 		}
 	}
-	return xml->depth == 0 ? DNS_XML_DONE : DNS_XML_BAD;
+	return xml->depth == 0 ? KT_XML_DONE : KT_XML_BAD;
 }
 
-bool dns_xml_at(const struct dns_xml *xml, const char *path)
+bool kt_xml_at(const struct kt_xml *xml, const char *path)
 {
 	unsigned depth = xml->depth;
 	size_t len = strlen(path);
