@@ -96,6 +96,12 @@ struct kt_spawn {
 	/* Called in the child between fork and exec; async-signal-safe calls only. 0, or an errno that is reported. */
 	int (*in_child)(void *arg);
 	void *in_child_arg;
+	/*
+	 * Of fds, not 0: a file that the child locks (a POSIX read lock over one byte at lock_at) as long as it lives, also
+	 * without us: the lock survives the exec, and what the child starts does not have it.
+	 */
+	unsigned lock_slot;
+	int64_t lock_at;
 };
 
 /*

@@ -27,6 +27,7 @@ enum kt_kind {
 	KT_RES_TOKEN,
 	KT_RES_CONSUMER,
 	KT_RES_AGENT, /* without a namespace */
+	KT_RES_WATCH,
 	KT_RES_COUNT
 };
 
@@ -784,6 +785,44 @@ struct kt_consumer_spec {
 	struct kt_rollout rollout;
 };
 
+/* --- Watch: a credential that something else issues -------------------------------------------------------------------
+ */
+
+enum kt_watch_format { KT_WATCH_PEM = 0, KT_WATCH_PKCS12, KT_WATCH_JKS };
+
+struct kt_watch_file {
+	const char *path;
+	enum kt_watch_format format;
+	const char *alias;                    /* NULL: the entry with a key, else the first */
+	struct kt_secret_ref *password_ref;   /* NULL: PKCS12 without one; JKS is read without one anyway */
+};
+
+/* Exactly one is set. */
+struct kt_watch_source {
+	struct kt_watch_file *file;
+	struct kt_prove_tls *tls;
+};
+
+/* What renews it. */
+struct kt_watch_renew {
+	struct kt_exec *exec;
+};
+
+struct kt_watch_prove {
+	kt_ms within; /* time for the source to show a later certificate, from the end of the command; 30 s when absent */
+};
+
+struct kt_watch_spec {
+	struct kt_watch_source source;
+	kt_ms renew_before;              /* 0: not given */
+	int64_t renew_before_percentage; /* 0: not given */
+	struct kt_watch_renew *renew;    /* NULL: it is only warned about */
+	struct kt_watch_prove prove;
+	kt_ms warn_before; /* 0: not given */
+};
+
+const char *kt_watch_format_name(enum kt_watch_format format);
+
 /* --- Agent: the settings -------------------------------------------------------------------------------------------
  */
 
@@ -882,6 +921,7 @@ struct kt_resource {
 		struct kt_token_spec token;
 		struct kt_consumer_spec consumer;
 		struct kt_agent_spec agent;
+		struct kt_watch_spec watch;
 	};
 	struct kt_arena *arena;     /* private */
 	const struct kt_node *tree; /* private; only during the callback of kt_manifest_read */

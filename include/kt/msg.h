@@ -25,7 +25,7 @@
 
 enum kt_room { KT_ROOM_WARDEN = 0, KT_ROOM_KEEPER, KT_ROOM_COURIER, KT_ROOM_DESK, KT_ROOM_COUNT };
 enum kt_run_mode { KT_MODE_DAEMON = 0, KT_MODE_ONESHOT, KT_MODE_READONLY };
-enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
+enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE, KT_HOOK_RENEW /* of a Watch */ };
 
 #define KT_WIRE_FRAME_MAX (256u * 1024u)
 #define KT_NAME_MAX       253u
@@ -71,10 +71,10 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 #define KT_MSG_OWNER(F, S) F(S, view, user, 256) F(S, view, group, 256)
 #define KT_MSG_OWNED(F, S) F(S, u32, uid, 0) F(S, u32, gid, 0)
 /*
- * Run hook `index` of phase `phase` of a Consumer as the warden's own copy of manifest generation `generation`
- * has it. env_*: KEYTURN_… values. binds: for validate before the switch: lines "staged-dir\tlive-dir\n" to be
- * bind-mounted in a private mount namespace, or empty. delivered_at: wall ms of the switch (a process that started
- * later needs no signal).
+ * Run hook `index` of phase `phase` of a Consumer (RENEW: the command of a Watch, index 0) as the warden's own copy of
+ * manifest generation `generation` has it. env_*: KEYTURN_… values. binds: for validate before the switch: lines
+ * "staged-dir\tlive-dir\n" to be bind-mounted in a private mount namespace, or empty. delivered_at: wall ms of the switch
+ * (a process that started later needs no signal).
  */
 #define KT_MSG_HOOK(F, S)                                                                                              \
 	F(S, u32, generation, 0)                                                                                       \
@@ -83,7 +83,8 @@ enum kt_hook_phase { KT_HOOK_VALIDATE = 0, KT_HOOK_NOTIFY, KT_HOOK_PROVE };
 		F(S, view, secret_dir, KT_PATH_MAX) F(S, view, step, 64) F(S, i64, not_after, 0)                       \
 			F(S, view, fingerprint, 128) F(S, view, serial, 128) F(S, view, traceparent, KT_TRACE_MAX)     \
 				F(S, view, binds, 32768) F(S, i64, delivered_at, 0)
-/* outcome 0 ok, 1 failed (exit status != 0), 2 timed out, 3 could not be run; output: at most 4 KiB, escaped. */
+/* outcome 0 ok, 1 failed (exit status != 0), 2 timed out, 3 could not be run, 4 (RENEW) it still
+ * runs from before and was not started again; output: at most 4 KiB, escaped. */
 #define KT_MSG_HOOKED(F, S)                                                                                            \
 	F(S, u32, outcome, 0)                                                                                          \
 	F(S, u32, status, 0)                                                                                           \
@@ -228,7 +229,8 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 		F(S, view, start_tls, 16)
 #define KT_MSG_PROBED_TLS(F, S)                                                                                        \
 	F(S, view, serial, 128)                                                                                        \
-	F(S, view, sha256, 64) F(S, i64, not_after, 0) F(S, view, subject, 1024) F(S, view, protocol, 32)
+	F(S, view, sha256, 64) F(S, i64, not_before, 0) F(S, i64, not_after, 0) F(S, view, subject, 1024)               \
+		F(S, view, protocol, 32)
 /*
  * One HTTP exchange for notify, observed and accepted. authorization: sent as `header_name: header_prefix<token>` when
  * not empty. json_path: ".a.b[0]"; the value found comes back instead of the body. loopback http is allowed as the

@@ -398,4 +398,19 @@ enum kt_code kt_pki_jks_keystore(const struct kt_key *key, const struct kt_chain
 enum kt_code kt_pki_jks_truststore(const struct kt_chain *cas, const struct kt_secret *password, struct kt_buf *out,
                                    struct kt_err *err);
 
+/* --- what others keep (store_read.c) ------------------------------------------------------------------------------------ */
+
+/*
+ * One certificate out of a file that somebody else writes, at most 192 KiB; bounded in all of it, and no private key is opened.
+ * alias: which entry of a store, without regard to case; NULL: that of the first key, else the first certificate. KT_E_PROTO:
+ * not such a file; KT_E_NOTFOUND: no such alias; KT_E_AUTH: wrong password; KT_E_LIMIT.
+ */
+/* The first CERTIFICATE block, whatever stands around it. */
+enum kt_code kt_pki_pem_first(struct kt_view text, struct kt_cert **ret, struct kt_err *err);
+/* password NULL: an empty one. The store's MAC is not looked at. */
+enum kt_code kt_pki_p12_certificate(struct kt_view bytes, const char *alias, const struct kt_secret *password,
+                                    struct kt_cert **ret, struct kt_err *err);
+/* Needs no password: certificates are not encrypted there. The digest over the store is not looked at. */
+enum kt_code kt_pki_jks_certificate(struct kt_view bytes, const char *alias, struct kt_cert **ret, struct kt_err *err);
+
 #endif

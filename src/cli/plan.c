@@ -119,7 +119,7 @@ int kt_cli_plan(struct kt_cli *cli)
 	rows = kt_client_list(cli, &request, "plan", request.bundle > 0 ? draft_columns : columns, NULL, &answer);
 	status = kt_answer_report(&answer);
 	if (status == KT_EXIT_OK && rows == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
-		(void)puts("nothing to plan: there is no Certificate and no Token");
+		(void)puts("nothing to plan: there is no Certificate, Token or Watch");
 	}
 	if (answer.result != NULL && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
 		print_issuers(answer.result);

@@ -100,7 +100,7 @@ static void on_tick(void *arg)
  */
 static bool is_last(const char *step, const char *outcome)
 {
-	static const char *const last[] = {"switched", "proved", "retired", "rolled-back"};
+	static const char *const last[] = {"switched", "proved", "retired", "rolled-back", "watch.read", "watch.proved"};
 	bool ok = outcome == NULL || strcmp(outcome, "ok") == 0;
 
 	for (size_t i = 0; ok && i < sizeof(last) / sizeof(last[0]); i++) {
@@ -162,7 +162,7 @@ static void on_event(const json_t *event, void *arg)
 	char id[600];
 
 	if (step == NULL || name == NULL || kind == NULL ||
-	    (strcmp(kind, "Certificate") != 0 && strcmp(kind, "Token") != 0)) {
+	    (strcmp(kind, "Certificate") != 0 && strcmp(kind, "Token") != 0 && strcmp(kind, "Watch") != 0)) {
 		return;
 	}
 	(void)snprintf(id, sizeof(id), "%s/%s/%s", kind, ns != NULL ? ns : "", name);

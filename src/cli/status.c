@@ -97,7 +97,7 @@ static int status_all(struct kt_cli *cli, kt_ms within)
 	}
 	if (answer.code == KT_OK && answer.what == NULL && answer.result != NULL) {
 		if (rows == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
-			(void)puts("no Certificate and no Token: 'keyturn check' says what the manifests hold");
+			(void)puts("no Certificate, Token or Watch: 'keyturn check' says what the manifests hold");
 		}
 		if (within > 0 && kt_json_int(answer.result, "expiring", 0) > 0) {
 			kt_cli_complain("%lld credential(s) end within %s", (long long)kt_json_int(answer.result, "expiring", 0),
@@ -153,10 +153,35 @@ static void show_consumer(const struct kt_cli *cli, const json_t *consumer)
 	}
 }
 
+/* What is watched is not ours: where it is seen, and what was seen. */
+static void show_watched(const struct kt_cli *cli, const json_t *row)
+{
+	line("source", kt_json_str(row, "source"));
+	if (kt_json_str(row, "readAt") != NULL) {
+		line_time(cli, "read", "", row, "readAt");
+		line("subject", kt_json_str(row, "subject"));
+		line("serial", kt_json_str(row, "serial"));
+		line("sha256", kt_json_str(row, "sha256"));
+		line_time(cli, "valid", "from ", row, "notBefore");
+		line_time(cli, "", "until ", row, "notAfter");
+		line_time(cli, "warning", "from ", row, "warnAt");
+	}
+	if (!kt_json_bool(row, "hasCommand", false)) {
+		line("renewal", "by nobody that is told here");
+	} else if (kt_json_str(row, "ranAt") != NULL) {
+		line_time(cli, "command", "last run ", row, "ranAt");
+	}
+}
+
 static void show_material(const struct kt_cli *cli, const json_t *row)
 {
 	const char *serial = kt_json_str(row, "serial");
 	const char *token = kt_json_str(row, "tokenId");
+
+	if (kt_json_str(row, "source") != NULL) {
+		show_watched(cli, row);
+		return;
+	}
 
 	if (serial == NULL && token == NULL) {
 		line("material", "none yet");
@@ -187,7 +212,9 @@ static void show(const struct kt_cli *cli, const json_t *row)
 		kt_cli_print(stdout, kt_json_str(manifest, "file"));
 		(void)printf(":%lld\n", (long long)kt_json_int(manifest, "line", 0));
 	}
-	line("issuer", kt_json_str(row, "issuer"));
+	if (kt_json_str(row, "source") == NULL) {
+		line("issuer", kt_json_str(row, "issuer"));
+	}
 	if (kt_json_str(row, "orderURL") != NULL) {
 		line("order", kt_json_str(row, "orderURL"));
 	}

@@ -45,7 +45,9 @@ static void view_init(struct view *view, struct kt_draft *draft, const struct kt
 	if (cred != NULL) {
 		view->cred = *cred;
 	} else {
-		view->cred.kind = strcmp(resource->kind, "Token") == 0 ? KT_KIND_TOKEN : KT_KIND_CERT;
+		view->cred.kind = strcmp(resource->kind, "Token") == 0   ? KT_KIND_TOKEN
+		                  : strcmp(resource->kind, "Watch") == 0 ? KT_KIND_WATCH
+		                                                         : KT_KIND_CERT;
 		view->cred.error_text = view->cred.cookie = view->cred.trace_id = view->cred.secret_name = "";
 	}
 	if (entry != NULL) {
@@ -195,7 +197,8 @@ static void entry_rows(struct kt_session *session)
 		if (entry->told) {
 			continue;
 		}
-		if (strcmp(row->kind, "Certificate") == 0 || strcmp(row->kind, "Token") == 0) {
+		if (strcmp(row->kind, "Certificate") == 0 || strcmp(row->kind, "Token") == 0 ||
+		    strcmp(row->kind, "Watch") == 0) {
 			kt_session_row(session, kt_admin_plan_row(session, row, NULL));
 		} else {
 			kt_session_row(session, other_row(row, entry->is_new ? "new" : "changed", entry->changes));
@@ -211,7 +214,7 @@ static bool add_removed(const struct kt_store_resource *resource, void *arg)
 	rows->taken++;
 	session->after_id = resource->id;
 	if (!kt_draft_has(session->draft, resource->id) && strcmp(resource->kind, "Certificate") != 0 &&
-	    strcmp(resource->kind, "Token") != 0) {
+	    strcmp(resource->kind, "Token") != 0 && strcmp(resource->kind, "Watch") != 0) {
 		kt_session_row(session, other_row(resource, "removed", NULL));
 	}
 	return true;
@@ -337,7 +340,7 @@ static json_t *explain(struct kt_session *session, const char *name, struct kt_e
 	json_t *result = NULL;
 
 	if (keeper->store == NULL) {
-		(void)kt_err_set(err, KT_E_NOTFOUND, "the manifests have no Certificate or Token %s", name);
+		(void)kt_err_set(err, KT_E_NOTFOUND, "the manifests have no Certificate, Token or Watch %s", name);
 	} else if (kt_admin_find(keeper, name, &resource, err) == KT_OK &&
 	           kt_store_cred_get(keeper->store, resource.id, &cred, err) == KT_OK) {
 		result = kt_admin_credential(keeper, &resource, &cred, true);

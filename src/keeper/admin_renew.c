@@ -5,6 +5,7 @@
 #include "kt/mem.h"
 #include "keeper/admin.h"
 #include "keeper/flight.h"
+#include "keeper/watched.h"
 
 #define NAMES_MAX  10000u
 #define QUICK_WAIT (11 * KT_SECOND) /* what is tried again so soon is waited for, unless it is late */
@@ -212,6 +213,10 @@ static int judge(const struct kt_store_cred *cred, bool delivered_only, bool *re
 	if (cred->deliver_failures > 0) {
 		return cred->deliver_error == KT_E_POLICY ? 4 : 75;
 	}
+	if (cred->kind == KT_KIND_WATCH) { /* read, and no renewal under way */
+		*ret_failed = cred->expiry == 0 || kt_watched_open(cred);
+		return *ret_failed ? 75 : 0;
+	}
 	if (cred->active == 0) {
 		return 75;
 	}
@@ -362,9 +367,10 @@ static bool is_near(const struct kt_store_cred *cred, kt_ms now)
 	const char *problem;
 	int64_t asked = kt_flight_peer_said(cred, &problem);
 
-	return cred->attempts > 0 && cred->error != KT_OK && cred->due_at != 0 &&
+	return kt_watched_open(cred) ||
+	       (cred->attempts > 0 && cred->error != KT_OK && cred->due_at != 0 &&
 	       ((cred->flags & KT_CRED_ELSEWHERE) != 0 || kt_plan_retry_is_near(kt_flight_retry_row(cred, cred->error, problem), cred->attempts, asked,
-	                                                                            cred->next_try - now));
+	                                                                            cred->next_try - now)));
 }
 
 /* Whether one of those that are due so soon is worth to wait for. */
@@ -396,7 +402,7 @@ static bool named_busy(struct kt_session *session, kt_ms now)
 
 	for (i = 0; i < session->id_count; i++) {
 		struct kt_store_cred cred;
-		bool busy = kt_rotate_find(keeper, session->ids[i]) != NULL;
+		bool busy = kt_rotate_find(keeper, session->ids[i]) != NULL || kt_watched_busy(keeper, session->ids[i]);
 
 		if (!busy && kt_store_cred_get(keeper->store, session->ids[i], &cred, NULL) == KT_OK) {
 			busy = (cred.due_at != 0 && cred.due_at <= now) || is_near(&cred, now);
@@ -428,7 +434,7 @@ static bool busy(struct kt_session *session)
 	if (session->id_count > 0) {
 		return named_busy(session, now);
 	}
-	if (!keeper->swept || keeper->flight_count > 0) {
+	if (!keeper->swept || keeper->flight_count > 0 || keeper->watched_count > 0) {
 		return true;
 	}
 	/* What can't be read may be due: the next round meets the same obstacle, and gives up after three. */

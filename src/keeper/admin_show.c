@@ -5,6 +5,7 @@
 #include "kt/mem.h"
 #include "keeper/admin.h"
 #include "keeper/fallback.h"
+#include "keeper/watched.h"
 
 json_t *kt_admin_time(kt_ms at)
 {
@@ -141,6 +142,9 @@ json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_reso
 		if (kt_rotate_plan(keeper, resource, cred, spec, true, &plan, NULL) == KT_OK) {
 			(void)json_object_set_new(out, "renewAt", kt_admin_time(plan.renew_at));
 		}
+		if (spec->kind == KT_RES_WATCH) {
+			kt_watched_describe(keeper, resource, cred, spec, out);
+		}
 		kt_resource_destroy(spec);
 	}
 	if (cred->active != 0) {
@@ -152,8 +156,10 @@ json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_reso
 	if (deep) {
 		char path[4096];
 
-		kt_publish_path(keeper, resource->ns, cred->secret_name, path, sizeof(path));
-		(void)json_object_set_new(out, "volume", json_string(path));
+		if (cred->kind != KT_KIND_WATCH) {
+			kt_publish_path(keeper, resource->ns, cred->secret_name, path, sizeof(path));
+			(void)json_object_set_new(out, "volume", json_string(path));
+		}
 		(void)json_object_set_new(out, "manifest",
 		                          json_pack("{s:s,s:I}", "file", resource->file, "line", (json_int_t)resource->line));
 		(void)json_object_set_new(out, "deliveredAt", kt_admin_time(cred->delivered_at));
@@ -183,10 +189,10 @@ static bool match(const struct kt_store_resource *resource, const struct kt_stor
 /* Exact look-ups for what names a namespace; "default" is tried before all namespaces are searched. */
 static bool find_exact(struct find *find)
 {
-	static const char *const kinds[] = {"Certificate", "Token"};
+	static const char *const kinds[] = {"Certificate", "Token", "Watch"};
 	size_t i;
 
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		struct kt_store_resource row;
 
 		if ((find->kind == NULL || strcmp(find->kind, kinds[i]) == 0) &&
@@ -233,7 +239,7 @@ enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt
 		}
 	}
 	if (find.hits == 0) {
-		return kt_err_set(err, KT_E_NOTFOUND, "there is no Certificate or Token %s: 'keyturn status' lists all", name);
+		return kt_err_set(err, KT_E_NOTFOUND, "there is no Certificate, Token or Watch %s: 'keyturn status' lists all", name);
 	}
 	if (find.hits > 1) {
 		return kt_err_set(err, KT_E_INVALID, "%s is not unique: say Kind/namespace/name", name);
@@ -275,7 +281,8 @@ json_t *kt_admin_summary(struct kt_session *session)
 		(void)kt_store_cred_expiring(store, kt_keeper_now(session->keeper) + within, &expiring, NULL);
 	}
 	return json_pack("{s:I,s:I,s:I,s:I,s:s,s:o}", "total", (json_int_t)counts.total, "failing",
-	                 (json_int_t)(counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN]), "unpublished",
+	                 (json_int_t)(counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] + counts.failing[KT_KIND_WATCH]),
+	                 "unpublished",
 	                 (json_int_t)(counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN]), "expiring",
 	                 (json_int_t)expiring, "mode", session->keeper->mode == KT_MODE_DAEMON ? "agent" : "command", "time",
 	                 kt_admin_time(kt_keeper_now(session->keeper)));

@@ -148,7 +148,7 @@ void kt_admin_retry_failed(struct kt_keeper *keeper)
 	struct kt_store_counts counts;
 
 	if (kt_store_counts(keeper->store, &counts, NULL) != KT_OK ||
-	    counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] == 0 ||
+	    counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] + counts.failing[KT_KIND_WATCH] == 0 ||
 	    kt_store_begin(keeper->store, NULL) != KT_OK) {
 		return;
 	}

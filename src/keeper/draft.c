@@ -411,7 +411,8 @@ struct kt_draft_entry *kt_draft_find_new(struct kt_draft *draft, const char *nam
 	for (i = 0; i < draft->count; i++) {
 		const struct kt_store_resource *row = &draft->entries[i].row;
 
-		if (draft->entries[i].is_new && (strcmp(row->kind, "Certificate") == 0 || strcmp(row->kind, "Token") == 0) &&
+		if (draft->entries[i].is_new && (strcmp(row->kind, "Certificate") == 0 || strcmp(row->kind, "Token") == 0 ||
+		                                 strcmp(row->kind, "Watch") == 0) &&
 		    is_named(row, name)) {
 			return &draft->entries[i];
 		}

@@ -8,6 +8,7 @@
 #include "keeper/budget.h"
 #include "keeper/fallback.h"
 #include "keeper/refused.h"
+#include "keeper/watched.h"
 
 static bool seen_consumer(const struct kt_flight *flight, int64_t id)
 {
@@ -268,8 +269,12 @@ enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_reso
 	struct kt_spec_policy policy;
 	struct kt_plan_state state;
 	char limit_text[256];
-	enum kt_code code = kt_spec_policy_init(spec, &policy, err);
+	enum kt_code code;
 
+	if (spec->kind == KT_RES_WATCH) {
+		return kt_watched_plan(keeper, resource, cred, spec, ret, err);
+	}
+	code = kt_spec_policy_init(spec, &policy, err);
 	if (code == KT_OK && cred->active != 0) {
 		code = kt_store_material_get(keeper->store, cred->active, &active, err);
 	}

@@ -12,6 +12,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/refused.h"
+#include "keeper/watched.h"
 
 #define GONE_GRACE KT_SECOND /* for a fresh end of a wire */
 #define PATHS_MAX 512u
@@ -367,6 +368,11 @@ static bool resource_paths(const struct kt_store_resource *row, void *arg)
 			}
 		}
 		break;
+	case KT_RES_WATCH:
+		if (spec->watch.source.file != NULL) { /* what renews it may put another in its place */
+			add_folder(paths, spec->watch.source.file->path);
+		}
+		break;
 	case KT_RES_ISSUER:
 	case KT_RES_CLUSTER_ISSUER:
 		if (spec->issuer.acme != NULL && spec->issuer.acme->webroot != NULL) {
@@ -392,7 +398,7 @@ static bool resource_paths(const struct kt_store_resource *row, void *arg)
 
 static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *box, struct kt_err *err)
 {
-	static const char *const kinds[] = {"Consumer", "Issuer", "ClusterIssuer", "TokenIssuer"};
+	static const char *const kinds[] = {"Consumer", "Issuer", "ClusterIssuer", "TokenIssuer", "Watch"};
 	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
 	/* Who only looks writes nowhere, and finds nothing there yet on a fresh machine. */
 	bool read_only = keeper->mode == KT_MODE_READONLY;
@@ -421,7 +427,7 @@ static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *bo
 		}
 	}
 	if (paths.failed) {
-		return kt_err_set(err, KT_E_LIMIT, "more than %u paths are named by Consumers and issuers", PATHS_MAX);
+		return kt_err_set(err, KT_E_LIMIT, "more than %u paths are named by Consumers, Watches and issuers", PATHS_MAX);
 	}
 	box->paths = paths.at;
 	box->path_count = paths.count;
@@ -574,6 +580,7 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_quit_finish(keeper);
 	keeper->ending = true;
 	kt_tasks_finish(keeper);
+	kt_watched_finish(keeper);
 	kt_rotate_finish(keeper);
 	kt_sweep_finish(keeper);
 	kt_head_finish(keeper);

@@ -198,7 +198,7 @@ struct kt_keeper {
 	char *secrets_dir;
 	char *socket_path;
 	struct kt_resource *agent; /* kind Agent, decoded; NULL: defaults */
-	bool needs_pkcs12; /* some Certificate wants a key store */
+	bool needs_pkcs12; /* some Certificate wants a key store, or a Watch reads one */
 	bool tokens_depend; /* some Token is made of, or bound to, another secret of ours */
 
 	struct kt_store *store;
@@ -252,6 +252,9 @@ struct kt_keeper {
 	/* tasks.c */
 	struct kt_task_run *tasks;
 	unsigned task_count;
+
+	struct kt_watched *watched; /* watched.c */
+	unsigned watched_count;
 
 	/* sweep.c */
 	struct kt_timer *sweep_timer;

@@ -8,6 +8,8 @@
 #include "kt/mem.h"
 #include "keeper/flight.h"
 
+#define GONE_MAX 256u
+
 struct load {
 	struct kt_keeper *keeper;
 	struct kt_set *set;
@@ -15,6 +17,8 @@ struct load {
 	struct kt_resource *agent;
 	struct kt_buf json;
 	kt_ms now;
+	int64_t gone[GONE_MAX]; /* Watches that the new set has not; more of them stay as rows that do nothing */
+	size_t gone_count;
 };
 
 /* References of a resource; names live in `text`. */
@@ -196,6 +200,9 @@ static bool credential_kind(const struct kt_resource *resource, enum kt_store_ki
 	case KT_RES_TOKEN_ISSUER:
 		*ret = KT_KIND_JWKS;
 		return resource->token_issuer.local != NULL;
+	case KT_RES_WATCH:
+		*ret = KT_KIND_WATCH;
+		return true;
 	default:
 		return false;
 	}
@@ -314,6 +321,10 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 	if (resource->kind == KT_RES_CERTIFICATE && resource->certificate.keystores.pkcs12 != NULL) {
 		load->keeper->needs_pkcs12 = true;
 	}
+	if (resource->kind == KT_RES_WATCH && resource->watch.source.file != NULL &&
+	    resource->watch.source.file->format == KT_WATCH_PKCS12) {
+		load->keeper->needs_pkcs12 = true;
+	}
 	if (resource->kind == KT_RES_AGENT) {
 		kt_resource_destroy(load->agent);
 		load->agent = resource;
@@ -322,6 +333,17 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 	code = resource->kind == KT_RES_SECRET ? load_secret(load, resource, err) : put_resource(load, resource, err);
 	kt_resource_destroy(resource);
 	return code;
+}
+
+/* Of what is not ours nothing has to stay. */
+static bool on_removed(const struct kt_store_resource *resource, bool orphan, void *arg)
+{
+	struct load *load = arg;
+
+	if (orphan && strcmp(resource->kind, "Watch") == 0 && load->gone_count < GONE_MAX) {
+		load->gone[load->gone_count++] = resource->id;
+	}
+	return true;
 }
 
 static bool know_secret(const struct kt_store_secret *secret, void *arg)
@@ -353,7 +375,10 @@ static enum kt_code load_set(struct load *load, struct kt_view bundle, struct kt
 		code = kt_report_check(&load->report, err);
 	}
 	if (code == KT_OK) {
-		code = kt_store_set_finish(store, NULL, NULL, err);
+		code = kt_store_set_finish(store, on_removed, load, err);
+	}
+	while (code == KT_OK && load->gone_count > 0) {
+		code = kt_store_cred_delete(store, load->gone[--load->gone_count], err);
 	}
 	if (code == KT_OK) {
 		code = kt_store_secret_drop_stale(store, load->now, err);

@@ -5,6 +5,7 @@
 #include "kt/json.h"
 #include "kt/mem.h"
 #include "keeper/admin.h"
+#include "keeper/watched.h"
 
 #define ROWS_MAX   200u
 #define EVENTS_MAX 20u
@@ -13,7 +14,7 @@
 #define PACKAGE_VERSION "0"
 #endif
 
-static const char *const kind_names[KT_KIND_COUNT] = {"certificate", "token", "jwks", "bundle"};
+static const char *const kind_names[KT_KIND_COUNT] = {"certificate", "token", "jwks", "bundle", "watch"};
 
 /* Ready: every credential has a valid set in place. */
 static bool is_ready(struct kt_keeper *keeper, struct kt_buf *why)
@@ -27,6 +28,7 @@ static bool is_ready(struct kt_keeper *keeper, struct kt_buf *why)
 		kt_buf_adds(why, "the state can't be read\n");
 		return false;
 	}
+	expired -= kt_watched_expired(keeper);
 	missing = counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN];
 	if (missing > 0 || expired > 0) {
 		kt_buf_addf(why, "%llu of %llu credentials have no valid set in place\n",
@@ -56,6 +58,7 @@ static void metrics(struct kt_keeper *keeper, struct kt_buf *out)
 		return;
 	}
 	(void)kt_store_cred_expiring(keeper->store, now, &expired, NULL);
+	expired -= kt_watched_expired(keeper);
 	(void)kt_store_cred_next_due(keeper->store, -1, &next, NULL);
 	gauge(out, "build_info", "gauge", "Version of the agent.");
 	kt_buf_addf(out, "keyturn_build_info{version=\"%s\"} 1\n", PACKAGE_VERSION);
@@ -71,7 +74,10 @@ static void metrics(struct kt_keeper *keeper, struct kt_buf *out)
 		}
 	}
 	gauge(out, "credentials_failing", "gauge", "Credentials whose last try failed, by kind.");
-	for (kind = 0; kind < 2; kind++) {
+	for (kind = 0; kind < KT_KIND_COUNT; kind++) {
+		if (kind == KT_KIND_JWKS || kind == KT_KIND_BUNDLE) {
+			continue;
+		}
 		kt_buf_addf(out, "keyturn_credentials_failing{kind=\"%s\"} %llu\n", kind_names[kind],
 		            (unsigned long long)counts.failing[kind]);
 	}
@@ -90,6 +96,7 @@ static void metrics(struct kt_keeper *keeper, struct kt_buf *out)
 	kt_buf_addf(out, "keyturn_credentials_in_flight %u\n", keeper->flight_count);
 	gauge(out, "next_due_timestamp_seconds", "gauge", "When the next credential is due, in seconds since the epoch.");
 	kt_buf_addf(out, "keyturn_next_due_timestamp_seconds %lld\n", (long long)(next / 1000));
+	kt_watched_metrics(keeper, out);
 }
 
 /* --- status.json ---------------------------------------------------------------------------------------------------- */
@@ -162,7 +169,7 @@ static json_t *count_steps(struct kt_keeper *keeper)
 
 	if (kt_store_counts(keeper->store, &counts, NULL) == KT_OK) {
 		for (step = 0; step < KT_STEP_COUNT; step++) {
-			uint64_t n = counts.step[KT_KIND_CERT][step] + counts.step[KT_KIND_TOKEN][step];
+			uint64_t n = counts.step[KT_KIND_CERT][step] + counts.step[KT_KIND_TOKEN][step] + counts.step[KT_KIND_WATCH][step];
 
 			if (n > 0) {
 				(void)json_object_set_new(out, kt_step_name((enum kt_step)step), json_integer((json_int_t)n));

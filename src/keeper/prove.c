@@ -221,19 +221,24 @@ static void on_probed(const struct kt_err *why, enum kt_msg_type type, void *msg
 	compare(run, probed->sha256, text);
 }
 
-static enum kt_code look_tls(struct kt_task_run *run, const struct kt_prove_tls *tls, struct kt_err *err)
+enum kt_code kt_prove_probe(struct kt_keeper *keeper, const struct kt_prove_tls *tls, const char *trace_id, kt_ms timeout,
+                            kt_wire_reply_fn *fn, void *arg, struct kt_err *err)
 {
 	char host[256];
 	char traceparent[56];
 	const char *colon = strrchr(tls->address, ':');
-	struct kt_msg_probe_tls msg = {.address = kt_view_str(tls->address), .timeout_ms = PROBE_TIMEOUT};
+	struct kt_msg_probe_tls msg = {.address = kt_view_str(tls->address), .timeout_ms = (uint32_t)timeout};
 
 	(void)snprintf(host, sizeof(host), "%.*s", colon != NULL ? (int)(colon - tls->address) : 255, tls->address);
 	msg.server_name = kt_view_str(tls->server_name != NULL ? tls->server_name : host);
 	msg.start_tls = kt_view_str(kt_start_tls_name(tls->start_tls));
-	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->task.trace_id, traceparent));
-	return kt_wire_call(kt_keeper_courier(run->keeper), KT_PROBE_TLS, &msg, NULL, 0, PROBE_TIMEOUT + KT_SECOND,
-	                    on_probed, run, err);
+	msg.traceparent = kt_view_str(kt_keeper_traceparent(trace_id, traceparent));
+	return kt_wire_call(kt_keeper_courier(keeper), KT_PROBE_TLS, &msg, NULL, 0, timeout + KT_SECOND, fn, arg, err);
+}
+
+static enum kt_code look_tls(struct kt_task_run *run, const struct kt_prove_tls *tls, struct kt_err *err)
+{
+	return kt_prove_probe(run->keeper, tls, run->task.trace_id, PROBE_TIMEOUT, on_probed, run, err);
 }
 
 static void on_observed(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
@@ -376,10 +381,10 @@ static struct kt_view member(struct kt_view line, const char *path, char *out, s
 }
 
 /*
- * What stands in a log is shown, and its folder often belongs to the consumer: who may put a link there must not make us
+ * What stands in a log, or a watched file, is shown, and its folder often belongs to the consumer: who may put a link there must not make us
  * show a line of a file that only we can read. The folder itself may be reached by links (/var/log on another disk).
  */
-static int open_log(const char *path, struct stat *ret_info, struct kt_err *err)
+int kt_prove_open(const char *what, const char *path, struct stat *ret_info, struct kt_err *err)
 {
 	char *folder KT_AUTOFREE = kt_strdup(path);
 	char *slash = folder != NULL ? strrchr(folder, '/') : NULL;
@@ -388,12 +393,12 @@ static int open_log(const char *path, struct stat *ret_info, struct kt_err *err)
 	int fd;
 
 	if (slash == NULL) {
-		(void)kt_err_set(err, KT_E_NOMEM, "no memory for a log");
+		(void)kt_err_set(err, KT_E_NOMEM, "no memory for a path");
 		return -1;
 	}
 	slash[slash == folder] = '\0';
 	if (realpath(folder, real) == NULL) {
-		(void)kt_err_sys(err, "the folder of the access log %s", path);
+		(void)kt_err_sys(err, "the folder of %s %s", what, path);
 		return -1;
 	}
 	dir = kt_io_open_nolinks(AT_FDCWD, real, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, err);
@@ -402,9 +407,9 @@ static int open_log(const char *path, struct stat *ret_info, struct kt_err *err)
 	}
 	fd = openat(dir, path + (slash - folder) + 1, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0 && errno != ELOOP) {
-		(void)kt_err_sys(err, "the access log %s can't be read", path);
+		(void)kt_err_sys(err, "%s %s can't be read", what, path);
 	} else if (fd < 0 || fstat(fd, ret_info) != 0 || !S_ISREG(ret_info->st_mode) || ret_info->st_nlink > 1) {
-		(void)kt_err_set(err, KT_E_POLICY, "the access log %s is a link or no plain file: name the file itself", path);
+		(void)kt_err_set(err, KT_E_POLICY, "%s %s is a link or no plain file: name the file itself", what, path);
 		kt_cleanup_close(&fd);
 		fd = -1;
 	}
@@ -415,7 +420,7 @@ static enum kt_code look_log(struct kt_task_run *run, const struct kt_observed_l
 {
 	char *tail KT_AUTOFREE = kt_malloc(LOG_TAIL);
 	struct stat info;
-	int fd KT_AUTOCLOSE = open_log(log->path, &info, err);
+	int fd KT_AUTOCLOSE = kt_prove_open("the access log", log->path, &info, err);
 	uint64_t n = 0;
 	bool numbered = kt_parse_u64(kt_view_str(log->field), 1000, &n, NULL) == KT_OK;
 	char value[512];

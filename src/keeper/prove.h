@@ -30,4 +30,11 @@ enum kt_code kt_prove_look(struct kt_task_run *run, struct kt_err *err);
 /* The act has ended. wrong_answer: the consumer showed something that was never ours. */
 void kt_task_done(struct kt_task_run *run, const struct kt_err *why, bool wrong_answer);
 
+/* A handshake by the courier; the reply (PROBED_TLS) goes to fn. */
+enum kt_code kt_prove_probe(struct kt_keeper *keeper, const struct kt_prove_tls *tls, const char *trace_id, kt_ms timeout,
+                            kt_wire_reply_fn *fn, void *arg, struct kt_err *err);
+/* A plain file of somebody else, for reading; what: "the access log", for errors. -1 on failure. */
+struct stat;
+int kt_prove_open(const char *what, const char *path, struct stat *ret_info, struct kt_err *err);
+
 #endif

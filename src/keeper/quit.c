@@ -24,7 +24,7 @@ static void on_timer(void *arg)
 	struct kt_msg_finished finished = {0};
 	struct kt_err err;
 
-	if ((keeper->flight_count > 0 || keeper->task_count > 0 || kt_answers_busy(keeper)) &&
+	if ((keeper->flight_count > 0 || keeper->task_count > 0 || keeper->watched_count > 0 || kt_answers_busy(keeper)) &&
 	    kt_clock_mono(keeper->clock) < keeper->quit_deadline) {
 		kt_timer_start(keeper->quit_timer, LOOK);
 		return;

@@ -138,7 +138,7 @@ static bool one(const struct kt_store_resource *resource, const struct kt_store_
 
 	rehearsal->taken++;
 	kt_session_page_at(session, resource);
-	if (here && cred->kind != KT_KIND_JWKS) {
+	if (here && cred->kind != KT_KIND_JWKS && cred->kind != KT_KIND_WATCH) {
 		if (entry != NULL) {
 			entry->told = true;
 		}

@@ -5,6 +5,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/flight.h"
+#include "keeper/watched.h"
 
 #define ROUNDS_IN_A_ROW  16u           /* before the loop gets its turn */
 #define PASS_OVER_MAX    512u          /* due at once, for those that a command does not name to be left alone */
@@ -240,6 +241,11 @@ static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
 		if (kt_flight_create(keeper, id, &flight, &err) != KT_OK) {
 			kt_log_err(KT_LOG_ERROR, &err, "a credential can't be worked on");
 			look_again(keeper, &err);
+			continue;
+		}
+		if (flight->cred.kind == KT_KIND_WATCH) { /* it does not fly */
+			kt_flight_destroy(flight);
+			kt_watched_start(keeper, id);
 			continue;
 		}
 		/* They stay due and come again with each batch: so only where that holds all there are, and not too many. */

@@ -29,7 +29,7 @@ struct kt_child {
 };
 
 /* Where starting failed; the order is the order of the steps in the child. */
-enum step { STEP_SESSION, STEP_CWD, STEP_GROUPS, STEP_IDS, STEP_DEATH, STEP_HOOK, STEP_FDS, STEP_EXEC };
+enum step { STEP_SESSION, STEP_CWD, STEP_GROUPS, STEP_IDS, STEP_DEATH, STEP_HOOK, STEP_FDS, STEP_LOCK, STEP_EXEC };
 
 static const char *const step_names[] = {
 	[STEP_SESSION] = "new session",
@@ -39,6 +39,7 @@ static const char *const step_names[] = {
 	[STEP_DEATH] = "parent death signal",
 	[STEP_HOOK] = "walls",
 	[STEP_FDS] = "descriptors",
+	[STEP_LOCK] = "lock",
 	[STEP_EXEC] = "exec",
 };
 
@@ -139,6 +140,14 @@ static int lay_out_fds(struct launch *launch, int *exec_fd)
 	return close_range((unsigned)base, ~0u, 0) < 0 ? errno : 0;
 }
 
+/* When all else is closed: closing any descriptor of the file would end the lock. */
+static int take_lock(const struct kt_spawn *spawn)
+{
+	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = spawn->lock_at, .l_len = 1};
+
+	return spawn->lock_slot > 0 && fcntl((int)spawn->lock_slot, F_SETLK, &lock) < 0 ? errno : 0;
+}
+
 static int run_exec(const struct kt_spawn *spawn, int exec_fd)
 {
 	if (exec_fd < 0) {
@@ -180,6 +189,10 @@ static int prepare_and_exec(struct launch *launch, enum step *step)
 	}
 	*step = STEP_FDS;
 	error = lay_out_fds(launch, &exec_fd);
+	if (error != 0)
+		return error;
+	*step = STEP_LOCK;
+	error = take_lock(spawn);
 	if (error != 0)
 		return error;
 	*step = STEP_EXEC;

@@ -319,6 +319,8 @@ void kt_manifest_check_host(const struct kt_resource *resource, uid_t uid, struc
 			      report);
 	if (resource->kind == KT_RES_ISSUER || resource->kind == KT_RES_CLUSTER_ISSUER)
 		check_solvers(resource, uid, report);
+	if (resource->kind == KT_RES_WATCH && resource->watch.renew)
+		check_program(resource, "spec.renew.exec.argv[0]", resource->watch.renew->exec->argv.items[0], uid, report);
 	if (resource->kind != KT_RES_CONSUMER)
 		return;
 	CHECK_EXEC(consumer->validate, "validate")

@@ -392,6 +392,14 @@ static void add_consumer(struct adding *a)
 	}
 }
 
+static void add_watch(struct adding *a)
+{
+	const struct kt_watch_file *file = a->resource->watch.source.file;
+
+	if (file && file->password_ref)
+		ask(a, "spec.source.file.passwordSecretRef.name", "S%s/%s", a->resource->meta.ns, file->password_ref->name);
+}
+
 static void add_agent(struct adding *a)
 {
 	struct entry *first = a->set->agent;
@@ -456,6 +464,9 @@ enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, 
 		break;
 	case KT_RES_AGENT:
 		add_agent(&a);
+		break;
+	case KT_RES_WATCH:
+		add_watch(&a);
 		break;
 	case KT_RES_NONE:
 	case KT_RES_COUNT:

@@ -208,9 +208,9 @@ static const struct kt_field prove_tls_rows[] = {
 	ROW("startTLS", KT_F_ENUM, struct kt_prove_tls, start_tls, .def = KT_START_TLS_NONE, .names = protocols,
 	    DOC "What the server speaks before TLS; TLS from the first byte when absent."),
 };
-static const struct kt_table prove_tls_table =
+const struct kt_table kt_table_prove_tls =
 	TABLE("ProveTLS", struct kt_prove_tls, prove_tls_rows,
-	      .doc = "A handshake: the serial served must be the serial delivered.");
+	      .doc = "A handshake that shows which certificate a server uses.");
 
 static const struct kt_field observed_http_rows[] = {
 	ROW("caBundle", KT_F_BYTES, struct kt_observed_http, ca_bundle,
@@ -282,7 +282,7 @@ static const struct kt_field prove_rows[] = {
 	    DOC "What the consumer or its peer reports."),
 	ROW("secret", KT_F_STRING, struct kt_prove, secret, REQUIRED, .check = kt_value_name,
 	    DOC "Which secret is proved."),
-	ROW("tls", KT_F_OBJECT, struct kt_prove, tls, CHOICE, OF(prove_tls_table), DOC "A TLS handshake."),
+	ROW("tls", KT_F_OBJECT, struct kt_prove, tls, CHOICE, OF(kt_table_prove_tls), DOC "A TLS handshake: the serial served must be the serial delivered."),
 };
 static const struct kt_table prove_table = TABLE("Prove", struct kt_prove, prove_rows, .choice_min = 1, .choice_max = 1,
 						 .doc = "How it shows that the new credential is in use.");

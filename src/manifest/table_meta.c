@@ -196,4 +196,16 @@ const struct kt_kind_info kt_kind_infos[KT_RES_COUNT] = {
 			  "spec:\n"
 			  "  secretsDir: /run/keyturn/secrets\n"
 			  "  listeners: {metrics: \"127.0.0.1:9402\", http01: \":80\"}\n"},
+	[KT_RES_WATCH] =
+		{KT_RES_WATCH, "Watch", "keyturn.dev/v1alpha1", true, &kt_table_watch, "watch",
+		 "A credential that something else issues: it is read, warned about, and renewed by its own command.",
+		 "apiVersion: keyturn.dev/v1alpha1\n"
+		 "kind: Watch\n"
+		 "metadata: {name: flex-registration}\n"
+		 "spec:\n"
+		 "  source:\n"
+		 "    file: {path: /usr/local/share/mulesoft/flex-gateway/conf.d/registration.yaml}\n"
+		 "  renewBefore: 720h\n"
+		 "  renew:\n"
+		 "    exec: {argv: [/etc/keyturn/renew-flex], user: root, timeout: 5m}\n"},
 };

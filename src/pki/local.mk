@@ -3,7 +3,7 @@ noinst_LIBRARIES += libkt_pki.a
 libkt_pki_a_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(SODIUM_CFLAGS)
 libkt_pki_a_SOURCES = src/pki/acme.c src/pki/cert.c src/pki/chain.c src/pki/check.c src/pki/der.c src/pki/dn.c src/pki/ext.c \
 	src/pki/init.c src/pki/issue.c src/pki/key.c src/pki/keyread.c src/pki/jks.c src/pki/pem.c src/pki/pkcs12.c src/pki/san.c \
-	src/pki/sign.c src/pki/jwk.c src/pki/jwk_private.c src/pki/jws.c src/pki/jwt.c src/pki/tls_server.c
+	src/pki/sign.c src/pki/store_read.c src/pki/jwk.c src/pki/jwk_private.c src/pki/jws.c src/pki/jwt.c src/pki/tls_server.c
 noinst_HEADERS += include/kt/pki.h include/kt/jose.h include/kt/tls.h src/pki/pki_openssl.h src/pki/pki_internal.h src/pki/jose_internal.h
 
 kt_pki_test_libs = libkt_pki.a libkt_base.a $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) -lpthread -lm

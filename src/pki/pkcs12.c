@@ -89,7 +89,7 @@ void kt_pki_p12_finish(void)
 	legacy_ctx = NULL;
 }
 
-static enum kt_code legacy_context(OSSL_LIB_CTX **ret, struct kt_err *err)
+enum kt_code kt_pki_p12_legacy(OSSL_LIB_CTX **ret, struct kt_err *err)
 {
 	enum kt_code code = KT_OK;
 
@@ -117,7 +117,7 @@ enum kt_code kt_pki_p12_prepare(enum kt_p12_profile profile, struct kt_err *err)
 {
 	OSSL_LIB_CTX *lib = NULL;
 
-	return profiles[profile].legacy ? legacy_context(&lib, err) : KT_OK;
+	return profiles[profile].legacy ? kt_pki_p12_legacy(&lib, err) : KT_OK;
 }
 
 static enum kt_code maker_init(struct maker *maker, enum kt_p12_profile profile, const struct kt_secret *password,
@@ -128,7 +128,7 @@ static enum kt_code maker_init(struct maker *maker, enum kt_p12_profile profile,
 	maker->password = kt_secret_view(password);
 	if (!kt_utf8_valid(maker->password))
 		return kt_err_set(err, KT_E_INVALID, "the key store's password is no UTF-8 text");
-	return maker->profile->legacy ? legacy_context(&maker->lib, err) : KT_OK;
+	return maker->profile->legacy ? kt_pki_p12_legacy(&maker->lib, err) : KT_OK;
 }
 
 /* --- encryption -------------------------------------------------------------------------------------------------------- */

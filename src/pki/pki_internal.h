@@ -133,6 +133,11 @@ void kt_der_time(struct kt_buf *out, kt_ms wall);
 /* Bit string of up to 32 named bits, bit 0 first, trailing zeros cut (X.690 11.2.2). */
 void kt_der_named_bits(struct kt_buf *out, uint32_t bits);
 
+/* --- PKCS#12 --- */
+
+/* A library context with OpenSSL's legacy provider, made once. */
+enum kt_code kt_pki_p12_legacy(OSSL_LIB_CTX **ret, struct kt_err *err);
+
 /* --- PEM --- */
 
 struct kt_pem {

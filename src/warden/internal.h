@@ -65,6 +65,8 @@ struct kt_warden {
 	gid_t control_gid;
 	struct kt_control_socket *control;
 	struct kt_hands *hands;
+	struct kt_hands *renewals; /* commands of Watches, which may take long; NULL until there is one */
+	int renewal_lock;          /* the file of their locks, while renewals is there */
 	struct kt_hands *solvers; /* programs that write TXT records, one after another; NULL until there is one */
 	struct kt_hook_call *hook_calls;
 	struct kt_child *key_child;

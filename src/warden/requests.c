@@ -1,6 +1,7 @@
 /* What the keeper may ask of the warden; every request is checked as if a stranger had taken the keeper over. */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -141,6 +142,32 @@ static void split_resource(struct kt_view resource, struct kt_hand_env *env)
 	env->ns.len = len - (size_t)(env->ns.ptr - resource.ptr);
 }
 
+/*
+ * Commands of Watches have a queue of their own, too, so that no hook waits for one. Each locks its place in a file of the
+ * state directory while it runs: so it is known, also to the warden after this one, that it does.
+ */
+static enum kt_code renewals_of(struct kt_warden *warden, const struct kt_generation *generation, struct kt_hands **ret,
+                                struct kt_err *err)
+{
+	struct kt_hands_config config = {.parallel = 2, .lock_fd = -1};
+	char path[KT_PATH_MAX];
+	enum kt_code code = KT_OK;
+
+	if (warden->renewals == NULL) {
+		(void)snprintf(path, sizeof(path), "%s/watch.lock", generation->state_dir);
+		config.lock_fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+		code = config.lock_fd < 0 ? kt_err_sys(err, "%s", path)
+		                          : kt_hands_create(warden->loop, &config, &warden->renewals, err);
+		if (code != KT_OK) {
+			kt_cleanup_close(&config.lock_fd);
+			return code;
+		}
+		warden->renewal_lock = config.lock_fd;
+	}
+	*ret = warden->renewals;
+	return code;
+}
+
 static void on_hook(struct kt_wire_in *in, void *arg)
 {
 	const struct kt_msg_hook *hook = in->msg;
@@ -155,8 +182,11 @@ static void on_hook(struct kt_wire_in *in, void *arg)
 	                          .fingerprint = hook->fingerprint,
 	                          .serial = hook->serial,
 	                          .traceparent = hook->traceparent};
+	struct kt_hands *hands = warden->hands;
 	struct kt_hook_call *call;
+	struct kt_err err;
 
+	kt_err_clear(&err);
 	if (hand == NULL) {
 		refuse(in, KT_E_NOTFOUND, generation == NULL ? "these manifests are not known any more"
 		                                             : "no such hook in these manifests");
@@ -164,6 +194,10 @@ static void on_hook(struct kt_wire_in *in, void *arg)
 	}
 	if (hook->binds.len > 0 && hook->phase != KT_HOOK_VALIDATE) {
 		refuse(in, KT_E_POLICY, "only validate looks at candidates");
+		return;
+	}
+	if (hook->phase == KT_HOOK_RENEW && renewals_of(warden, generation, &hands, &err) != KT_OK) {
+		kt_wire_reply_err(in->wire, in->id, &err);
 		return;
 	}
 	call = kt_calloc(1, sizeof(*call));
@@ -176,7 +210,7 @@ static void on_hook(struct kt_wire_in *in, void *arg)
 	call->id = in->id;
 	call->next = warden->hook_calls;
 	warden->hook_calls = call;
-	kt_hands_run(warden->hands, hand, &env, hook->binds, (const char *const *)generation->roots, hook->delivered_at,
+	kt_hands_run(hands, hand, &env, hook->binds, (const char *const *)generation->roots, hook->delivered_at,
 	             on_hook_done, call);
 }
 
@@ -337,6 +371,11 @@ void kt_requests_finish(struct kt_warden *warden)
 	}
 	kt_hands_destroy(warden->solvers);
 	warden->solvers = NULL;
+	if (warden->renewals != NULL) {
+		kt_hands_destroy(warden->renewals);
+		warden->renewals = NULL;
+		close(warden->renewal_lock);
+	}
 	while (warden->hook_calls != NULL) {
 		struct kt_hook_call *call = warden->hook_calls;
 

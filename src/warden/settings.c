@@ -247,11 +247,10 @@ static enum kt_code take_volumes(struct kt_generation *generation, const struct 
 	return code;
 }
 
-static enum kt_code take_consumer(struct kt_generation *generation, const struct kt_resource *resource,
-                                  struct kt_err *err)
+static enum kt_code add_consumer(struct kt_generation *generation, const struct kt_resource *resource,
+                                 struct kt_consumer_hands **ret, struct kt_err *err)
 {
 	struct kt_consumer_hands *consumer;
-	enum kt_code code;
 
 	if (generation->consumer_count == generation->consumer_cap) {
 		unsigned cap = generation->consumer_cap == 0 ? 4 : generation->consumer_cap * 2;
@@ -267,11 +266,49 @@ static enum kt_code take_consumer(struct kt_generation *generation, const struct
 	memset(consumer, 0, sizeof(*consumer));
 	consumer->ns = kt_strdup(resource->meta.ns);
 	consumer->name = kt_strdup(resource->meta.name);
-	if (consumer->ns == NULL || consumer->name == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "no memory for a Consumer");
+	*ret = consumer;
+	return consumer->ns != NULL && consumer->name != NULL ? KT_OK
+	                                                      : kt_err_set(err, KT_E_NOMEM, "no memory for a Consumer");
+}
+
+static enum kt_code take_consumer(struct kt_generation *generation, const struct kt_resource *resource,
+                                  struct kt_err *err)
+{
+	struct kt_consumer_hands *consumer;
+	enum kt_code code = add_consumer(generation, resource, &consumer, err);
+
+	if (code == KT_OK) {
+		code = fill_hands(consumer, &resource->consumer, err);
 	}
-	code = fill_hands(consumer, &resource->consumer, err);
 	return code == KT_OK ? take_volumes(generation, &resource->consumer, err) : code;
+}
+
+/* The keeper reads the file, for which its folder has to be let through. */
+static enum kt_code take_watch(struct kt_generation *generation, const struct kt_resource *resource, struct kt_err *err)
+{
+	const struct kt_watch_spec *spec = &resource->watch;
+	struct kt_consumer_hands *watch;
+	char id[KT_NAME_MAX * 2 + 2];
+	enum kt_code code;
+
+	if (spec->source.file != NULL) {
+		count_path(generation, spec->source.file->path);
+	}
+	if (spec->renew == NULL) {
+		return KT_OK;
+	}
+	code = add_consumer(generation, resource, &watch, err);
+	if (code == KT_OK) {
+		watch->is_watch = true;
+		code = make_hands(watch, KT_HOOK_RENEW, 1, err);
+	}
+	if (code == KT_OK) {
+		code = take_exec(spec->renew->exec, &watch->hands[KT_HOOK_RENEW][0], err);
+		(void)snprintf(id, sizeof(id), "%s/%s", resource->meta.ns, resource->meta.name);
+		/* Never 0, and far from the largest offset of a file. */
+		watch->hands[KT_HOOK_RENEW][0].lock_at = (int64_t)(hash_path(id) >> 8 | 1);
+	}
+	return code;
 }
 
 /* --- solvers that run a program ----------------------------------------------------------------------------------- */
@@ -392,6 +429,16 @@ static void warn_nobody(const struct kt_resource *resource, struct kt_report *re
 	}
 }
 
+static void warn_watch(const struct kt_resource *resource, struct kt_report *report)
+{
+	const struct kt_watch_renew *renew = resource->watch.renew;
+
+	if (geteuid() == 0 && renew != NULL && renew->exec->user == NULL) {
+		kt_report_add(report, KT_COMPLAINT_WARNING, resource->file, kt_resource_line(resource, "spec.renew.exec"),
+		              "spec.renew.exec.user is not named, so it will run as nobody: name a user (root, if it must be root)");
+	}
+}
+
 static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct kt_err *err)
 {
 	struct load *load = arg;
@@ -412,6 +459,11 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 			kt_manifest_check_host(resource, geteuid(), load->report);
 			code = take_issuer(generation, resource, load->report, err);
 		}
+		break;
+	case KT_RES_WATCH:
+		kt_manifest_check_host(resource, geteuid(), load->report);
+		warn_watch(resource, load->report);
+		code = code == KT_OK ? take_watch(generation, resource, err) : code;
 		break;
 	case KT_RES_AGENT:
 		kt_manifest_check_host(resource, geteuid(), load->report);
@@ -435,8 +487,9 @@ static int by_name(const void *a, const void *b)
 {
 	const struct kt_consumer_hands *left = a;
 	const struct kt_consumer_hands *right = b;
-	int order = strcmp(left->ns, right->ns);
+	int order = (int)left->is_watch - (int)right->is_watch;
 
+	order = order != 0 ? order : strcmp(left->ns, right->ns);
 	return order != 0 ? order : strcmp(left->name, right->name);
 }
 
@@ -737,8 +790,9 @@ const struct kt_hand *kt_generation_hand(const struct kt_generation *generation,
 		const struct kt_consumer_hands *consumer = &generation->consumers[middle];
 		size_t ns_len = strlen(consumer->ns);
 		size_t name_len = strlen(consumer->name);
-		int order = strncmp(consumer->ns, ns.ptr != NULL ? ns.ptr : "", ns.len);
+		int order = (int)consumer->is_watch - (int)(phase == KT_HOOK_RENEW);
 
+		order = order != 0 ? order : strncmp(consumer->ns, ns.ptr != NULL ? ns.ptr : "", ns.len);
 		order = order != 0 ? order : (ns_len > ns.len) - (ns_len < ns.len);
 		order = order != 0 ? order : strncmp(consumer->name, name.ptr != NULL ? name.ptr : "", name.len);
 		order = order != 0 ? order : (name_len > name.len) - (name_len < name.len);

@@ -7,10 +7,11 @@
 #include "warden/hands/hands.h"
 #include "warden/warden.h"
 
-#define KT_HOOK_PHASES 3u
+#define KT_HOOK_PHASES 4u
 
-/* What a Consumer allows us to do. */
+/* What a Consumer allows us to do, or a Watch, which has phase KT_HOOK_RENEW alone. */
 struct kt_consumer_hands {
+	bool is_watch;
 	char *ns;
 	char *name;
 	struct kt_hand *hands[KT_HOOK_PHASES]; /* by enum kt_hook_phase; KT_HAND_NONE where it is not the warden's */
@@ -36,7 +37,7 @@ struct kt_generation {
 	char *state_dir;
 	char *secrets_dir;
 	char *socket_path;
-	struct kt_consumer_hands *consumers; /* sorted by namespace and name */
+	struct kt_consumer_hands *consumers; /* sorted by kind, namespace and name */
 	unsigned consumer_count;
 	unsigned consumer_cap;
 	struct kt_issuer_program *programs;

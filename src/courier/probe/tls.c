@@ -100,6 +100,7 @@ static enum kt_code read_leaf(struct tls_probe *probe, struct kt_err *err)
 	}
 	done.serial = kt_view_str(kt_pki_cert_serial(cert));
 	done.sha256 = kt_view_str(kt_pki_cert_sha256(cert));
+	done.not_before = kt_pki_cert_not_before(cert);
 	done.not_after = kt_pki_cert_not_after(cert);
 	done.subject = kt_view_str(kt_pki_cert_subject(cert));
 	done.protocol = kt_view_str(SSL_get_version(probe->ssl));

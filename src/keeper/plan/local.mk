@@ -9,6 +9,7 @@ libkt_plan_a_SOURCES = \
 	src/keeper/plan/plan.c \
 	src/keeper/plan/retry.c \
 	src/keeper/plan/task.c \
+	src/keeper/plan/watch.c \
 	src/keeper/plan/window.c
 noinst_HEADERS += src/keeper/plan/plan.h src/keeper/plan/limits.h src/keeper/plan/health.h src/keeper/plan/plan_internal.h
 
@@ -18,6 +19,12 @@ TESTS += tests/unit/plan_test
 tests_unit_plan_test_SOURCES = tests/unit/plan_test.c
 tests_unit_plan_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_plan_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
+
+check_PROGRAMS += tests/unit/watch_plan_test
+TESTS += tests/unit/watch_plan_test
+tests_unit_watch_plan_test_SOURCES = tests/unit/watch_plan_test.c
+tests_unit_watch_plan_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_watch_plan_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
 
 check_PROGRAMS += tests/unit/limits_test
 TESTS += tests/unit/limits_test

@@ -292,4 +292,51 @@ struct kt_plan_task_next {
 };
 void kt_plan_task_decide(const struct kt_plan_task *task, kt_ms now, struct kt_plan_task_next *ret);
 
+/* ---- watches: credentials that something else issues ----------------------------------------------------------- */
+
+/* Where a renewal by command is. Stored by name. */
+enum kt_plan_watch_phase {
+	KT_WATCH_IDLE,
+	KT_WATCH_RENEWING, /* the command was started, and no end of it is written down */
+	KT_WATCH_PROVING,  /* it has ended well: the source has to show a later certificate */
+};
+
+/* What is known after the source was looked at. */
+struct kt_plan_watch {
+	struct kt_plan_policy policy; /* renew_before, renew_before_percentage */
+	bool has_command;
+	kt_ms within;
+	kt_ms warn_before;           /* 0: halfway from the renewal point to the end */
+	enum kt_plan_watch_phase phase;
+	bool readable;               /* the last look found a certificate */
+	kt_ms not_before, not_after; /* of the last that was found; 0: none yet */
+	kt_ms was_not_after;         /* with a phase: the end of the one that is to be replaced; 0: there was none */
+	kt_ms ended_at;              /* PROVING: when the command ended */
+	unsigned looks;              /* PROVING: since then */
+	bool forced;
+	unsigned failures;           /* in a row, of looks or of renewals */
+	kt_ms last_attempt;
+	enum kt_code last_code;
+	kt_ms announced;
+	bool cause_changed;          /* a person asked by command: forget the backoff */
+	uint64_t seed;
+};
+enum kt_plan_watch_action {
+	KT_WATCH_WAIT,   /* look again at due_at */
+	KT_WATCH_RUN,    /* the command */
+	KT_WATCH_PROVED, /* the renewal is over, and it was one */
+	KT_WATCH_LATE,   /* `within` is over: the renewal has failed */
+};
+struct kt_plan_watch_next {
+	enum kt_plan_watch_action action;
+	kt_ms due_at;
+	kt_ms warn_at;       /* 0: no certificate is known */
+	bool warn;           /* now is past it */
+	struct kt_plan plan; /* as for a certificate of ours, for status and plan; its action is not for the pipeline */
+};
+void kt_plan_watch_decide(const struct kt_plan_watch *watch, kt_ms now, struct kt_plan_watch_next *ret);
+kt_ms kt_plan_watch_warn_at(const struct kt_plan_watch *watch);
+/* When to try again after failure number watch->failures; ran: it was the command, or its proof, that failed. */
+kt_ms kt_plan_watch_retry(const struct kt_plan_watch *watch, enum kt_code code, bool ran, kt_ms now);
+
 #endif

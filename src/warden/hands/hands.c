@@ -104,6 +104,7 @@ enum kt_code kt_hand_copy(const struct kt_hand *hand, struct kt_hand *ret, struc
 	ret->kind = hand->kind;
 	ret->signum = hand->signum;
 	ret->time_limit = hand->time_limit;
+	ret->lock_at = hand->lock_at;
 	ok = copy_list(hand->argv, &ret->argv) && copy_list(hand->env, &ret->env) &&
 	     copy_string(hand->user, &ret->user) && copy_string(hand->group, &ret->group) &&
 	     copy_string(hand->pid_file, &ret->pid_file) && copy_string(hand->exe, &ret->exe) &&
@@ -306,6 +307,14 @@ static enum kt_code resolve_user(struct call *call, struct kt_err *err)
 	return code;
 }
 
+/* Whether it runs already: started by us, or by a warden that is no more. */
+static bool still_runs(const struct call *call)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = call->hand.lock_at, .l_len = 1};
+
+	return call->hand.lock_at != 0 && fcntl(call->hands->config.lock_fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
 /* Could not start: a namespace that is refused is told apart from everything else. */
 static void say_not_started(struct call *call, const struct kt_err *err)
 {
@@ -324,10 +333,16 @@ static bool start_exec(struct call *call)
 	struct kt_run_request request = {.argv = call->hand.argv,
 	                                 .envp = call->env,
 	                                 .mounts = call->mounts,
+	                                 .lock_fd = call->hands->config.lock_fd,
+	                                 .lock_at = call->hand.lock_at,
 	                                 .time_limit = call->hand.time_limit};
 	struct kt_err err;
 
 	kt_err_clear(&err);
+	if (still_runs(call)) {
+		say(call, KT_HAND_BUSY, "%s still runs", call->hand.argv[0]);
+		return false;
+	}
 	if (resolve_user(call, &err) != KT_OK) {
 		say(call, KT_HAND_CANNOT, "%s could not be run: %s", call->hand.argv[0], err.what);
 		return false;

@@ -35,6 +35,7 @@ struct kt_hand {
 	char *cgroup; /* with exe: only processes in or below this cgroup */
 	char *unit;   /* signal: whose main pid; systemd: which unit */
 	char *action; /* systemd: reload, restart, … */
+	int64_t lock_at; /* exec, 0: none: never twice at once, by a lock at this place of the hands' file */
 	/* touch */
 	char *path;
 };
@@ -56,7 +57,7 @@ struct kt_hand_env {
 	char *const *more; /* further NAME=value, NULL-terminated; NULL: none */
 };
 
-enum kt_hand_outcome { KT_HAND_OK = 0, KT_HAND_FAILED, KT_HAND_TIMED_OUT, KT_HAND_CANNOT };
+enum kt_hand_outcome { KT_HAND_OK = 0, KT_HAND_FAILED, KT_HAND_TIMED_OUT, KT_HAND_CANNOT, KT_HAND_BUSY };
 
 struct kt_hand_result {
 	enum kt_hand_outcome outcome;
@@ -71,6 +72,7 @@ typedef void kt_hand_done_fn(const struct kt_hand_result *result, void *arg);
 
 struct kt_hands_config {
 	unsigned parallel;                     /* hooks running at once, more wait; 0: KT_HAND_PARALLEL */
+	int lock_fd;                           /* for hands with lock_at; stays the caller's */
 	const char *systemctl;                 /* NULL: /usr/bin/systemctl or /bin/systemctl */
 	bool (*is_ours)(pid_t pid, void *arg); /* never signalled: the agent's own processes */
 	void *arg;
@@ -186,6 +188,8 @@ struct kt_run_request {
 	char *const *envp;
 	const struct kt_ids *ids;  /* NULL: as we are */
 	struct kt_mounts *mounts;  /* NULL: none; stays the caller's and must outlive the start */
+	int lock_fd;               /* with lock_at: what the child locks while it lives (struct kt_spawn) */
+	int64_t lock_at;           /* 0: nothing */
 	kt_ms time_limit;
 };
 

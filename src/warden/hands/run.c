@@ -168,7 +168,7 @@ static enum kt_code spawn(struct kt_run *run, const struct kt_run_request *reque
 	                         .new_session = true};
 	struct steps steps = {request->mounts, request->ids};
 	int ends[2];
-	int fds[3];
+	int fds[4];
 	enum kt_code code;
 
 	if (pipe2(ends, O_CLOEXEC) < 0) {
@@ -184,6 +184,12 @@ static enum kt_code spawn(struct kt_run *run, const struct kt_run_request *reque
 	fds[1] = fds[2] = ends[1];
 	spawn.fds = fds;
 	spawn.fd_count = 3;
+	if (request->lock_at != 0) {
+		fds[3] = request->lock_fd;
+		spawn.fd_count = 4;
+		spawn.lock_slot = 3;
+		spawn.lock_at = request->lock_at;
+	}
 	if (request->mounts != NULL) {
 		spawn.in_child = take_steps;
 		spawn.in_child_arg = &steps;
