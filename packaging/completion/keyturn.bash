@@ -24,7 +24,7 @@ _keyturn()
 		return
 		;;
 	--format)
-		mapfile -t COMPREPLY < <(compgen -W 'raw header json curl env envoy flex aws-web-identity' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W 'raw header json curl env envoy flex aws-web-identity aws-credential-process aws-credentials aws-endpoint-token' -- "$cur")
 		return
 		;;
 	--reason)

@@ -46,6 +46,11 @@ tests_peers_courier_drive_CPPFLAGS = $(COURIER_CPPFLAGS)
 tests_peers_courier_drive_LDADD = $(COURIER_LIBS)
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/courier_aws_test
+TESTS += tests/unit/courier_aws_test
+tests_unit_courier_aws_test_SOURCES = tests/unit/courier_aws_test.c
+tests_unit_courier_aws_test_CPPFLAGS = $(COURIER_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_courier_aws_test_LDADD = $(COURIER_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/starttls_test
 TESTS += tests/unit/starttls_test
 tests_unit_starttls_test_SOURCES = tests/unit/starttls_test.c

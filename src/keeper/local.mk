@@ -37,4 +37,9 @@ TESTS += tests/unit/oauth_test
 tests_unit_oauth_test_SOURCES = tests/unit/oauth_test.c tests/unit/pki_helper.h
 tests_unit_oauth_test_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_oauth_test_LDADD = $(keyturn_keeper_LDADD) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/aws_test
+TESTS += tests/unit/aws_test
+tests_unit_aws_test_SOURCES = tests/unit/aws_test.c
+tests_unit_aws_test_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_aws_test_LDADD = $(keyturn_keeper_LDADD) $(CMOCKA_LIBS)
 endif

@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from cryptography import x509
@@ -15,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from lib.servers import PEERS, Server, lacking
+from lib.servers import PEERS, Recorder, Server, lacking
 from lib.wait import Process, free_port
 
 ANCHOR = "arn:aws:rolesanywhere:eu-central-1:123456789012:trust-anchor/0a1b"
@@ -46,16 +45,17 @@ class Refused(Exception):
     pass
 
 
-class RolesAnywhere(Server):
+class RolesAnywhere(Recorder):
     """
     A stand-in for CreateSession that takes nothing on trust: what was signed is put together again from the bytes that came.
     skew: seconds that its clock is ahead. seen: (headers as a list of pairs, body) of each request.
     """
 
     def __init__(self, root_pem, skew=0, life=3600, answer=None):
-        self.port, self.skew, self.life, self.answer = free_port(), skew, life, answer
+        super().__init__()
+        self.skew, self.life, self.answer = skew, life, answer
         self.root = x509.load_pem_x509_certificate(root_pem)
-        self.seen, self.given = [], []
+        self.given = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -141,20 +141,9 @@ class RolesAnywhere(Server):
                 "durationSeconds"] <= 43200:
             raise Refused("access denied")
 
-    def start(self):
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
-        self.thread.start()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join(5)
-
     def issuer(self, certificate, name="aws", **more):
         return {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": name}, "spec": {"aws": {
-            "region": REGION, "roleARN": ROLE, "endpoint": f"http://127.0.0.1:{self.port}",
+            "region": REGION, "roleARN": ROLE, "endpoint": self.url(""),
             "rolesAnywhere": {"trustAnchorARN": ANCHOR, "profileARN": PROFILE, "certificateRef": certificate}, **more}}}
 
 

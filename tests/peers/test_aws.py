@@ -6,6 +6,8 @@ import os
 import pwd
 import re
 import subprocess
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs
 
 import pytest
 from cryptography import x509
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from lib.aws import ANCHOR, PROFILE, REGION, ROLE, Moto, RolesAnywhere, client, python
 from lib.manifests import ca_issuer, certificate, consumer, token
-from lib.servers import fetch
+from lib.servers import Recorder, fetch
 from lib.wait import free_port, until
 
 OUTPUTS = ["awsProcess", "awsCredentials", "awsEndpoint"]
@@ -178,6 +180,61 @@ def test_web_identity_at_moto(kt, moto):
     running.stop()
 
 
+class Sts(Recorder):
+    """Keeps each request to STS, and refuses it with a message that quotes the token."""
+
+    def __init__(self):
+        super().__init__()
+        self.forms = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                outer.forms.append((self.command, self.path, self.headers["Content-Type"], parse_qs(body, strict_parsing=True)))
+                token = outer.forms[-1][3]["WebIdentityToken"][0]
+                answer = ("<ErrorResponse><Error><Type>Sender</Type><Code>InvalidIdentityToken</Code>"
+                          f"<Message>Couldn't retrieve key for {token}</Message></Error></ErrorResponse>").encode()
+                self.send_response(400)
+                self.send_header("Content-Type", "text/xml")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *args):
+                pass
+
+        self.handler = Handler
+
+    def issuer(self, **more):
+        return {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "aws"}, "spec": {"aws": {
+            "region": REGION, "roleARN": ROLE, "endpoint": self.url(""), "webIdentity": {"tokenRef": "id-token"}, **more}}}
+
+
+ASSUME = """
+import boto3, botocore, json, sys
+sts = boto3.client("sts", endpoint_url=sys.argv[1], config=botocore.config.Config(signature_version=botocore.UNSIGNED, retries={"max_attempts": 0}))
+try:
+    sts.assume_role_with_web_identity(RoleArn=sys.argv[2], RoleSessionName="s3", WebIdentityToken=sys.argv[3], DurationSeconds=3600)
+except sts.exceptions.InvalidIdentityTokenException:
+    print("{}")
+"""
+
+
+def test_sts_is_asked_as_boto3_asks(kt):
+    """The same form; a token that the refusal quotes is not shown."""
+    python()
+    with Sts() as server:
+        kt.manifest("set", *identity(), server.issuer(), token("s3", "aws", outputs=OUTPUTS))
+        result = kt.run("renew")
+        jwt = kt.read("id-token", "token").decode()
+        client(ASSUME, server.url(""), ROLE, jwt)
+        ours, theirs = server.forms
+    assert ours == theirs
+    assert result.status != 0 and "InvalidIdentityToken: [it quotes what must not be shown] (HTTP 400)" in result.out + result.err, result
+    assert jwt not in result.out + result.err
+
+
 def test_the_command_is_a_credential_process(kt, moto):
     """`keyturn token NAME` where no agent runs, straight from the configuration of an SDK."""
     kt.manifest("set", *identity(), moto.issuer("id-token", sessionName="nightly"), token("s3", "aws", outputs=["awsCredentials"]))
@@ -187,6 +244,11 @@ def test_the_command_is_a_credential_process(kt, moto):
     env = {name: value for name, value in kt.env.items() if name.startswith("KEYTURN_")}
     who = client(WHO, env={**env, "AWS_PROFILE": "process", "AWS_CONFIG_FILE": str(config), "STS": moto.url()})
     assert who["who"] == "arn:aws:sts::123456789012:assumed-role/orders/nightly"
+    assert kt.json("token", "s3") == json.loads(kt.ok("token", "s3").out) and kt.json("token", "s3")["Version"] == 1
+    refusal = kt.run("token", "s3", "--format", "header")
+    assert refusal.status != 0 and "its formats are aws-credential-process" in refusal.err + refusal.out
+    other = kt.run("token", "id", "--format", "aws-credentials")
+    assert other.status != 0 and "not a session of AWS" in other.err + other.out
 
 
 def anywhere(kt, server, **more):

@@ -339,6 +339,55 @@ static void test_long_tokens(void **state)
 	kt_secret_destroy(hostile);
 }
 
+/* A session and its files; a token has none of them, and a session that is damaged gives none. */
+static void test_aws_session(void **state)
+{
+	static const char session[] = "{\"AccessKeyId\":\"ASIA1\",\"SecretAccessKey\":\"a/b+c\",\"SessionToken\":\"t==\"}";
+	static const char *const names[] = {"aws-credential-process", "aws-credentials", "aws-endpoint-token", "aws-container"};
+	struct kt_material_view m = a_token();
+	struct kt_secret *secret = NULL;
+	struct kt_err err;
+	char text[512], when[32];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct kt_fileset set KT_AUTOFILESET;
+
+		kt_fileset_init(&set);
+		assert_int_equal(kt_format_render(kt_format_find(KT_MATERIAL_TOKEN, names[i]), &m, NULL, &set, &err), KT_E_INVALID);
+		assert_non_null(strstr(err.what, "not a session of AWS"));
+	}
+	assert_int_equal(kt_secret_create(session, sizeof(session) - 1, &secret, &err), KT_OK);
+	m.token = secret;
+	m.token_type = "AWS";
+	(void)kt_time_format(m.expires_at, when);
+	(void)snprintf(text, sizeof(text),
+	               "{\"Version\":1,\"AccessKeyId\":\"ASIA1\",\"SecretAccessKey\":\"a/b+c\",\"SessionToken\":\"t==\",\"Expiration\":\"%s\"}\n",
+	               when);
+	assert_renders(&m, "aws-credential-process", text);
+	(void)snprintf(text, sizeof(text),
+	               "{\"AccessKeyId\":\"ASIA1\",\"SecretAccessKey\":\"a/b+c\",\"Token\":\"t==\",\"Expiration\":\"%s\"}\n", when);
+	assert_renders(&m, "aws-container", text);
+	(void)snprintf(text, sizeof(text),
+	               "# until %s\n[default]\naws_access_key_id = ASIA1\naws_secret_access_key = a/b+c\naws_session_token = t==\n", when);
+	assert_renders(&m, "aws-credentials", text);
+	m.aws_profile = "orders";
+	*strstr(text, "[default]") = '\0';
+	(void)snprintf(text + strlen(text), sizeof(text) - strlen(text),
+	               "[orders]\naws_access_key_id = ASIA1\naws_secret_access_key = a/b+c\naws_session_token = t==\n");
+	assert_renders(&m, "aws-credentials", text);
+	kt_secret_destroy(secret);
+	assert_int_equal(kt_secret_create("{}", 2, &secret, &err), KT_OK);
+	m.token = secret;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct kt_fileset set KT_AUTOFILESET;
+
+		kt_fileset_init(&set);
+		assert_int_equal(kt_format_render(kt_format_find(KT_MATERIAL_TOKEN, names[i]), &m, NULL, &set, &err), KT_E_CORRUPT);
+	}
+	kt_secret_destroy(secret);
+}
+
 static void test_web_identity(void **state)
 {
 	/* {"alg":"none"} . {"sub":"a"} */
@@ -455,6 +504,7 @@ int main(void)
 	        cmocka_unit_test(test_token_formats), cmocka_unit_test(test_token_readers),
 	        cmocka_unit_test(test_token_types),   cmocka_unit_test(test_hostile_tokens),
 	        cmocka_unit_test(test_long_tokens),   cmocka_unit_test(test_web_identity),
+	        cmocka_unit_test(test_aws_session),
 	        cmocka_unit_test(test_refused),
 	        cmocka_unit_test(test_projected),    cmocka_unit_test(test_allocations),
 	};
