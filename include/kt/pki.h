@@ -407,7 +407,7 @@ enum kt_code kt_pki_jks_truststore(const struct kt_chain *cas, const struct kt_s
  */
 /* The first CERTIFICATE block, whatever stands around it. */
 enum kt_code kt_pki_pem_first(struct kt_view text, struct kt_cert **ret, struct kt_err *err);
-/* password NULL: an empty one. The store's MAC is not looked at. */
+/* password NULL: an empty one. The store's MAC is checked, unless it is a PBMAC1. */
 enum kt_code kt_pki_p12_certificate(struct kt_view bytes, const char *alias, const struct kt_secret *password,
                                     struct kt_cert **ret, struct kt_err *err);
 /* Needs no password: certificates are not encrypted there. The digest over the store is not looked at. */

@@ -179,6 +179,7 @@ struct kt_flight {
 	unsigned followers;
 	char bound_to[72];      /* SHA-256 of the certificate that was shown */
 	unsigned asked;         /* questions of the courier in this job */
+	kt_ms asked_at;         /* when a token was asked for: its life is counted from there */
 	unsigned refresh_at;    /* which of the refresh tokens that are kept is tried */
 	bool refresh_saved;     /* the server gave another in its place */
 	int64_t revoking, revoked; /* materials: the one that is being revoked, the last one that was */

@@ -20,7 +20,7 @@
 #define PROBE_TIMEOUT (5 * KT_SECOND)
 #define BUSY_WAIT     (2 * KT_SECOND)
 #define COOKIE_MAX    8192u
-#define METRICS_MAX   1000u
+#define METRICS_MAX   (24u * 1024u) /* bytes of one family: there are few Watches as a rule, and the page has a limit */
 
 /* What the cookie of the row holds. */
 struct facts {
@@ -820,8 +820,9 @@ void kt_watched_describe(struct kt_keeper *keeper, const struct kt_store_resourc
 struct walk {
 	struct kt_keeper *keeper;
 	struct kt_buf *out;
-	const char *name;
+	const char *name, *type, *help;
 	int what;
+	size_t end; /* of the buffer, for this family */
 	uint64_t expired;
 };
 
@@ -859,12 +860,17 @@ static bool walk_one(const struct kt_store_resource *resource, void *arg)
 			value = (long long)cred.revision;
 			break;
 		}
+		if (walk->end == 0) {
+			walk->end = walk->out->len + METRICS_MAX;
+			kt_buf_addf(walk->out, "# HELP keyturn_watch_%s %s\n# TYPE keyturn_watch_%s %s\n", walk->name, walk->help,
+			            walk->name, walk->type);
+		}
 		kt_buf_addf(walk->out, "keyturn_watch_%s{namespace=\"%s\",name=\"%s\"} %lld\n", walk->name, resource->ns,
 		            resource->name, value);
 		kt_resource_destroy(spec);
 	}
 	kt_store_cred_finish(&cred);
-	return true;
+	return walk->out == NULL || walk->end == 0 || walk->out->len < walk->end;
 }
 
 void kt_watched_metrics(struct kt_keeper *keeper, struct kt_buf *out)
@@ -880,11 +886,14 @@ void kt_watched_metrics(struct kt_keeper *keeper, struct kt_buf *out)
 	};
 
 	for (int i = 0; i < 5; i++) {
-		struct walk walk = {.keeper = keeper, .out = out, .name = rows[i].name, .what = i};
+		struct walk walk = {.keeper = keeper,
+		                    .out = out,
+		                    .name = rows[i].name,
+		                    .type = rows[i].type,
+		                    .help = rows[i].help,
+		                    .what = i};
 
-		kt_buf_addf(out, "# HELP keyturn_watch_%s %s\n# TYPE keyturn_watch_%s %s\n", rows[i].name, rows[i].help, rows[i].name,
-		            rows[i].type);
-		(void)kt_store_resource_each(keeper->store, "Watch", 0, METRICS_MAX, walk_one, &walk, NULL);
+		(void)kt_store_resource_each(keeper->store, "Watch", 0, 100000, walk_one, &walk, NULL);
 	}
 }
 

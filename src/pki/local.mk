@@ -9,6 +9,11 @@ noinst_HEADERS += include/kt/pki.h include/kt/jose.h include/kt/tls.h src/pki/pk
 kt_pki_test_libs = libkt_pki.a libkt_base.a $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) -lpthread -lm
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/store_read_test
+TESTS += tests/unit/store_read_test
+tests_unit_store_read_test_SOURCES = tests/unit/store_read_test.c
+tests_unit_store_read_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS)
+tests_unit_store_read_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
 check_PROGRAMS += tests/unit/alpn_test tests/unit/pki_test tests/unit/chain_test tests/unit/jose_test tests/unit/pkcs12_test
 TESTS += tests/unit/alpn_test tests/unit/pki_test tests/unit/chain_test tests/unit/jose_test tests/unit/pkcs12_test
 noinst_HEADERS += tests/unit/pki_helper.h tests/unit/pki_ca.h

@@ -149,6 +149,25 @@ static enum kt_code unpack(struct store *store, const PKCS12 *p12, struct kt_vie
 	return code;
 }
 
+/* The store's MAC, so that a damaged store is not taken for another certificate; a PBMAC1 (RFC 9579) is passed over. */
+static enum kt_code check_mac(PKCS12 *p12, struct kt_view password, struct kt_err *err)
+{
+	const X509_ALGOR *algor = NULL;
+	const ASN1_INTEGER *count = NULL;
+	int64_t iterations = 1;
+
+	PKCS12_get0_mac(NULL, &algor, NULL, &count, p12);
+	if (algor == NULL || EVP_get_digestbynid(OBJ_obj2nid(algor->algorithm)) == NULL)
+		return KT_OK;
+	if (count != NULL && (ASN1_INTEGER_get_int64(&iterations, count) != 1 || iterations > ITERATIONS_MAX))
+		return kt_err_set(err, KT_E_LIMIT, "the PKCS#12 store asks for too many iterations");
+	if (PKCS12_verify_mac(p12, password.ptr, (int)password.len) == 1 ||
+	    (password.len == 0 && PKCS12_verify_mac(p12, NULL, 0) == 1))
+		return KT_OK;
+	ERR_clear_error();
+	return kt_err_set(err, KT_E_AUTH, "the PKCS#12 store does not open with this password");
+}
+
 /* Java looks aliases up without regard to case. */
 static bool is_named(const PKCS12_SAFEBAG *bag, const char *alias)
 {
@@ -264,7 +283,9 @@ enum kt_code kt_pki_p12_certificate(struct kt_view bytes, const char *alias, con
 			       : kt_err_set(err, KT_E_PROTO, "the file is no PKCS#12 store");
 		return kt_pki_settle(code, failures, err);
 	}
-	code = unpack(&store, p12, word, err);
+	code = check_mac(p12, word, err);
+	if (code == KT_OK)
+		code = unpack(&store, p12, word, err);
 	if (code == KT_OK) {
 		bag = choose(&store);
 		code = bag != NULL ? take_bag(bag, ret, err) : no_entry("PKCS#12", alias, err);

@@ -131,7 +131,7 @@ static void ask(struct pair *pair, const char *url, kt_ms timeout)
 static void test_codec(void **state)
 {
 	struct kt_frame frame = {.type = KT_PROBED_TLS, .reply = true, .id = 9};
-	struct kt_msg_probed_tls msg = {KT_VIEW_LIT("0a"), KT_VIEW_LIT("ff"), -5, KT_VIEW_LIT("CN=x"), KT_VIEW_LIT("")};
+	struct kt_msg_probed_tls msg = {KT_VIEW_LIT("0a"), KT_VIEW_LIT("ff"), 0, -5, KT_VIEW_LIT("CN=x"), KT_VIEW_LIT("")};
 	struct kt_frame back;
 	union kt_msg_any any;
 	struct kt_buf buf;

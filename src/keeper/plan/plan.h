@@ -184,7 +184,8 @@ void kt_plan_explain(const struct kt_plan_policy *policy, const struct kt_plan_s
 /*
  * The renewal point of a life [not_before, not_after] with its jitter; what plan uses. KT_TIME_MAX when disabled. By default
  * a certificate is renewed at two thirds of its life, as cert-manager does, and one that lives less than ten days at
- * half of it, as RFC 9773 and the CAs of such certificates recommend: there must be time for a CA that is down.
+ * half of it, as RFC 9773 and the CAs of such certificates recommend: there must be time for a CA that is down. A token by
+ * default at 77 % of its life, at half of it where that is less than ten minutes, and never every few milliseconds.
  */
 kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_before, kt_ms not_after, uint64_t seed);
 
@@ -214,6 +215,10 @@ struct kt_plan_token_answer {
  * (or NULL) is set when the server gave a longer life than cap (onLongerLifetime).
  */
 kt_ms kt_plan_token_life(const struct kt_plan_token_answer *answer, bool *ret_longer);
+
+/* Until when a token that was minted for a consumer that saw one refused is believed to be good, whatever they say. */
+#define KT_PLAN_REFUSAL_PAUSE (10 * KT_SECOND) /* or a tenth of the life of the one that was refused */
+kt_ms kt_plan_refusal_until(kt_ms not_before, kt_ms issued_at, kt_ms not_after, kt_ms now);
 
 /* ---- retries: one table -------------------------------------------------------------------------------------- */
 
