@@ -1,8 +1,9 @@
-/* Answers of ACME and OAuth servers: the first byte says which parser, the rest is the body. */
+/* Answers of ACME and OAuth servers and of AWS: the first byte says which parser, the rest is the body. */
 #include <string.h>
 #include <strings.h>
 
 #include "courier/acme/acme_internal.h"
+#include "courier/grant/aws.h"
 #include "courier/grant/grant_internal.h"
 #include "courier/http.h"
 #include "fuzz.h"
@@ -118,6 +119,36 @@ static void metadata(const struct kt_http_reply *reply)
 	grant_endpoints_finish(&at);
 }
 
+/* Sessions of AWS: of an answer that is one, three visible texts come out; of none other. */
+static void session(const struct kt_http_reply *reply, bool xml)
+{
+	struct kt_secret *got = NULL;
+	struct aws_texts texts;
+	int64_t seconds = 0;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	aws_texts_init(&texts);
+	(void)(xml ? aws_read_xml(reply->body, &texts) : aws_read_json(reply->body, &texts));
+	if (aws_session(&texts, 1790000000000, &got, &seconds, &err) == KT_OK) {
+		struct kt_view text = kt_secret_view(got);
+
+		FUZZ_MUST(seconds > 0 && text.len > 0 && text.ptr[0] == '{');
+		for (size_t i = 0; i < text.len; i++) {
+			FUZZ_MUST(text.ptr[i] > ' ' && (unsigned char)text.ptr[i] < 0x7f);
+		}
+	} else {
+		check_error(&err);
+		FUZZ_MUST(got == NULL);
+	}
+	kt_secret_destroy(got);
+	kt_err_clear(&err);
+	FUZZ_MUST(aws_refusal(&texts, reply->status, 0, KT_VIEW_LIT(CANARY), &err) != KT_OK);
+	check_error(&err);
+	FUZZ_MUST(strstr(err.what, CANARY) == NULL);
+	aws_texts_finish(&texts);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const long statuses[] = {200, 400, 401, 429, 500, 302, 403, 503};
@@ -130,7 +161,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	reply.status = statuses[(data[0] >> 2) % 8];
 	reply.body = (struct kt_view){(const char *)data + 1, size - 1};
-	if (data[0] % 4 == 0) {
+	if (data[0] >= 0x80) {
+		session(&reply, data[0] % 2 != 0);
+	} else if (data[0] % 4 == 0) {
 		for (unsigned how = 0; how < 8; how++) {
 			token(&reply, how);
 		}

@@ -340,6 +340,25 @@ def test_the_token_socket_gives_it_too(kt):
         running.stop()
 
 
+def test_a_session_is_no_token(kt):
+    """Where a JWT is wanted the keys of a session would be sent: they are not."""
+    with RolesAnywhere(root_of(kt)) as server, Sts() as sts:
+        anywhere(kt, server)
+        kt.manifest("wrong", {**sts.issuer(webIdentity={"tokenRef": "s3-token"}), "metadata": {"name": "wrong"}}, token("b", "wrong", outputs=OUTPUTS))
+        result = kt.run("renew")
+        assert result.status != 0 and "is a session of AWS, which is no token" in result.out + result.err, result
+        assert not sts.forms
+
+
+def test_one_that_was_refused_is_replaced(kt):
+    with RolesAnywhere(root_of(kt)) as server:
+        anywhere(kt, server)
+        kt.ok("renew")
+        kt.ok("token", "s3", "--invalidate")
+        assert len(server.given) == 2
+        assert json.loads(kt.read("s3-token", "aws-process.json"))["AccessKeyId"] == server.given[1]["accessKeyId"]
+
+
 @pytest.mark.parametrize("spec, text", [
     ({}, "spec.outputs (aws) gives AWS sessions, not tokens"),
     ({"outputs": ["raw", "awsProcess"]}, "spec.outputs (aws) gives AWS sessions, not tokens"),

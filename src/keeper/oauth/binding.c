@@ -77,13 +77,20 @@ enum kt_code kt_oauth_token_of(struct kt_keeper *keeper, const char *ns, const c
 	struct kt_store_resource resource;
 	struct kt_store_material material;
 	struct kt_seal_id id;
+	char type[KT_TOKEN_TYPE_SIZE];
 	enum kt_code code = in_force(keeper, ns, secret_name, KT_KIND_TOKEN, &resource, &material, err);
 
 	if (code != KT_OK) {
 		return code;
 	}
 	id = kt_store_material_seal_id(&resource, material.revision, "token");
-	code = kt_keys_unseal(keeper->keys, &id, material.sealed_token, ret, err);
+	(void)kt_publish_token_type(material.cookie, type);
+	if (strcmp(type, "AWS") == 0) {
+		code = kt_err_set(err, KT_E_INVALID, "the Token with the secretName %s is a session of AWS, which is no token",
+		                  secret_name);
+	} else {
+		code = kt_keys_unseal(keeper->keys, &id, material.sealed_token, ret, err);
+	}
 	kt_store_material_finish(&material);
 	kt_store_resource_finish(&resource);
 	return code;
