@@ -340,6 +340,37 @@ def test_the_token_socket_gives_it_too(kt):
         running.stop()
 
 
+LOOKS = """
+import boto3, datetime, json, sys, time
+found, seen = boto3.Session().get_credentials(), []
+end = time.time() + float(sys.argv[1])
+while time.time() < end:
+    key = found.get_frozen_credentials().access_key
+    left = (found._expiry_time - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+    if not seen or seen[-1][0] != key:
+        seen.append([key, left])
+    seen[-1][1] = min(seen[-1][1], left)
+    time.sleep(0.3)
+print(json.dumps(seen))
+"""
+
+
+def test_a_program_that_runs_on_never_has_an_ended_session(kt):
+    """boto3 at the endpoint over several renewals: each session in turn, none to its end."""
+    port = free_port()
+    with RolesAnywhere(root_of(kt), life=8) as server:
+        kt.agent_settings(listeners={"aws": f"127.0.0.1:{port}"})
+        anywhere(kt, server)
+        running = kt.start()
+        until(lambda: (kt.volume("s3-token") / "aws-endpoint-token").exists())
+        seen = client(LOOKS, 12, env={"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{port}/v1/aws/default/s3-token",
+                                      "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": f"{kt.volume('s3-token')}/aws-endpoint-token"})
+        running.stop()
+    keys = [key for key, _ in seen]
+    assert len(keys) >= 3 and keys == [one["accessKeyId"] for one in server.given[:len(keys)]], seen
+    assert min(left for _, left in seen) > 0, seen
+
+
 def test_a_session_is_no_token(kt):
     """Where a JWT is wanted the keys of a session would be sent: they are not."""
     with RolesAnywhere(root_of(kt)) as server, Sts() as sts:
