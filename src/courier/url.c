@@ -181,13 +181,16 @@ static const char *fill(CURLU *url, const char *text, struct kt_url *ret)
 enum kt_code kt_url_parse(const char *text, struct kt_url *ret, struct kt_err *err)
 {
 	const char *why = "holds characters that a URL can't have, or is empty or too long";
+	const char *mark = text != NULL ? strstr(text, ":/") : NULL;
 	CURLU *url;
 
 	memset(ret, 0, sizeof(*ret));
 	if (text == NULL) {
 		return kt_err_set(err, KT_E_INVALID, "a URL is missing");
 	}
-	if (plain_text(text)) {
+	if (mark != NULL && (mark[2] != '/' || mark[3] == '/')) {
+		why = "has no // behind its scheme, or more of them"; /* libcurl would mend it; others read it otherwise */
+	} else if (plain_text(text)) {
 		if (kt_courier_curl(err) != KT_OK) {
 			return KT_E_NOMEM;
 		}

@@ -56,6 +56,8 @@ static void urls(void **state)
 		{"https://acme.example:65536/", false, false, 0, 0, NULL},
 		{"https://a%2fb.example/", false, false, 0, 0, NULL},
 		{"https:///dir", false, false, 0, 0, NULL},
+		{"https:/acme.example/dir", false, false, 0, 0, NULL},
+		{"https:////acme.example/dir", false, false, 0, 0, NULL},
 		{"https://acme.example./", false, false, 0, 0, NULL},
 		{"https://acme.example%2e:8443/", false, false, 0, 0, NULL},
 		{"https://localhost./", false, false, 0, 0, NULL},
