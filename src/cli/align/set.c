@@ -92,7 +92,8 @@ enum kt_code kt_align_add(struct kt_align *align, struct kt_resource *resource, 
 		return kt_err_set(err, KT_E_NOMEM, "no memory for the alignment");
 	}
 	align->resources[align->resource_count++] = resource;
-	if (resource->kind == KT_RES_TOKEN) {
+	/* An AWS session is nothing that a hop would look at. */
+	if (resource->kind == KT_RES_TOKEN && (resource->token.outputs & ~KT_TOKEN_OUTPUTS_AWS) != 0) {
 		code = add_token(align, resource);
 	}
 	resource->tree = NULL; /* it ends with the reading */
@@ -242,7 +243,7 @@ static bool resolve(struct kt_align_token *token)
 		return true;
 	}
 	if (token->issuer->token_issuer.aws != NULL) {
-		return true; /* no token: nothing that a hop would look at */
+		return true;
 	}
 	token->iss = local != NULL ? local->issuer_url : token->issuer->token_issuer.oauth2->issuer;
 	if (local != NULL) {
