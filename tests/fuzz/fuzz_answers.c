@@ -145,7 +145,7 @@ static void session(const struct kt_http_reply *reply, bool xml)
 	kt_err_clear(&err);
 	FUZZ_MUST(aws_refusal(&texts, reply->status, 0, KT_VIEW_LIT(CANARY), &err) != KT_OK);
 	check_error(&err);
-	FUZZ_MUST(strstr(err.what, CANARY) == NULL);
+	FUZZ_MUST(strstr(err.what, CANARY) == NULL && strstr(err.problem_type, CANARY) == NULL);
 	aws_texts_finish(&texts);
 }
 

@@ -130,6 +130,7 @@ static void test_refusals(void **state)
 		{false, "{\"message\":\"Too Many Requests\"}", 429, KT_E_LATER, "", "429"},
 		{false, "{\"__type\":\"a b\\u0000<x>\",\"message\":\"a\\nb\"}", 400, KT_E_DENIED, "", ""},
 		{false, "{\"message\":\"you sent eyJ.canary.sig!\"}", 400, KT_E_DENIED, "", "must not be shown"},
+		{false, "{\"__type\":\"eyJ.canary.sig\"}", 400, KT_E_DENIED, "", "no error code (HTTP 400)"},
 		{false, "", 302, KT_E_PROTO, "", "302"},
 	};
 

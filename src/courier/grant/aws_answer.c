@@ -187,20 +187,25 @@ static const struct {
 	{"ValidationException", KT_E_DENIED},
 };
 
-static bool is_word(const struct kt_buf *text)
+/* It may, too, where it is longer than what is kept of it. A JWT is no other text when it is form-encoded. */
+static bool quotes(const struct kt_buf *text, struct kt_view hidden)
 {
-	return text->failed == KT_OK && text->len > 0 && text->len <= 64 &&
+	return text->failed != KT_OK ||
+	       (hidden.len > 0 && text->len >= hidden.len && memmem(text->ptr, text->len, hidden.ptr, hidden.len) != NULL);
+}
+
+static bool is_word(const struct kt_buf *text, struct kt_view hidden)
+{
+	return text->len > 0 && text->len <= 64 && !quotes(text, hidden) &&
 	       strspn(text->ptr, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == text->len;
 }
 
-/* The message without what must not be shown, printable and cut. A JWT is no other when form-encoded. */
+/* The message, printable and cut. */
 static void add_shown(const struct kt_buf *message, struct kt_view hidden, struct kt_buf *out)
 {
-	bool quotes = message->failed != KT_OK || (hidden.len > 0 && message->len >= hidden.len &&
-						   memmem(message->ptr, message->len, hidden.ptr, hidden.len) != NULL);
 	size_t i;
 
-	if (quotes) { /* or it may, behind what is kept of it */
+	if (quotes(message, hidden)) {
 		kt_buf_adds(out, "[it quotes what must not be shown]");
 		return;
 	}
@@ -215,7 +220,7 @@ static void add_shown(const struct kt_buf *message, struct kt_view hidden, struc
 enum kt_code aws_refusal(const struct aws_texts *texts, long status, int64_t retry_after, struct kt_view hidden,
 			 struct kt_err *err)
 {
-	const char *word = is_word(&texts->code) ? texts->code.ptr : "";
+	const char *word = is_word(&texts->code, hidden) ? texts->code.ptr : "";
 	enum kt_code code = status == 429 || status == 408 || status >= 500 ? KT_E_LATER
 			    : status == 401                                 ? KT_E_AUTH
 			    : status >= 400                                 ? KT_E_DENIED
