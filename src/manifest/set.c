@@ -19,7 +19,8 @@
  *   I<kind>/<ns>/<name>  an issuer             L…, A…        a TokenIssuer that must be local, must not be local
  *   S<ns>/<name>         a secret, a warning   C<ns>/<name>  a secret of a Certificate or Token, an error
  *   X<ns>/<name>         one of a Certificate  T<ns>/<name>  one of a Token
- *   W<kind>/<ns>/<name>  a TokenIssuer that must be aws, Z…: must not be
+ *   W<kind>/<ns>/<name>  a TokenIssuer that must be aws, Z…, z…: must not be
+ *   w<ns>/<name>         not asked for: the secret of an AWS session, which is no token
  *   O<kind>/<ns>/<name>  a TokenIssuer that must be oauth2; P…: whose client must not be a public one
  *   B<kind>/<ns>/<name>/<secret>  one that shows no other client certificate; c…: the one that it shows
  */
@@ -322,6 +323,8 @@ static void add_token(struct adding *a)
 	ask(a, "spec.issuerRef.name", "I%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
 	if (token->claims.subject || token->claims.client_id || token->claims.extra.count)
 		ask(a, "spec.claims", "L%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (!(token->outputs & ~KT_TOKEN_OUTPUTS_AWS))
+		ask(a, "spec.secretName", "w%s/%s", ns, token->secret_name);
 	if (token->outputs & KT_TOKEN_OUTPUTS_AWS)
 		ask(a, "spec.outputs", "W%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
 	if (token->outputs & ~KT_TOKEN_OUTPUTS_AWS)
@@ -515,6 +518,14 @@ static bool provided(const struct kt_set *set, const char *wanted)
 	return letter == 'S' && find(set, key);
 }
 
+static bool is_session(const struct kt_set *set, const char *wanted)
+{
+	char key[KEY_MAX];
+
+	(void)snprintf(key, sizeof(key), "w%s", wanted + 1);
+	return find(set, key) != NULL;
+}
+
 static void complain(struct kt_report *report, enum kt_severity severity, const struct entry *asked, const char *name,
 		     const char *problem, const char *near)
 {
@@ -643,6 +654,9 @@ static void check_entry(const struct kt_set *set, const struct entry *entry, str
 							: "names a secret that no Certificate and no Token has as its "
 							  "secretName",
 				 nearest(set, 's', entry->key));
+		else if (entry->key[0] == 'T' && is_session(set, entry->key))
+			complain(report, KT_COMPLAINT_ERROR, entry, strrchr(entry->key, '/') + 1,
+				 "is a session of AWS, which is no token", NULL);
 		break;
 	case 'v':
 		check_volume(set, entry, report);

@@ -252,6 +252,19 @@ static const struct bad bads[] = {
 	 "f:8: spec.renewBefore (10m) must be shorter than spec.maxLifetime (10m)"},
 	{TOKEN "  scopes: [\"a b\"]\n", "is not a scope"},
 	{TOKEN "  outputs: [raw, yaml]\n", "spec.outputs[1] (yaml)"},
+	{TOKEN "  awsProfile: \"a]b\"\n", "spec.awsProfile (a]b) must be 2 to 64"},
+	{ISS "  aws: {region: eu-central-1, roleARN: \"arn:aws:iam::1:role/a\"}\n",
+	 "spec.aws must have one of: rolesAnywhere, webIdentity"},
+	{ISS "  aws: {region: EU, roleARN: \"arn:aws:iam::1:role/a\", webIdentity: {tokenRef: t}}\n", "spec.aws.region (EU) is not a region"},
+	{ISS "  aws: {region: eu, roleARN: \"arn:aws:iam:role/a\", webIdentity: {tokenRef: t}}\n", "is not an ARN"},
+	{ISS "  aws: {region: eu, roleARN: \"arn:aws:iam::1:role/a\\\"\", webIdentity: {tokenRef: t}}\n", "is not an ARN"},
+	{ISS "  aws: {region: eu, roleARN: \"arn:aws:iam::1:role/a\", sessionName: a b, webIdentity: {tokenRef: t}}\n",
+	 "spec.aws.sessionName (a b) must be 2 to 64"},
+	{ISS "  aws: {region: eu, roleARN: \"arn:aws:iam::1:role/a\", endpoint: \"https://a.example/b\", webIdentity: {tokenRef: t}}\n",
+	 "must end after host and port"},
+	{AGENT "  listeners: {aws: \":9405\"}\n", "spec.listeners.aws (:9405)"},
+	{AGENT "  listeners: {aws: \"192.0.2.1:9405\"}\n", "spec.listeners.aws (192.0.2.1:9405) must be a loopback address"},
+	{AGENT "  listeners: {aws: \"127.0.0.1:9405\", metrics: \"127.0.0.1:9405\"}\n", "spec.listeners.aws gives secrets"},
 	/* Consumer */
 	{"apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {within: 5s}\n",
 	 "f:4: spec must use a secret"},
@@ -463,7 +476,7 @@ static const char *const goods[] = {
 	AGENT
 	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  allowShared: true\n  secretsGroup: \"4294967294\"\n"
 	"  secretsMode: \"0440\"\n  listeners: {socketGroup: \"12\", probes: \":9403\", control: {address: \":9404\", tokenFile: /t}, metrics: \":9402\", http01: "
-	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\", tokens: \"unix:/run/t\"}\n"
+	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\", tokens: \"unix:/run/t\", aws: \"127.0.0.1:9405\"}\n"
 	"  dns01: {recursiveNameservers: [\"192.0.2.1:53\"], recursiveNameserversOnly: true, propagationTimeout: 9s}\n"
 	"  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, "
 	"perIssuer: 2, hooks: 3}\n"
@@ -473,6 +486,12 @@ static const char *const goods[] = {
 	WATCH "  source: {tls: {address: \"127.0.0.1:1\", serverName: a.b, startTLS: smtp}}\n  renewBeforePercentage: 20\n"
 	      "  renew: {exec: {argv: [/bin/true]}}\n",
 	AGENT "  {}\n",
+	ISS "  aws: {region: eu-central-1, roleARN: \"arn:aws:iam::1:role/a\", endpoint: \"https://v.example:8443/\", caBundle: "
+	    "aGVsbG8=, sessionName: a@b, duration: 15m, webIdentity: {tokenRef: t}}\n",
+	ISS "  aws: {region: cn-north-1, roleARN: \"arn:aws-cn:iam::1:role/a\", rolesAnywhere: {trustAnchorARN: "
+	    "\"arn:aws-cn:rolesanywhere:cn-north-1:1:trust-anchor/a\", profileARN: \"arn:aws-cn:rolesanywhere:cn-north-1:1:profile/b\", "
+	    "certificateRef: c}}\n",
+	TOKEN "  outputs: [awsProcess, awsCredentials, awsEndpoint]\n  awsProfile: orders\n",
 	ACME "    externalAccountBinding: {keyID: kid, keyAlgorithm: HS512, keySecretRef: {name: k, key: x}}\n    "
 	     "preferredChain: Root X2\n    profile: shortlived\n    solvers:\n"
 	     "      - dns01: {cnameStrategy: Follow, acmeDNS: {host: \"https://a.b\", accountSecretRef: {name: a}}}\n"
