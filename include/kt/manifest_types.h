@@ -746,17 +746,49 @@ struct kt_accepted {
 	struct kt_accepted_http *http;
 };
 
-/* Exactly one of tls, observed, accepted, exec is set. */
+/* What the target named so shows is proof enough: nobody else has to take it into use. */
+struct kt_read_back {
+	const char *name;
+};
+
+/* Exactly one of tls, observed, accepted, exec, read_back is set. */
 struct kt_prove {
 	const char *secret;
 	struct kt_prove_tls *tls;
 	struct kt_observed *observed;
 	struct kt_accepted *accepted;
 	struct kt_exec *exec;
+	struct kt_read_back *read_back;
 };
 
 struct kt_proves {
 	struct kt_prove *items;
+	uint32_t count;
+};
+
+enum kt_store_type { KT_STORE_PEM = 0, KT_STORE_PKCS12, KT_STORE_JKS };
+const char *kt_store_type_name(enum kt_store_type type); /* "PEM", "PKCS12", "JKS": as Anypoint writes them, too */
+
+/* A keystore in a secret group of Anypoint's Secrets Manager; found by its name, made where it is not there. */
+struct kt_anypoint_secret_group {
+	const char *host; /* host or host:port */
+	struct kt_bytes ca_bundle;
+	const char *organization, *environment, *secret_group; /* ids */
+	const char *name;
+	enum kt_store_type type;
+	const char *alias;     /* of PKCS12 and JKS; NULL: "certificate" */
+	const char *token_ref; /* secretName of the Token that may write there */
+	kt_ms timeout;         /* of one request; 10 s when absent */
+};
+
+/* Where a set is uploaded to, before anybody is notified. Exactly one kind is set. */
+struct kt_target {
+	const char *secret;
+	struct kt_anypoint_secret_group *secret_group;
+};
+
+struct kt_targets {
+	struct kt_target *items;
 	uint32_t count;
 };
 
@@ -778,6 +810,7 @@ struct kt_consumer_spec {
 	struct kt_strings secrets; /* used where they lie in secretsDir, without a volume of its own */
 	struct kt_consumer_socket *socket; /* NULL: nobody may ask */
 	struct kt_validates validate;
+	struct kt_targets targets;
 	struct kt_notifies notify;
 	struct kt_proves prove;
 	kt_ms within; /* time to prove, from the notification; 30 s when absent */

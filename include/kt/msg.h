@@ -233,7 +233,8 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 		F(S, view, protocol, 32)
 /*
  * One HTTP exchange for notify, observed and accepted. authorization: sent as `header_name: header_prefix<token>` when
- * not empty. json_path: ".a.b[0]"; the value found comes back instead of the body. loopback http is allowed as the
+ * not empty. secret_body: sent in place of body, where a key is in it; wiped after it. retry_after: seconds that the server
+ * asks for, 0: not said. json_path: ".a.b[0]"; the value found comes back instead of the body. loopback http is allowed as the
  * manifest names it.
  */
 #define KT_MSG_HTTP(F, S)                                                                                              \
@@ -241,8 +242,9 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	F(S, view, url, KT_URL_MAX)                                                                                    \
 	F(S, view, content_type, 128) F(S, view, body, 65536) F(S, view, ca_bundle, 65536)                             \
 		F(S, view, header_name, 128) F(S, view, header_prefix, 64) F(S, secret, token, 65536)                  \
-			F(S, view, json_path, 512) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)
-#define KT_MSG_HTTP_DONE(F, S) F(S, u32, status, 0) F(S, view, value, 65536)
+			F(S, view, json_path, 512) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)      \
+				F(S, secret, secret_body, 65536)
+#define KT_MSG_HTTP_DONE(F, S) F(S, u32, status, 0) F(S, view, value, 131072) F(S, i64, retry_after, 0)
 /* Calls an ACME or MINT job off; its reply still comes (KT_E_CANCELLED). */
 #define KT_MSG_CANCEL(F, S) F(S, u64, job, 0)
 

@@ -385,6 +385,10 @@ enum kt_code kt_pki_p12_keystore(const struct kt_key *key, const struct kt_chain
 enum kt_code kt_pki_p12_truststore(const struct kt_chain *cas, const struct kt_secret *password,
                                    enum kt_p12_profile profile, struct kt_buf *out, struct kt_err *err);
 
+/* "ENCRYPTED PRIVATE KEY" (RFC 5958 section 3) by PBES2 with AES-256-CBC, as PEM. password: UTF-8. */
+enum kt_code kt_pki_key_to_encrypted_pem(const struct kt_key *key, const struct kt_secret *password,
+                                         struct kt_secret **ret, struct kt_err *err);
+
 /* --- JKS -------------------------------------------------------------------------------------------------------------- */
 
 /*

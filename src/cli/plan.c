@@ -146,6 +146,8 @@ static void sentence_consumer(const struct kt_cli *cli, const json_t *consumer)
 		(void)printf(" is %sproved%s to use it", kt_cli_color(cli, state), kt_cli_plain(cli));
 	} else if (state != NULL && strcmp(state, "delivered") == 0) {
 		(void)printf(" has it; it names no proof");
+	} else if (state != NULL && strcmp(state, "uploaded") == 0) {
+		(void)printf(" has uploaded it and read it back; it names no proof that it is in use");
 	} else {
 		(void)printf(" is %snot proved%s to use it (%s, %lld attempts)", kt_cli_color(cli, "not proved"),
 		             kt_cli_plain(cli), state != NULL ? state : "?",

@@ -100,7 +100,7 @@ static void on_tick(void *arg)
  */
 static bool is_last(const char *step, const char *outcome)
 {
-	static const char *const last[] = {"switched", "proved", "retired", "rolled-back", "watch.read", "watch.proved"};
+	static const char *const last[] = {"switched", "uploaded", "proved", "retired", "rolled-back", "watch.read", "watch.proved"};
 	bool ok = outcome == NULL || strcmp(outcome, "ok") == 0;
 
 	for (size_t i = 0; ok && i < sizeof(last) / sizeof(last[0]); i++) {
@@ -194,6 +194,7 @@ static void unproved(const json_t *row, struct kt_buf *out)
 		const char *error = kt_json_str(consumer, "lastError");
 
 		if (state == NULL || strcmp(state, "proved") == 0 || strcmp(state, "delivered") == 0 ||
+		    strcmp(state, "uploaded") == 0 ||
 		    strcmp(state, "superseded") == 0) {
 			continue;
 		}

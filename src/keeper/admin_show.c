@@ -16,16 +16,16 @@ json_t *kt_admin_time(kt_ms at)
 
 static const char *proof_name(enum kt_store_proof proof)
 {
-	static const char *const names[] = {"delivered", "waiting", "proved", "not proved"};
+	static const char *const names[] = {"delivered", "waiting", "proved", "not proved", "uploaded"};
 
-	return (unsigned)proof < 4 ? names[proof] : "unknown";
+	return (unsigned)proof < 5 ? names[proof] : "unknown";
 }
 
 static const char *task_name(enum kt_task_state state)
 {
-	static const char *const names[] = {"pending", "notified", "proved", "failed", "superseded", "delivered"};
+	static const char *const names[] = {"pending", "notified", "proved", "failed", "superseded", "delivered", "uploaded"};
 
-	return (unsigned)state < 6 ? names[state] : "unknown";
+	return (unsigned)state < 7 ? names[state] : "unknown";
 }
 
 static bool add_task(const struct kt_store_task *task, void *arg)

@@ -66,6 +66,9 @@ void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(c
 	for (i = 0; consumer->socket != NULL && i < consumer->socket->secrets.count; i++) {
 		fn(consumer->socket->secrets.items[i], arg);
 	}
+	for (i = 0; i < consumer->targets.count; i++) {
+		fn(consumer->targets.items[i].secret, arg);
+	}
 	for (i = 0; i < consumer->prove.count; i++) {
 		fn(consumer->prove.items[i].secret, arg);
 	}

@@ -18,6 +18,8 @@ noinst_HEADERS += src/keeper/keeper.h src/keeper/oauth/oauth.h src/keeper/budget
 
 include $(top_srcdir)/src/keeper/solve/local.mk
 noinst_HEADERS += src/keeper/watched.h
+libkt_keeper_a_SOURCES += src/keeper/target.c src/keeper/target_form.c
+noinst_HEADERS += src/keeper/target.h
 
 room_PROGRAMS += keyturn-keeper
 keyturn_keeper_SOURCES = src/keeper/main.c
@@ -32,6 +34,11 @@ TESTS += tests/unit/draft_test
 tests_unit_draft_test_SOURCES = tests/unit/draft_test.c
 tests_unit_draft_test_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_draft_test_LDADD = $(keyturn_keeper_LDADD) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/target_test
+TESTS += tests/unit/target_test
+tests_unit_target_test_SOURCES = tests/unit/target_test.c tests/unit/pki_helper.h
+tests_unit_target_test_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_target_test_LDADD = $(keyturn_keeper_LDADD) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/oauth_test
 TESTS += tests/unit/oauth_test
 tests_unit_oauth_test_SOURCES = tests/unit/oauth_test.c tests/unit/pki_helper.h

@@ -112,6 +112,7 @@ static const char *page_step(const struct kt_store_cred *cred)
 	if (cred->step == KT_STEP_RETIRED || cred->step == KT_STEP_NOTIFIED || cred->step == KT_STEP_PROVED) {
 		return cred->proof == KT_PROOF_PROVED ? "proved"
 		       : cred->proof == KT_PROOF_NOBODY ? "delivered"
+		       : cred->proof == KT_PROOF_UPLOADED ? "uploaded"
 		                                        : "notified";
 	}
 	return kt_step_name(cred->step);

@@ -14,6 +14,7 @@
 #include "kt/text.h"
 #include "keeper/hook.h"
 #include "keeper/prove.h"
+#include "keeper/target.h"
 
 #define PROBE_TIMEOUT (5 * KT_SECOND)
 #define HTTP_TIMEOUT  (10 * KT_SECOND)
@@ -79,7 +80,7 @@ static void on_notified(const struct kt_err *why, enum kt_msg_type type, void *m
 	(void)fd_count;
 	if (err.code == KT_OK && (type != KT_HTTP_DONE || done->status < 200 || done->status > 299)) {
 		const struct kt_task_run *run = arg;
-		const struct kt_notify *notify = &run->consumer->consumer.notify.items[run->task.step];
+		const struct kt_notify *notify = &run->consumer->consumer.notify.items[run->task.step - kt_target_count(run)];
 
 		(void)kt_err_set(&err, KT_E_PROTO, "the notified URL %.300s answered with status %u", notify->http->url,
 		                 type == KT_HTTP_DONE ? done->status : 0);
@@ -112,11 +113,21 @@ static enum kt_code notify_http(struct kt_task_run *run, const struct kt_notify_
 	                     : code;
 }
 
+int kt_prove_steps(const struct kt_task_run *run)
+{
+	return kt_target_count(run) + (int)run->consumer->consumer.notify.count;
+}
+
 enum kt_code kt_prove_notify(struct kt_task_run *run, struct kt_err *err)
 {
-	uint32_t index = (uint32_t)run->task.step;
-	const struct kt_notify *notify = &run->consumer->consumer.notify.items[index];
+	int uploads = kt_target_count(run);
+	uint32_t index = (uint32_t)(run->task.step - uploads);
+	const struct kt_notify *notify;
 
+	if (run->task.step < uploads) {
+		return kt_target_upload(run, run->task.step, err);
+	}
+	notify = &run->consumer->consumer.notify.items[index];
 	return notify->http != NULL ? notify_http(run, notify->http, err) : run_hook(run, KT_HOOK_NOTIFY, index, err);
 }
 
@@ -479,6 +490,9 @@ enum kt_code kt_prove_look(struct kt_task_run *run, struct kt_err *err)
 	}
 	if (prove->accepted != NULL) {
 		return look_accepted(run, prove->accepted->http, err);
+	}
+	if (prove->read_back != NULL) {
+		return kt_target_look(run, prove->read_back->name, err);
 	}
 	return run_hook(run, KT_HOOK_PROVE, (uint32_t)index, err);
 }

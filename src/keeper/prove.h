@@ -16,6 +16,9 @@ struct kt_task_run {
 	bool roll_back;
 	bool wrong_answer;
 	int64_t retry_after_s;
+	int target;         /* index of the target that is worked on */
+	bool target_looks;  /* it is only read back */
+	char target_id[64]; /* of the keystore there */
 	char secret_name[256];
 	char error_text[768];
 	char seen[768];
@@ -24,7 +27,9 @@ struct kt_task_run {
 
 /* Index of the first proof of the run's secret at or after `from`, or -1. */
 int kt_prove_next(const struct kt_task_run *run, int from);
-/* Starts the notifier / the proof that task.step names. The end comes by kt_task_done, unless an error is returned. */
+/* How many steps there are before the proofs: uploads first, then notifiers. */
+int kt_prove_steps(const struct kt_task_run *run);
+/* Starts the upload or notifier / the proof that task.step names. The end comes by kt_task_done, unless an error is returned. */
 enum kt_code kt_prove_notify(struct kt_task_run *run, struct kt_err *err);
 enum kt_code kt_prove_look(struct kt_task_run *run, struct kt_err *err);
 /* The act has ended. wrong_answer: the consumer showed something that was never ours. */

@@ -1,11 +1,11 @@
 /*
  * Consumers: the durable queue that makes each of them take a delivered material into use, and sees that it did.
  *
- * One task stands for one (material, Consumer). PENDING: its notifiers run one after another, again and again until they
+ * One task stands for one (material, Consumer). PENDING: its targets are uploaded to and its notifiers run one after another, again and again until they
  * succeed or newer material supersedes the task. NOTIFIED: the proofs of this secret run, quickly at first, until
  * `within` is over; then the credential counts as not proved. A consumer that can't be reached, or still shows an
  * older set of ours, is notified again; one that shows something else gave a wrong answer, and the previous set is put
- * back if its onFailure says so. PROVED and DELIVERED (nobody proves it) are the ends.
+ * back if its onFailure says so. PROVED, UPLOADED and DELIVERED (nobody proves it) are the ends.
  */
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +15,7 @@
 #include "kt/text.h"
 #include "keeper/flight.h"
 #include "keeper/prove.h"
+#include "keeper/target.h"
 
 #define RUNS_MAX 64u
 #define TURN_WAIT (500) /* ms until a consumer whose turn has not come looks again */
@@ -108,7 +109,7 @@ static enum kt_code audit(struct kt_task_run *run, const char *step, const char 
 struct tally {
 	int64_t self;
 	const struct kt_store_task *now; /* the run's own row as it will be */
-	unsigned open, late, proved;
+	unsigned open, late, proved, uploaded;
 	bool all_notified;
 };
 
@@ -121,6 +122,7 @@ static bool count_task(const struct kt_store_task *stored, void *arg)
 		tally->all_notified = false;
 	}
 	tally->proved += task->state == KT_TASK_PROVED;
+	tally->uploaded += task->state == KT_TASK_UPLOADED;
 	tally->late += task->state == KT_TASK_FAILED || (is_open(task) && cookie_is(task, LATE));
 	tally->open += is_open(task);
 	return true;
@@ -137,7 +139,10 @@ static void apply_tally(struct kt_store_cred *cred, const struct tally *tally, k
 		}
 		return;
 	}
-	cred->proof = tally->proved > 0 ? KT_PROOF_PROVED : KT_PROOF_NOBODY;
+	cred->proof = tally->uploaded > 0 ? KT_PROOF_UPLOADED : KT_PROOF_NOBODY;
+	if (tally->proved > 0) {
+		cred->proof = KT_PROOF_PROVED;
+	}
 	if (cred->proof == KT_PROOF_PROVED) {
 		cred->proved_at = now;
 		if (resting && cred->next_try <= now) { /* else the failure is that of a renewal which is tried again */
@@ -245,13 +250,26 @@ static void remember(struct kt_task_run *run, const struct kt_err *why)
 	run->task.attempts++;
 }
 
+/* Who shows the old set yet is notified again; only where there is nobody to notify is it uploaded again. */
+static int first_to_repeat(const struct kt_task_run *run)
+{
+	const struct kt_consumer_spec *spec = &run->consumer->consumer;
+	bool read_back = run->task.step < (int)spec->prove.count && spec->prove.items[run->task.step].read_back != NULL;
+
+	return read_back || spec->notify.count == 0 ? 0 : kt_target_count(run);
+}
+
 static void fail(struct kt_task_run *run, const struct kt_err *why, bool wrong_answer)
 {
 	kt_ms now = kt_keeper_now(run->keeper);
 	bool proving = run->task.state == KT_TASK_NOTIFIED;
 	bool was_late = cookie_is(&run->task, LATE);
+	const char *step = proving ? "proved" : run->task.step < kt_target_count(run) ? "uploaded" : "notified";
 	struct kt_plan_task_next next;
 
+	if (!proving && why->code != KT_E_MISMATCH) { /* what an upload has shown is no answer to this */
+		run->task.seen = run->task.expected = NULL;
+	}
 	remember(run, why);
 	next = schedule(run, proving, run->task.updated, now);
 	if (next.phase == KT_TASK_QUICK) {
@@ -268,13 +286,13 @@ static void fail(struct kt_task_run *run, const struct kt_err *why, bool wrong_a
 		run->roll_back = back && !was_late;
 		if (!wrong_answer) { /* unreachable, or still the old set: tell it again */
 			run->task.state = KT_TASK_PENDING;
-			run->task.step = 0;
+			run->task.step = first_to_repeat(run);
 		}
 	}
 	if (!was_late) {
 		kt_log(KT_LOG_WARN, "%s/%s is delivered but not proved: Consumer %s: %s", run->resource.ns,
 		       run->resource.name, run->task.consumer_name, run->error_text);
-		settle(run, proving ? "proved" : "notified", "failed", run->error_text);
+		settle(run, step, "failed", run->error_text);
 		return;
 	}
 	settle(run, NULL, NULL, NULL);
@@ -282,19 +300,20 @@ static void fail(struct kt_task_run *run, const struct kt_err *why, bool wrong_a
 
 static void succeed(struct kt_task_run *run)
 {
-	const struct kt_consumer_spec *spec = &run->consumer->consumer;
 	kt_ms now = kt_keeper_now(run->keeper);
 	bool notified = run->task.state == KT_TASK_PENDING;
+	int uploads = kt_target_count(run);
+	const char *step = notified && run->task.step < uploads ? "uploaded" : notified ? "notified" : "proved";
 
 	run->task.step++;
 	run->task.attempts = 0;
 	run->task.next_try = now;
-	if (notified && run->task.step < (int)spec->notify.count) {
-		settle(run, NULL, NULL, NULL);
+	if (notified && run->task.step < kt_prove_steps(run)) {
+		settle(run, run->task.step <= uploads ? step : NULL, "ok", NULL);
 		return;
 	}
 	if (notified) {
-		run->task.state = kt_prove_next(run, 0) >= 0 ? KT_TASK_NOTIFIED : KT_TASK_DELIVERED;
+		run->task.state = kt_prove_next(run, 0) >= 0 ? KT_TASK_NOTIFIED : uploads > 0 ? KT_TASK_UPLOADED : KT_TASK_DELIVERED;
 		run->task.step = 0;
 		run->task.updated = now;
 	} else if (kt_prove_next(run, run->task.step) < 0) {
@@ -310,7 +329,7 @@ static void succeed(struct kt_task_run *run)
 		run->task.next_try = 0;
 		run->task.cookie = NULL;
 	}
-	settle(run, notified ? "notified" : "proved", "ok", NULL);
+	settle(run, step, "ok", NULL);
 }
 
 void kt_task_done(struct kt_task_run *run, const struct kt_err *why, bool wrong_answer)
@@ -424,8 +443,8 @@ static void start(struct kt_keeper *keeper, int64_t id)
 	if (cookie_is(&run->task, TURN)) {
 		run->task.cookie = NULL;
 	}
-	if (run->task.state == KT_TASK_PENDING && run->task.step >= (int)run->consumer->consumer.notify.count) {
-		run->task.step = (int)run->consumer->consumer.notify.count - 1;
+	if (run->task.state == KT_TASK_PENDING && run->task.step >= kt_prove_steps(run)) {
+		run->task.step = kt_prove_steps(run) - 1;
 		succeed(run); /* nobody is to be told */
 		return;
 	}

@@ -375,6 +375,13 @@ static void add_consumer(struct adding *a)
 		ask(a, "spec.secrets", "C%s/%s", ns, consumer->secrets.items[i]);
 	for (uint32_t i = 0; consumer->socket && i < consumer->socket->secrets.count; i++)
 		ask(a, "spec.socket.secrets", "C%s/%s", ns, consumer->socket->secrets.items[i]);
+	for (uint32_t i = 0; i < consumer->targets.count; i++) {
+		const struct kt_target *target = &consumer->targets.items[i];
+
+		ask(a, "spec.targets.secret", "C%s/%s", ns, target->secret);
+		if (target->secret_group)
+			ask(a, "spec.targets.anypointSecretGroup.tokenRef", "T%s/%s", ns, target->secret_group->token_ref);
+	}
 	for (uint32_t i = 0; i < consumer->volumes.count; i++) {
 		const struct kt_consumer_volume *volume = &consumer->volumes.items[i];
 		size_t len = strlen(volume->path);

@@ -273,6 +273,14 @@ static const struct kt_field accepted_rows[] = {
 static const struct kt_table accepted_table = TABLE("Accepted", struct kt_accepted, accepted_rows,
 						    .doc = "Weaker: the new credential itself is taken downstream.");
 
+static const struct kt_field read_back_rows[] = {
+	ROW("name", KT_F_STRING, struct kt_read_back, name, REQUIRED, .check = kt_value_printable, .max = 128,
+	    DOC "Name of the keystore, as in targets."),
+};
+static const struct kt_table read_back_table =
+	TABLE("ReadBack", struct kt_read_back, read_back_rows,
+	      .doc = "What lies at a target, for where nobody has to take it into use from there.");
+
 static const struct kt_field prove_rows[] = {
 	ROW("accepted", KT_F_OBJECT, struct kt_prove, accepted, CHOICE, OF(accepted_table),
 	    DOC "The new token is taken by a URL."),
@@ -280,6 +288,8 @@ static const struct kt_field prove_rows[] = {
 	    DOC "A program; exit status 0 means proved."),
 	ROW("observed", KT_F_OBJECT, struct kt_prove, observed, CHOICE, OF(observed_table),
 	    DOC "What the consumer or its peer reports."),
+	ROW("readBack", KT_F_OBJECT, struct kt_prove, read_back, CHOICE, OF(read_back_table),
+	    DOC "Weaker: a target of this Consumer shows the serial and the end of validity."),
 	ROW("secret", KT_F_STRING, struct kt_prove, secret, REQUIRED, .check = kt_value_name,
 	    DOC "Which secret is proved."),
 	ROW("tls", KT_F_OBJECT, struct kt_prove, tls, CHOICE, OF(kt_table_prove_tls), DOC "A TLS handshake: the serial served must be the serial delivered."),
@@ -347,6 +357,8 @@ static const struct kt_field spec_rows[] = {
 	    DOC "Secrets used where they lie in secretsDir."),
 	ROW("socket", KT_F_OBJECT, consumer, socket, OF(socket_table),
 	    DOC "Who may ask for tokens at the Agent's listener `tokens` instead of reading a file."),
+	ROW("targets", KT_F_LIST, consumer, targets, .max = 16, OF(kt_table_target),
+	    DOC "Where Certificates are uploaded to and read back, before anybody is notified."),
 	ROW("validate", KT_F_LIST, consumer, validate, .max = 16, OF(validate_table),
 	    DOC "Checks of the candidate before the switch; all must pass."),
 	ROW("volumes", KT_F_LIST, consumer, volumes, .max = 32, OF(volume_table), DOC "Folders of its own."),
@@ -358,6 +370,10 @@ static bool uses(const consumer *c, const char *secret)
 {
 	for (uint32_t i = 0; i < c->secrets.count; i++) {
 		if (!strcmp(c->secrets.items[i], secret))
+			return true;
+	}
+	for (uint32_t i = 0; i < c->targets.count; i++) {
+		if (!strcmp(c->targets.items[i].secret, secret))
 			return true;
 	}
 	for (uint32_t i = 0; c->socket && i < c->socket->secrets.count; i++) {
@@ -373,15 +389,36 @@ static bool uses(const consumer *c, const char *secret)
 	return false;
 }
 
+/* A read-back is of a target of the same secret. */
+static void check_read_back(struct kt_decoder *d, const struct kt_node *node, const consumer *c, uint32_t index)
+{
+	const struct kt_prove *prove = &c->prove.items[index];
+	char path[64];
+
+	for (uint32_t i = 0; i < c->targets.count; i++) {
+		const struct kt_target *target = &c->targets.items[i];
+
+		if (!strcmp(target->secret, prove->secret) && target->secret_group &&
+		    !strcmp(target->secret_group->name, prove->read_back->name))
+			return;
+	}
+	(void)snprintf(path, sizeof(path), "prove[%u].readBack.name", index);
+	kt_complain(d, node, path, "(%.128s) is no target of secret %.128s in this Consumer", prove->read_back->name,
+		    prove->secret);
+}
+
 static void check_consumer(struct kt_decoder *d, const struct kt_node *node, void *object)
 {
 	const consumer *c = object;
 
-	if (!c->volumes.count && !c->secrets.count && !(c->socket && c->socket->secrets.count))
-		kt_complain(d, node, "", "must use a secret: name it under secrets, in volumes or under socket.secrets");
+	if (!c->volumes.count && !c->secrets.count && !c->targets.count && !(c->socket && c->socket->secrets.count))
+		kt_complain(d, node, "",
+			    "must use a secret: name it under secrets, in volumes, in targets or under socket.secrets");
 	for (uint32_t i = 0; i < c->prove.count; i++) {
 		char path[64];
 
+		if (c->prove.items[i].read_back)
+			check_read_back(d, node, c, i);
 		if (uses(c, c->prove.items[i].secret))
 			continue;
 		(void)snprintf(path, sizeof(path), "prove[%u].secret", i);

@@ -506,3 +506,31 @@ enum kt_code kt_pki_p12_truststore(const struct kt_chain *cas, const struct kt_s
 		code = kt_buf_check(&certs, "PKCS#12", err);
 	return code == KT_OK ? put_pfx(&maker, &certs, NULL, out, err) : code;
 }
+
+/* --- a key alone --------------------------------------------------------------------------------------------------------- */
+
+enum kt_code kt_pki_key_to_encrypted_pem(const struct kt_key *key, const struct kt_secret *password,
+                                         struct kt_secret **ret, struct kt_err *err)
+{
+	static const char label[] = "ENCRYPTED PRIVATE KEY";
+	const struct maker maker = {.profile = &profiles[KT_P12_MODERN_2023], .password = kt_secret_view(password)};
+	struct kt_buf KT_AUTOBUF plain;
+	struct kt_buf KT_AUTOBUF der;
+	enum kt_code code;
+	size_t pos;
+
+	kt_buf_init(&plain, 16384);
+	kt_buf_init(&der, 20480);
+	code = kt_pki_key_add_private(key, KT_KEY_PKCS8, &plain, err);
+	pos = kt_der_open(&der, DER_SEQUENCE);
+	if (code == KT_OK)
+		code = encrypt(&maker, maker.profile->key_nid, &plain, DER_OCTETS, &der, err);
+	kt_der_close(&der, pos);
+	if (code == KT_OK)
+		code = kt_buf_check(&der, "an encrypted key", err);
+	if (code == KT_OK)
+		code = kt_secret_alloc(kt_pem_size(label, der.len), ret, err);
+	if (code == KT_OK)
+		kt_pem_write(kt_secret_edit(*ret), label, der.ptr, der.len);
+	return code;
+}

@@ -276,7 +276,22 @@ static const struct bad bads[] = {
 	{AGENT "  listeners: {tokens: \"unix:/t\", tlsAlpn01: \"unix:/t\"}\n", "spec.listeners.tokens is open to everybody here"},
 	{CONSUMER "  prove: [{secret: other, tls: {address: \"a:1\"}}]\n",
 	 "f:6: spec.prove[0].secret (other) is not used by this Consumer"},
-	{CONSUMER "  prove: [{secret: web-tls}]\n", "spec.prove[0] must have one of: accepted, exec, observed, tls"},
+	{CONSUMER "  prove: [{secret: web-tls}]\n", "spec.prove[0] must have one of: accepted, exec, observed, readBack, tls"},
+	{CONSUMER "  prove: [{secret: web-tls, readBack: {name: ingress}}]\n",
+	 "spec.prove[0].readBack.name (ingress) is no target of secret web-tls"},
+	{CONSUMER "  targets: [{secret: web-tls}]\n", "spec.targets[0] must have one of: anypointSecretGroup"},
+	{CONSUMER "  targets: [{secret: web-tls, anypointSecretGroup: {organization: o, environment: e, secretGroup: g/../h, name: abc, "
+		  "tokenRef: t}}]\n",
+	 "spec.targets[0].anypointSecretGroup.secretGroup (g/../h) is not an id"},
+	{CONSUMER "  targets: [{secret: web-tls, anypointSecretGroup: {organization: o, environment: e, secretGroup: g, name: ab, "
+		  "tokenRef: t}}]\n",
+	 "must have 3 to 35 letters"},
+	{CONSUMER "  targets: [{secret: web-tls, anypointSecretGroup: {organization: o, environment: e, secretGroup: g, name: abc, "
+		  "tokenRef: t, host: \"a/b\"}}]\n",
+	 "spec.targets[0].anypointSecretGroup.host (a/b) is not a host"},
+	{CONSUMER "  targets: [{secret: web-tls, anypointSecretGroup: {organization: o, environment: e, secretGroup: g, name: abc, "
+		  "tokenRef: t, type: JCEKS}}]\n",
+	 "spec.targets[0].anypointSecretGroup.type (JCEKS)"},
 	{CONSUMER "  validate: [{exec: {argv: [nginx, -t]}}]\n",
 	 "f:6: spec.validate[0].exec.argv[0] (nginx) must be an absolute path"},
 	{CONSUMER "  notify: [{signal: {name: SIGHUP, pidFile: /run/x}}]\n", "spec.notify[0].signal.name (SIGHUP)"},
@@ -471,7 +486,12 @@ static const char *const goods[] = {
 	"    - {secret: t, observed: {accessLog: {path: /var/log/x, field: \"7\"}}}\n"
 	"    - {secret: t, accepted: {http: {url: \"https://a.b\", expectStatus: 204, headerName: X-Token, "
 	"headerPrefix: \"t \", caBundle: aGVsbG8=}}}\n"
-	"    - {secret: t, exec: {argv: [/bin/true]}}\n  socket: {users: [www, \"12\"], groups: [app], secrets: [t]}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
+	"    - {secret: web-tls, readBack: {name: ingress}}\n"
+	"    - {secret: t, exec: {argv: [/bin/true]}}\n"
+	"  targets:\n    - {secret: web-tls, anypointSecretGroup: {host: \"localhost:8443\", caBundle: aGVsbG8=, organization: o, "
+	"environment: e, secretGroup: g, name: ingress, type: JKS, alias: x, tokenRef: t, timeout: 4s}}\n"
+	"    - {secret: web-tls, anypointSecretGroup: {organization: o, environment: e, secretGroup: g, name: mule, tokenRef: t}}\n"
+	"  socket: {users: [www, \"12\"], groups: [app], secrets: [t]}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
 	"1}\n",
 	AGENT
 	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  allowShared: true\n  secretsGroup: \"4294967294\"\n"

@@ -4,7 +4,7 @@
 #include "courier/probe/probe_internal.h"
 #include "kt/mem.h"
 
-#define BODY_MAX (64u * 1024u)
+#define BODY_MAX (128u * 1024u)
 
 struct http_probe {
 	struct probe_item item;
@@ -52,6 +52,7 @@ static void on_reply(const struct kt_err *err, const struct kt_http_reply *reply
 		probe_fail(&probe->item, &why);
 	} else {
 		done.status = (uint32_t)reply->status;
+		done.retry_after = reply->retry_after;
 		done.value = kt_buf_view(&value);
 		kt_wire_reply(probe->item.courier->keeper, probe->item.reply_to, KT_HTTP_DONE, &done, NULL, 0);
 		probe_end(&probe->item);
@@ -105,6 +106,9 @@ static enum kt_code start(struct http_probe *probe, const struct kt_msg_http *ms
 	if (!method_ok(texts->method)) {
 		return kt_err_set(err, KT_E_INVALID, "'%.16s' is not an HTTP method that is offered here",
 				  texts->method);
+	}
+	if (msg->secret_body != NULL && kt_secret_len(msg->secret_body) > 0) {
+		request.body = kt_secret_view(msg->secret_body);
 	}
 	request.method = texts->method;
 	request.url = texts->url;

@@ -44,7 +44,7 @@ enum kt_code kt_cred_fetch(struct kt_query *query, int col, struct kt_store_cred
 	int64_t proof = sqlite3_column_int64(stmt, col + 19);
 
 	if (kind < 0 || kind >= KT_KIND_COUNT || step < 0 || step >= KT_STEP_COUNT || proof < 0 ||
-	    proof > KT_PROOF_FAILED)
+	    proof > KT_PROOF_UPLOADED)
 		return kt_store_odd(query->store, "a credential in a step or of a kind", err);
 	*ret = (struct kt_store_cred){
 	        .id = sqlite3_column_int64(stmt, col),

@@ -189,7 +189,7 @@ enum kt_step {
 };
 const char *kt_step_name(enum kt_step step); /* "due", "keyed", ...; "unknown" for others */
 
-enum kt_store_proof { KT_PROOF_NOBODY = 0, KT_PROOF_WAITING = 1, KT_PROOF_PROVED = 2, KT_PROOF_FAILED = 3 };
+enum kt_store_proof { KT_PROOF_NOBODY = 0, KT_PROOF_WAITING = 1, KT_PROOF_PROVED = 2, KT_PROOF_FAILED = 3, KT_PROOF_UPLOADED = 4 };
 
 enum {
 	KT_CRED_FORCED = 1, /* renew --force, or a trigger: issue now */
@@ -347,6 +347,7 @@ enum kt_task_state {
 	KT_TASK_FAILED = 3,
 	KT_TASK_SUPERSEDED = 4,
 	KT_TASK_DELIVERED = 5, /* notified, and nobody proves it */
+	KT_TASK_UPLOADED = 6,  /* its targets have taken and shown it; nobody proves that it is in use */
 };
 
 struct kt_store_task {

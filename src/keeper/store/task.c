@@ -20,7 +20,7 @@ static enum kt_code fetch(struct kt_query *query, struct kt_store_task *ret, str
 	int64_t state = sqlite3_column_int64(stmt, 5);
 	const char *error = kt_col_text(query, 11);
 
-	if (state < 0 || state > KT_TASK_DELIVERED)
+	if (state < 0 || state > KT_TASK_UPLOADED)
 		return kt_store_odd(query->store, "a task in a state", err);
 	*ret = (struct kt_store_task){
 	        .id = sqlite3_column_int64(stmt, 0),

@@ -1,0 +1,192 @@
+/* What is uploaded: keystores as the form fields that Secrets Manager takes, within its limits; and what it shows of them. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kt/text.h"
+#include "keeper/target.h"
+
+/* Bytes that the service takes in each field, as its API description has them. */
+#define CERTIFICATE_MAX 4096u
+#define KEY_MAX         6144u
+#define CAPATH_MAX      28672u
+#define STORE_MAX       40960u
+#define FORM_MAX        65536u
+#define PASSPHRASE      24u /* random bytes */
+
+static const char end_mark[] = "-----END CERTIFICATE-----";
+
+/* The first certificate of a PEM text, and what comes after it. */
+static void split(struct kt_view chain, struct kt_view *leaf, struct kt_view *rest)
+{
+	const char *end = memmem(chain.ptr, chain.len, end_mark, sizeof(end_mark) - 1);
+	size_t len = end != NULL ? (size_t)(end - chain.ptr) + sizeof(end_mark) - 1 : chain.len;
+
+	while (len < chain.len && (chain.ptr[len] == '\n' || chain.ptr[len] == '\r')) {
+		len++;
+	}
+	*leaf = (struct kt_view){chain.ptr, len};
+	*rest = (struct kt_view){chain.ptr + len, chain.len - len};
+}
+
+struct form {
+	struct kt_buf *out;
+	const char *boundary;
+};
+
+static void put_text(const struct form *form, const char *name, const char *value)
+{
+	kt_buf_addf(form->out, "--%s\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n%s\r\n", form->boundary, name,
+	            value);
+}
+
+static enum kt_code put_file(const struct form *form, const char *name, const char *file, struct kt_view bytes, size_t max,
+                             struct kt_err *err)
+{
+	if (bytes.len > max) {
+		return kt_err_set(err, KT_E_LIMIT, "field %s has %zu bytes, the secret group takes %zu: use a smaller key or a "
+		                                   "shorter chain", name, bytes.len, max);
+	}
+	kt_buf_addf(form->out,
+	            "--%s\r\nContent-Disposition: form-data; name=\"%s\"; filename=\"%s\"\r\n"
+	            "Content-Type: application/octet-stream\r\n\r\n",
+	            form->boundary, name, file);
+	kt_buf_addv(form->out, bytes);
+	kt_buf_adds(form->out, "\r\n");
+	return KT_OK;
+}
+
+static enum kt_code put_pem(const struct form *form, const struct kt_key *key, struct kt_view chain, struct kt_view ca,
+                            const struct kt_secret *passphrase, struct kt_err *err)
+{
+	struct kt_secret *pem KT_AUTOSECRET = NULL;
+	struct kt_buf path KT_AUTOBUF = {0};
+	struct kt_view leaf, rest;
+	enum kt_code code = kt_pki_key_to_encrypted_pem(key, passphrase, &pem, err);
+
+	kt_buf_init(&path, 4 * CAPATH_MAX);
+	split(chain, &leaf, &rest);
+	kt_buf_addv(&path, rest);
+	if (ca.len > 0 && (rest.len == 0 || memmem(rest.ptr, rest.len, ca.ptr, ca.len) == NULL)) {
+		kt_buf_addv(&path, ca);
+	}
+	if (code == KT_OK) {
+		code = kt_buf_check(&path, "the chain", err);
+	}
+	if (code == KT_OK) {
+		code = put_file(form, "certificate", "tls.crt", leaf, CERTIFICATE_MAX, err);
+	}
+	if (code == KT_OK) {
+		code = put_file(form, "key", "tls.key", kt_secret_view(pem), KEY_MAX, err);
+	}
+	if (code == KT_OK && path.len > 0) {
+		code = put_file(form, "capath", "ca.crt", kt_buf_view(&path), CAPATH_MAX, err);
+	}
+	return code;
+}
+
+static enum kt_code put_store(const struct form *form, const struct kt_anypoint_secret_group *group,
+                              const struct kt_key *key, struct kt_view chain_pem, const struct kt_secret *passphrase,
+                              struct kt_err *err)
+{
+	struct kt_secret *store KT_AUTOSECRET = NULL;
+	struct kt_chain *chain = NULL;
+	bool jks = group->type == KT_STORE_JKS;
+	enum kt_code code = kt_pki_chain_parse(chain_pem, &chain, err);
+
+	if (code == KT_OK) {
+		code = jks ? kt_pki_jks_keystore(key, chain, group->alias, passphrase, &store, err)
+		           : kt_pki_p12_keystore(key, chain, group->alias, passphrase, KT_P12_MODERN_2023, &store, err);
+	}
+	if (code == KT_OK) {
+		code = put_file(form, "keyStore", jks ? "keystore.jks" : "keystore.p12", kt_secret_view(store), STORE_MAX, err);
+	}
+	kt_pki_chain_destroy(chain);
+	return code;
+}
+
+enum kt_code kt_target_form(const struct kt_anypoint_secret_group *group, const struct kt_key *key, struct kt_view chain,
+                            struct kt_view ca, char boundary[KT_TARGET_BOUNDARY], struct kt_secret **ret,
+                            struct kt_err *err)
+{
+	struct kt_secret *passphrase KT_AUTOSECRET = NULL;
+	struct kt_buf out KT_AUTOBUF = {0};
+	const struct form form = {&out, boundary};
+	enum kt_code code = kt_secret_alloc(2 * PASSPHRASE + 1, &passphrase, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	kt_rand_hex(kt_secret_edit(passphrase), PASSPHRASE);
+	kt_secret_truncate(passphrase, 2 * PASSPHRASE);
+	(void)snprintf(boundary, KT_TARGET_BOUNDARY, "keyturn-");
+	kt_rand_hex(boundary + 8, 16);
+	kt_buf_init(&out, FORM_MAX);
+	put_text(&form, "type", kt_store_type_name(group->type));
+	put_text(&form, "name", group->name);
+	put_text(&form, "keyPassphrase", kt_secret_view(passphrase).ptr);
+	if (group->type == KT_STORE_PEM) {
+		code = put_pem(&form, key, chain, ca, passphrase, err);
+	} else {
+		put_text(&form, "storePassphrase", kt_secret_view(passphrase).ptr);
+		put_text(&form, "alias", group->alias != NULL ? group->alias : "certificate");
+		code = put_store(&form, group, key, chain, passphrase, err);
+	}
+	kt_buf_addf(&out, "--%s--\r\n", boundary);
+	if (code == KT_OK) {
+		code = kt_buf_check(&out, "the upload", err);
+	}
+	return code == KT_OK ? kt_secret_from_buf(&out, ret, err) : code;
+}
+
+/* --- what is shown ------------------------------------------------------------------------------------------------------ */
+
+static char next_digit(const char **at)
+{
+	char c;
+
+	while (**at == ':' || **at == ' ') {
+		++*at;
+	}
+	c = **at;
+	*at += c != '\0';
+	return (char)(c >= 'A' && c <= 'F' ? c + 32 : c);
+}
+
+static const char *past_zeros(const char *text)
+{
+	while (*text == '0' || *text == ':' || *text == ' ') {
+		text++;
+	}
+	return text;
+}
+
+bool kt_target_same_serial(const char *seen, const char *ours)
+{
+	char a, b;
+
+	seen = past_zeros(seen);
+	ours = past_zeros(ours);
+	if (*seen == '\0' || *ours == '\0') {
+		return false;
+	}
+	do {
+		a = next_digit(&seen);
+		b = next_digit(&ours);
+	} while (a == b && a != '\0');
+	return a == b;
+}
+
+enum kt_code kt_target_time(const char *text, kt_ms *ret, struct kt_err *err)
+{
+	char plain[32];
+	size_t len = strlen(text);
+
+	if (len == 19 && text[10] == ' ') {
+		(void)snprintf(plain, sizeof(plain), "%.10sT%.8sZ", text, text + 11);
+		text = plain;
+	}
+	if (kt_time_parse(kt_view_str(text), ret, NULL) != KT_OK) {
+		return kt_err_set(err, KT_E_PROTO, "'%.40s' is not a time", text);
+	}
+	return KT_OK;
+}
