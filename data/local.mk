@@ -2,7 +2,7 @@
 schemadir = $(datadir)/keyturn
 dist_schema_DATA = data/agent.schema.json data/certificate.schema.json data/clusterissuer.schema.json \
 	data/consumer.schema.json data/issuer.schema.json data/secret.schema.json data/token.schema.json \
-	data/tokenissuer.schema.json data/watch.schema.json
+	data/clientcredential.schema.json data/tokenissuer.schema.json data/watch.schema.json
 examplesdir = $(docdir)/examples
 dist_examples_DATA = data/examples/host-nginx.yaml data/examples/sidecar.yaml data/examples/token.yaml
 kubernetesdir = $(examplesdir)/kubernetes
@@ -13,7 +13,7 @@ dist_logformats_DATA = data/envoy-access-log.yaml data/istio-access-log.yaml dat
 referencedir = $(docdir)/reference
 dist_reference_DATA = docs/reference/agent.md docs/reference/certificate.md docs/reference/clusterissuer.md \
 	docs/reference/consumer.md docs/reference/issuer.md docs/reference/secret.md docs/reference/token.md \
-	docs/reference/tokenissuer.md docs/reference/watch.md
+	docs/reference/clientcredential.md docs/reference/tokenissuer.md docs/reference/watch.md
 
 # The demo, started by ./dev demo; the web page of the desk.
 EXTRA_DIST += data/demo/run data/demo/api.py data/demo/service.py data/demo/verdict.py data/demo/record.py \

@@ -160,6 +160,8 @@ enum kt_code kt_resource_default(enum kt_kind kind, const char *ns, const char *
  */
 void kt_certificate_request_key(const struct kt_certificate_spec *certificate, struct kt_buf *out);
 void kt_token_request_key(const struct kt_token_spec *token, struct kt_buf *out);
+/* Of a ClientCredential: where its clients are registered, and which they are. */
+void kt_client_request_key(const struct kt_client_credential_spec *client, struct kt_buf *out);
 
 /* --- helpers on typed resources
  * --------------------------------------------------------------------------------------------------- */

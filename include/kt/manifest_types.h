@@ -28,6 +28,7 @@ enum kt_kind {
 	KT_RES_CONSUMER,
 	KT_RES_AGENT, /* without a namespace */
 	KT_RES_WATCH,
+	KT_RES_CLIENT_CREDENTIAL,
 	KT_RES_COUNT
 };
 
@@ -613,6 +614,69 @@ struct kt_token_spec {
 	const char *aws_profile; /* of the shared credentials file; "default" when absent */
 };
 
+/* --- ClientCredential --------------------------------------------------------------------------------------------- */
+
+/* One registered client: an id and a secret at its server. */
+struct kt_client {
+	const char *client_id;
+	const char *id;              /* its name in the management API; NULL: client_id */
+	struct kt_secret_ref secret; /* the secret that it has now; key default client-secret; name NULL: not given */
+};
+
+struct kt_clients {
+	struct kt_client *items;
+	uint32_t count;
+};
+
+enum kt_client_strategy { KT_CLIENT_IN_PLACE = 0, KT_CLIENT_ALTERNATE };
+enum kt_anypoint_kind { KT_ANYPOINT_CONNECTED_APP = 0, KT_ANYPOINT_ENVIRONMENT_CLIENT, KT_ANYPOINT_APPLICATION_CONTRACT };
+
+/* Values of the store, only delivered. */
+struct kt_client_static {
+	const char *source; /* "store": only there so that the object has a member */
+};
+
+/* A reset at Anypoint answers with one new secret; the old one is refused from then on. */
+struct kt_client_anypoint {
+	const char *url;          /* origin; https://anypoint.mulesoft.com when absent */
+	const char *organization; /* NULL: not given; only a connected app can do without */
+	enum kt_anypoint_kind kind;
+	const char *token_ref; /* secretName of the Token that may reset */
+	struct kt_bytes ca_bundle;
+};
+
+/* Two secrets of an application may be active side by side. */
+struct kt_client_okta {
+	const char *org_url;
+	const char *token_ref; /* secretName of the Token that may manage the application */
+	struct kt_bytes ca_bundle;
+};
+
+/* Exactly one of these is set. */
+struct kt_client_issuer {
+	struct kt_client_static *fixed;
+	struct kt_client_anypoint *anypoint;
+	struct kt_client_okta *okta;
+};
+
+/* Where a secret is tried before anybody gets it: client_credentials at a token endpoint. */
+struct kt_client_test {
+	const char *token_url;
+	enum kt_auth_method method; /* client_secret_post when absent, or client_secret_basic */
+	struct kt_strings scopes;
+	struct kt_bytes ca_bundle; /* PEM; absent: that of the issuer */
+};
+
+struct kt_client_credential_spec {
+	const char *secret_name;
+	struct kt_clients clients; /* one, or two with AlternateClients */
+	struct kt_client_issuer issuer;
+	enum kt_client_strategy strategy;
+	kt_ms rotation_interval; /* 30 days when absent */
+	kt_ms drain;             /* how long the secret before is left alone after the switch; 10 min when absent */
+	struct kt_client_test *test; /* NULL: Anypoint's own endpoint for a connected app, else none */
+};
+
 /* --- Consumer ---------------------------------------------------------------------------------------------------- */
 
 #define KT_FILE_MODE_UNSET ((int64_t)-1)
@@ -955,6 +1019,7 @@ struct kt_resource {
 		struct kt_consumer_spec consumer;
 		struct kt_agent_spec agent;
 		struct kt_watch_spec watch;
+		struct kt_client_credential_spec client;
 	};
 	struct kt_arena *arena;     /* private */
 	const struct kt_node *tree; /* private; only during the callback of kt_manifest_read */

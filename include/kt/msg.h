@@ -236,6 +236,10 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
  * not empty. secret_body: sent in place of body, where a key is in it; wiped after it. retry_after: seconds that the server
  * asks for, 0: not said. json_path: ".a.b[0]"; the value found comes back instead of the body. loopback http is allowed as the
  * manifest names it.
+ *
+ * api: a call of a management API, beside those three: an answer other than 2xx is an error (KT_E_AUTH for 401, KT_E_DENIED
+ * for the other 4xx, KT_E_LATER with its Retry-After for the rest), and of one with 2xx only what is asked for comes back:
+ * what json_path finds as value ("" where there is nothing), what secret_path finds as secret (an error where there is nothing).
  */
 #define KT_MSG_HTTP(F, S)                                                                                              \
 	F(S, view, method, 16)                                                                                         \
@@ -243,8 +247,9 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	F(S, view, content_type, 128) F(S, view, body, 65536) F(S, view, ca_bundle, 65536)                             \
 		F(S, view, header_name, 128) F(S, view, header_prefix, 64) F(S, secret, token, 65536)                  \
 			F(S, view, json_path, 512) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)      \
-				F(S, secret, secret_body, 65536)
-#define KT_MSG_HTTP_DONE(F, S) F(S, u32, status, 0) F(S, view, value, 131072) F(S, i64, retry_after, 0)
+				F(S, secret, secret_body, 65536) F(S, flag, api, 0) F(S, view, secret_path, 512)
+#define KT_MSG_HTTP_DONE(F, S)                                                                                         \
+	F(S, u32, status, 0) F(S, view, value, 131072) F(S, i64, retry_after, 0) F(S, secret, secret, 65536)
 /* Calls an ACME or MINT job off; its reply still comes (KT_E_CANCELLED). */
 #define KT_MSG_CANCEL(F, S) F(S, u64, job, 0)
 

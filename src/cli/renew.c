@@ -162,7 +162,8 @@ static void on_event(const json_t *event, void *arg)
 	char id[600];
 
 	if (step == NULL || name == NULL || kind == NULL ||
-	    (strcmp(kind, "Certificate") != 0 && strcmp(kind, "Token") != 0 && strcmp(kind, "Watch") != 0)) {
+	    (strcmp(kind, "Certificate") != 0 && strcmp(kind, "Token") != 0 && strcmp(kind, "Watch") != 0 &&
+	     strcmp(kind, "ClientCredential") != 0)) {
 		return;
 	}
 	(void)snprintf(id, sizeof(id), "%s/%s/%s", kind, ns != NULL ? ns : "", name);

@@ -53,6 +53,8 @@ struct kt_http_request {
 	const char *named;
 	struct kt_view ca_bundle; /* PEM, or base64 of PEM; empty: the system's */
 	bool insecure;            /* the manifest asks not to verify the server */
+	bool once;                /* not to be sent twice: on a connection of its own, since libcurl sends it once more where an
+				     open one turns out to have been closed */
 	bool http2;               /* HTTP/2 where the server has it: many requests on one connection */
 	const char *accept;       /* NULL: none */
 	const char *content_type; /* NULL: none */

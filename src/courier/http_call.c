@@ -402,6 +402,7 @@ enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_r
 		return err != NULL ? err->code : KT_E_NOMEM;
 	}
 	set_limits(call, request->http2 && can_multiplex());
+	curl_easy_setopt(call->easy, CURLOPT_FRESH_CONNECT, request->once ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_URL, call->url_text);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, PACKAGE_NAME "/" PACKAGE_VERSION);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);

@@ -45,9 +45,10 @@ static void view_init(struct view *view, struct kt_draft *draft, const struct kt
 	if (cred != NULL) {
 		view->cred = *cred;
 	} else {
-		view->cred.kind = strcmp(resource->kind, "Token") == 0   ? KT_KIND_TOKEN
-		                  : strcmp(resource->kind, "Watch") == 0 ? KT_KIND_WATCH
-		                                                         : KT_KIND_CERT;
+		view->cred.kind = strcmp(resource->kind, "Token") == 0              ? KT_KIND_TOKEN
+		                  : strcmp(resource->kind, "Watch") == 0            ? KT_KIND_WATCH
+		                  : strcmp(resource->kind, "ClientCredential") == 0 ? KT_KIND_CLIENT
+		                                                                    : KT_KIND_CERT;
 		view->cred.error_text = view->cred.cookie = view->cred.trace_id = view->cred.secret_name = "";
 	}
 	if (entry != NULL) {
@@ -197,8 +198,7 @@ static void entry_rows(struct kt_session *session)
 		if (entry->told) {
 			continue;
 		}
-		if (strcmp(row->kind, "Certificate") == 0 || strcmp(row->kind, "Token") == 0 ||
-		    strcmp(row->kind, "Watch") == 0) {
+		if (kt_keeper_rotates(row->kind)) {
 			kt_session_row(session, kt_admin_plan_row(session, row, NULL));
 		} else {
 			kt_session_row(session, other_row(row, entry->is_new ? "new" : "changed", entry->changes));
@@ -213,8 +213,7 @@ static bool add_removed(const struct kt_store_resource *resource, void *arg)
 
 	rows->taken++;
 	session->after_id = resource->id;
-	if (!kt_draft_has(session->draft, resource->id) && strcmp(resource->kind, "Certificate") != 0 &&
-	    strcmp(resource->kind, "Token") != 0 && strcmp(resource->kind, "Watch") != 0) {
+	if (!kt_draft_has(session->draft, resource->id) && !kt_keeper_rotates(resource->kind)) {
 		kt_session_row(session, other_row(resource, "removed", NULL));
 	}
 	return true;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kt/mem.h"
+#include "keeper/client/client.h"
 #include "keeper/admin.h"
 #include "keeper/fallback.h"
 #include "keeper/watched.h"
@@ -79,7 +80,9 @@ static void add_material(struct kt_keeper *keeper, const struct kt_store_cred *c
 	if (material.state == KT_MATERIAL_REVOKED) {
 		(void)json_object_set_new(out, "certificateRevoked", json_true());
 	}
-	(void)json_object_set_new(out, "orderURL", material.order_url[0] != '\0' ? json_string(material.order_url) : json_null());
+	(void)json_object_set_new(out, "orderURL",
+	                          cred->kind == KT_KIND_CERT && material.order_url[0] != '\0' ? json_string(material.order_url)
+	                                                                                      : json_null());
 	kt_store_material_finish(&material);
 }
 
@@ -91,6 +94,8 @@ static void add_issuer(const struct kt_resource *spec, json_t *out)
 		ref = &spec->certificate.issuer_ref;
 	} else if (spec->kind == KT_RES_TOKEN) {
 		ref = &spec->token.issuer_ref;
+	} else if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		(void)json_object_set_new(out, "issuer", json_string(kt_client_issuer_name(&spec->client)));
 	}
 	if (ref != NULL) {
 		char text[300];
@@ -134,7 +139,7 @@ json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_reso
 		return NULL;
 	}
 	add_failure(cred, out);
-	add_material(keeper, cred, out, cred->kind == KT_KIND_TOKEN);
+	add_material(keeper, cred, out, cred->kind != KT_KIND_CERT);
 	if (kt_load_spec(resource, &spec, NULL) == KT_OK) {
 		struct kt_plan plan;
 
@@ -189,7 +194,7 @@ static bool match(const struct kt_store_resource *resource, const struct kt_stor
 /* Exact look-ups for what names a namespace; "default" is tried before all namespaces are searched. */
 static bool find_exact(struct find *find)
 {
-	static const char *const kinds[] = {"Certificate", "Token", "Watch"};
+	static const char *const kinds[] = {"Certificate", "Token", "Watch", "ClientCredential"};
 	size_t i;
 
 	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
@@ -281,9 +286,12 @@ json_t *kt_admin_summary(struct kt_session *session)
 		(void)kt_store_cred_expiring(store, kt_keeper_now(session->keeper) + within, &expiring, NULL);
 	}
 	return json_pack("{s:I,s:I,s:I,s:I,s:s,s:o}", "total", (json_int_t)counts.total, "failing",
-	                 (json_int_t)(counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] + counts.failing[KT_KIND_WATCH]),
+	                 (json_int_t)(counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] + counts.failing[KT_KIND_WATCH] +
+	                              counts.failing[KT_KIND_CLIENT]),
 	                 "unpublished",
-	                 (json_int_t)(counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN]), "expiring",
+	                 (json_int_t)(counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN] +
+	                              counts.unpublished[KT_KIND_CLIENT]),
+	                 "expiring",
 	                 (json_int_t)expiring, "mode", session->keeper->mode == KT_MODE_DAEMON ? "agent" : "command", "time",
 	                 kt_admin_time(kt_keeper_now(session->keeper)));
 }

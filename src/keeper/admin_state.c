@@ -99,6 +99,21 @@ static const char *namespace_of(const struct kt_session *session)
 	return ns != NULL && ns[0] != '\0' ? ns : "default";
 }
 
+/* ClientCredentials that only deliver what the store has. */
+static enum kt_code deliver_again(struct kt_keeper *keeper, const char *ns, const char *name, struct kt_err *err)
+{
+	struct kt_store_link link = {"source", ns, name};
+	int64_t ids[64];
+	size_t count = sizeof(ids) / sizeof(ids[0]);
+	enum kt_code code = kt_store_linked(keeper->store, &link, 0, ids, &count, err);
+	size_t i;
+
+	for (i = 0; i < count && code == KT_OK; i++) {
+		code = kt_store_cred_wake(keeper->store, ids[i], kt_keeper_now(keeper), KT_CRED_FORCED, err);
+	}
+	return code;
+}
+
 static enum kt_code put_secret(struct kt_session *session, const char *ns, const char *name, const char *key,
                                struct kt_view value, struct kt_err *err)
 {
@@ -121,6 +136,9 @@ static enum kt_code put_secret(struct kt_session *session, const char *ns, const
 	code = kt_store_secret_put(keeper->store, &row, err);
 	if (code == KT_OK) {
 		code = audit_command(session, "secret.set", ns, name, key, err);
+	}
+	if (code == KT_OK) {
+		code = deliver_again(keeper, ns, name, err);
 	}
 	return kt_store_end(keeper->store, code, err);
 }
@@ -148,7 +166,8 @@ void kt_admin_retry_failed(struct kt_keeper *keeper)
 	struct kt_store_counts counts;
 
 	if (kt_store_counts(keeper->store, &counts, NULL) != KT_OK ||
-	    counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] + counts.failing[KT_KIND_WATCH] == 0 ||
+	    counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] + counts.failing[KT_KIND_WATCH] +
+	                    counts.failing[KT_KIND_CLIENT] == 0 ||
 	    kt_store_begin(keeper->store, NULL) != KT_OK) {
 		return;
 	}
@@ -181,6 +200,7 @@ void kt_command_secret_set(struct kt_session *session)
 		return;
 	}
 	kt_admin_retry_failed(session->keeper);
+	kt_rotate_kick(session->keeper);
 	kt_session_end(session, 0, NULL);
 }
 

@@ -8,6 +8,7 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "keeper/client/client.h"
 #include "keeper/fallback.h"
 #include "keeper/refused.h"
 
@@ -17,7 +18,8 @@ static enum kt_code open_material(struct kt_flight *flight, int64_t id, struct k
 {
 	struct kt_keeper *keeper = flight->keeper;
 	struct kt_secret *secret KT_AUTOSECRET = NULL;
-	bool token = flight->spec->kind == KT_RES_TOKEN;
+	bool client = flight->spec->kind == KT_RES_CLIENT_CREDENTIAL;
+	bool token = flight->spec->kind == KT_RES_TOKEN || client;
 	struct kt_seal_id seal;
 	enum kt_code code;
 
@@ -32,6 +34,9 @@ static enum kt_code open_material(struct kt_flight *flight, int64_t id, struct k
 	(void)snprintf(flight->got.serial, sizeof(flight->got.serial), "%s", flight->material.serial);
 	(void)snprintf(flight->got.sha256, sizeof(flight->got.sha256), "%s", flight->material.sha256);
 	(void)snprintf(flight->dir, sizeof(flight->dir), "%s", flight->material.dir);
+	if (client) {
+		(void)snprintf(flight->cert_url, sizeof(flight->cert_url), "%s", flight->material.cert_url);
+	}
 	flight->got.not_before = flight->material.not_before;
 	flight->got.not_after = flight->material.not_after;
 	if (token && flight->material.sealed_token.len > 0) {
@@ -72,6 +77,12 @@ static enum kt_code begin_new(struct kt_flight *flight, struct kt_err *err)
 	bool dropped = flight->cred.candidate != 0;
 	enum kt_code code = dropped ? drop_candidate(flight, err) : KT_OK;
 
+	if (code == KT_OK && flight->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		code = kt_client_choose(flight, &flight->err);
+		if (code != KT_OK) {
+			return kt_flight_fail(flight, err);
+		}
+	}
 	if (code != KT_OK) {
 		return code;
 	}
@@ -87,6 +98,9 @@ static enum kt_code begin_new(struct kt_flight *flight, struct kt_err *err)
 	                                              .state = KT_MATERIAL_PENDING,
 	                                              .request_key = flight->resource.request_key,
 	                                              .created = now};
+	if (flight->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		flight->material.order_url = flight->order_url;
+	}
 	flight->fresh_row = true;
 	if (flight->plan.reason == KT_WHY_RENEWAL_INFO) { /* remembered: the CA may say the same of this one */
 		(void)snprintf(flight->cookie, sizeof(flight->cookie), "{\"why\":\"renewal-info\"}");
@@ -171,6 +185,7 @@ static enum kt_code begin_redelivery(struct kt_flight *flight, struct kt_err *er
 
 struct find_previous {
 	kt_ms now;
+	bool endless; /* a client's secret has no end */
 	int64_t id;
 };
 
@@ -178,7 +193,7 @@ static bool good_previous(const struct kt_store_material *material, void *arg)
 {
 	struct find_previous *find = arg;
 
-	if (material->state == KT_MATERIAL_PREVIOUS && material->not_after > find->now + KT_SECOND) {
+	if (material->state == KT_MATERIAL_PREVIOUS && (material->not_after > find->now + KT_SECOND || find->endless)) {
 		find->id = material->id;
 	}
 	return find->id == 0;
@@ -187,7 +202,7 @@ static bool good_previous(const struct kt_store_material *material, void *arg)
 /* Back to the material before, where it is still good; else the refused one stays and its consumers are tried on. */
 static enum kt_code begin_rollback(struct kt_flight *flight, struct kt_err *err)
 {
-	struct find_previous find = {.now = kt_keeper_now(flight->keeper)};
+	struct find_previous find = {.now = kt_keeper_now(flight->keeper), .endless = flight->cred.kind == KT_KIND_CLIENT};
 	struct kt_audit_event event = {.step = kt_step_name(KT_STEP_ROLLED_BACK),
 	                               .outcome = "refused",
 	                               .reason = "there is no earlier set that is still good: the new one stays"};
@@ -221,7 +236,7 @@ static bool may_retire(const struct kt_flight *flight, kt_ms now, kt_ms *ret_at)
 	const struct kt_store_cred *cred = &flight->cred;
 	bool resting = cred->step == KT_STEP_SWITCHED || cred->step == KT_STEP_NOTIFIED || cred->step == KT_STEP_PROVED;
 
-	*ret_at = cred->delivered_at + KT_KEEP_PREVIOUS;
+	*ret_at = cred->delivered_at + kt_flight_keep_previous(flight);
 	if (!resting || cred->proof == KT_PROOF_WAITING || cred->proof == KT_PROOF_FAILED) {
 		*ret_at = KT_TIME_MAX;
 		return false;
@@ -275,6 +290,14 @@ enum kt_code kt_flight_begin(struct kt_flight *flight, struct kt_err *err)
 	if (flight->plan.action >= KT_PLAN_ISSUE && is_poison(flight)) {
 		flight->redelivery = flight->plan.action == KT_PLAN_REDELIVER;
 		return kt_flight_fail(flight, err);
+	}
+	/* What is to be rotated next may be what was in use before: that is put away first. */
+	if (flight->cred.kind == KT_KIND_CLIENT && flight->plan.action >= KT_PLAN_ISSUE &&
+	    flight->plan.action <= KT_PLAN_REISSUE && flight->cred.candidate == 0 && kt_client_has_previous(flight) &&
+	    may_retire(flight, now, &retire_at)) {
+		flight->retire_first = true;
+		flight->stage = KT_FLIGHT_RETIRE;
+		return KT_OK;
 	}
 	switch (flight->plan.action) {
 	case KT_PLAN_ISSUE:

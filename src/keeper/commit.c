@@ -59,8 +59,11 @@ static enum kt_code seal_token(struct kt_flight *flight, struct kt_err *err)
 	struct kt_seal_id id = kt_store_material_seal_id(&flight->resource, flight->material.revision, "token");
 
 	kt_buf_reset(&flight->sealed_token);
-	flight->material.cookie = flight->got.scope;
-	if (!kt_ascii_ieq(kt_view_str(flight->got.token_type), KT_VIEW_LIT("bearer"))) {
+	if (flight->spec->kind == KT_RES_TOKEN) {
+		flight->material.cookie = flight->got.scope;
+	}
+	if (flight->spec->kind == KT_RES_TOKEN &&
+	    !kt_ascii_ieq(kt_view_str(flight->got.token_type), KT_VIEW_LIT("bearer"))) {
 		(void)snprintf(flight->cookie, sizeof(flight->cookie), "%s\t%s", flight->got.token_type, flight->got.scope);
 		flight->material.cookie = flight->cookie;
 	}
@@ -164,11 +167,11 @@ static enum kt_code rest(struct kt_flight *flight, bool tasks, struct kt_err *er
 	}
 	if (!tasks && flight->previous_dir[0] == '\0' && !flight->redelivery && flight->keeper->commit_failures == 0) {
 		cred->step = KT_STEP_RETIRED; /* nothing to prove; nothing to remove, also of what was staged and never committed */
-	} else if (!tasks && cred->delivered_at + KT_KEEP_PREVIOUS < flight->plan.due_at) {
-		flight->plan.due_at = cred->delivered_at + KT_KEEP_PREVIOUS;
+	} else if (!tasks && cred->delivered_at + kt_flight_keep_previous(flight) < flight->plan.due_at) {
+		flight->plan.due_at = cred->delivered_at + kt_flight_keep_previous(flight);
 	}
 	if (flight->plan.due_at <= now) { /* a set that was only put back or taken away is followed by its successor at once */
-		flight->plan.due_at = flight->redelivery || flight->withdraw ? now : now + KT_SECOND;
+		flight->plan.due_at = flight->redelivery || flight->withdraw || flight->retire_first ? now : now + KT_SECOND;
 	}
 	return kt_flight_end(flight, flight->plan.due_at, err);
 }
@@ -296,7 +299,8 @@ static enum kt_code commit_retired(struct kt_flight *flight, struct kt_err *err)
 	struct retire_marks marks = {flight->keeper, flight->withdraw ? 0 : flight->cred.active, KT_OK, err};
 	unsigned keep = flight->spec->kind == KT_RES_CERTIFICATE
 	                        ? (unsigned)flight->spec->certificate.revision_history_limit
-	                        : 1;
+	                : flight->spec->kind == KT_RES_CLIENT_CREDENTIAL ? 4 /* the other client's is among them */
+	                                                                 : 1;
 	enum kt_code code = kt_store_material_each(store, flight->id, 64, mark_retired, &marks, err);
 
 	code = code == KT_OK ? marks.code : code;

@@ -411,8 +411,7 @@ struct kt_draft_entry *kt_draft_find_new(struct kt_draft *draft, const char *nam
 	for (i = 0; i < draft->count; i++) {
 		const struct kt_store_resource *row = &draft->entries[i].row;
 
-		if (draft->entries[i].is_new && (strcmp(row->kind, "Certificate") == 0 || strcmp(row->kind, "Token") == 0 ||
-		                                 strcmp(row->kind, "Watch") == 0) &&
+		if (draft->entries[i].is_new && kt_keeper_rotates(row->kind) &&
 		    is_named(row, name)) {
 			return &draft->entries[i];
 		}

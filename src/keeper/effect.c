@@ -5,6 +5,7 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "keeper/client/client.h"
 #include "keeper/flight.h"
 
 struct key_work {
@@ -271,7 +272,7 @@ enum kt_effect kt_flight_effect(struct kt_flight *flight, struct kt_err *err)
 	case KT_FLIGHT_SWITCH:
 		return kt_publish_switch(flight, err) == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
 	case KT_FLIGHT_RETIRE:
-		if (kt_oauth_revoke_superseded(flight) == KT_EFFECT_PENDING) {
+		if (kt_oauth_revoke_superseded(flight) == KT_EFFECT_PENDING || kt_client_clean_up(flight) == KT_EFFECT_PENDING) {
 			return KT_EFFECT_PENDING;
 		}
 		return kt_publish_retire(flight, err) == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;

@@ -93,6 +93,7 @@ void kt_flight_destroy(struct kt_flight *flight)
 	kt_free(flight->got.chain_pem);
 	kt_free(flight->got.ca_pem);
 	kt_secret_destroy(flight->got.token);
+	kt_secret_destroy(flight->trying);
 	kt_buf_finish(&flight->sealed_key);
 	kt_buf_finish(&flight->sealed_token);
 	kt_free(flight);
@@ -100,7 +101,7 @@ void kt_flight_destroy(struct kt_flight *flight)
 
 enum kt_code kt_flight_audit(struct kt_flight *flight, struct kt_audit_event *event, struct kt_err *err)
 {
-	bool token = flight->resource.kind[0] == 'T';
+	bool token = strcmp(flight->resource.kind, "Certificate") != 0;
 
 	event->trace_id = flight->trace_id;
 	event->actor = event->actor != NULL ? event->actor : "agent";
@@ -128,6 +129,13 @@ enum kt_code kt_flight_step(struct kt_flight *flight, enum kt_step step, const c
 	flight->cred.trace_id = flight->trace_id;
 	code = kt_flight_audit(flight, &event, err);
 	return code == KT_OK ? kt_store_cred_put(flight->keeper->store, &flight->cred, err) : code;
+}
+
+kt_ms kt_flight_keep_previous(const struct kt_flight *flight)
+{
+	bool client = flight->spec->kind == KT_RES_CLIENT_CREDENTIAL && flight->spec->client.issuer.fixed == NULL;
+
+	return client ? flight->spec->client.drain : KT_KEEP_PREVIOUS;
 }
 
 unsigned kt_flight_deaths(const struct kt_flight *flight)
@@ -179,6 +187,9 @@ static void plan_state(const struct kt_store_resource *resource, const struct kt
 	state->has_material = cred->active != 0;
 	state->not_before = active->not_before;
 	state->not_after = active->not_after;
+	if (cred->kind == KT_KIND_CLIENT && cred->active != 0) {
+		state->not_after = KT_TIME_MAX;
+	}
 	state->issued_at = active->issued;
 	state->request_changed =
 	        cred->active != 0 && strcmp(active->request_key, resource->request_key) != 0;

@@ -16,6 +16,7 @@ unsigned kt_flight_deaths(const struct kt_flight *flight);
 
 /* How long the set before is kept at least. */
 #define KT_KEEP_PREVIOUS KT_MINUTE
+kt_ms kt_flight_keep_previous(const struct kt_flight *flight);
 
 /* Writes the step into the credential and the audit trail. reason: NULL or one line. In a transaction. */
 enum kt_code kt_flight_step(struct kt_flight *flight, enum kt_step step, const char *reason, struct kt_err *err);

@@ -8,12 +8,16 @@
 #include "kt/io.h"
 #include "kt/mem.h"
 #include "keeper/acme.h"
+#include "keeper/client/client.h"
 
 #define SECRET_MAX (256u * 1024u)
 #define IDLE_MS    (60 * KT_SECOND)
 
 static const struct kt_issuer_ops *ops_of(const struct kt_resource *spec)
 {
+	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		return spec->client.issuer.fixed != NULL && spec->client.test == NULL ? &kt_issuer_client_static : &kt_issuer_client;
+	}
 	if (spec->kind == KT_RES_TOKEN_ISSUER) {
 		return spec->token_issuer.local != NULL ? &kt_issuer_local
 		       : spec->token_issuer.aws != NULL ? &kt_issuer_aws
@@ -120,9 +124,14 @@ enum kt_code kt_issuers_get(struct kt_keeper *keeper, const struct kt_resource *
 {
 	const struct kt_issuer_ref *ref =
 	        spec->kind == KT_RES_TOKEN ? &spec->token.issuer_ref : &spec->certificate.issuer_ref;
-	const char *ns = ref->kind == KT_RES_CLUSTER_ISSUER ? "" : spec->meta.ns;
-	enum kt_code code = kt_issuers_entry(keeper, kt_kind_name(ref->kind), ns, ref->name, ret, err);
+	const char *ns;
+	enum kt_code code;
 
+	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) { /* which says itself where its clients are registered */
+		return kt_issuers_entry(keeper, kt_kind_name(spec->kind), spec->meta.ns, spec->meta.name, ret, err);
+	}
+	ns = ref->kind == KT_RES_CLUSTER_ISSUER ? "" : spec->meta.ns;
+	code = kt_issuers_entry(keeper, kt_kind_name(ref->kind), ns, ref->name, ret, err);
 	if (code == KT_OK && (*ret)->ops->makes_tokens != (spec->kind == KT_RES_TOKEN)) {
 		return kt_err_set(err, KT_E_INVALID, "%s can't issue a %s", (*ret)->ref, kt_kind_name(spec->kind));
 	}
@@ -227,8 +236,16 @@ enum kt_code kt_issuers_secret(struct kt_keeper *keeper, const char *ns, const c
                                struct kt_secret **ret, struct kt_err *err)
 {
 	const char *real_ns = ns[0] != '\0' ? ns : "default";
-	enum kt_code code = from_store(keeper, real_ns, name, key, ret, err);
+	bool pair = strcmp(key, "client-secret") == 0 || strcmp(key, "client-id") == 0;
+	enum kt_code code = KT_E_NOTFOUND;
 
+	*ret = NULL;
+	if (pair) { /* what is rotated is what counts, whatever was set under that name before */
+		code = kt_client_part(keeper, real_ns, name, key[7] == 's', ret, err);
+	}
+	if (code == KT_E_NOTFOUND) {
+		code = from_store(keeper, real_ns, name, key, ret, err);
+	}
 	*ret = code == KT_OK ? *ret : NULL;
 	if (code == KT_E_NOTFOUND) {
 		code = from_credential(keeper, real_ns, name, key, ret, err);

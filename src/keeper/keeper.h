@@ -182,6 +182,12 @@ struct kt_flight {
 	kt_ms asked_at;         /* when a token was asked for: its life is counted from there */
 	unsigned refresh_at;    /* which of the refresh tokens that are kept is tried */
 	bool refresh_saved;     /* the server gave another in its place */
+	struct kt_secret *trying; /* client/: a client's id and secret, at the token endpoint now */
+	char client_id[128];      /* a Token: the client that asks for it, where a ClientCredential names it */
+	char client_other[128];   /* the server's id of a secret that is being taken away */
+	unsigned client_phase, client_index, client_gone;
+	bool retire_first; /* RETIRE, before what is due is begun */
+	bool client_begun; /* nothing can have been sent for the candidate before this flight */
 	int64_t revoking, revoked; /* materials: the one that is being revoked, the last one that was */
 	unsigned revoke_tries, revoked_count;
 };
@@ -288,6 +294,9 @@ struct kt_wire *kt_keeper_courier(struct kt_keeper *keeper);
 struct kt_wire *kt_keeper_desk(struct kt_keeper *keeper);
 /* "00-<trace id>-<fresh span id>-01" into out (56 bytes). */
 char *kt_keeper_traceparent(const char *trace_id, char out[56]);
+
+/* Whether resources of this kind have a life that is planned: Certificate, Token, ClientCredential, Watch. */
+bool kt_keeper_rotates(const char *kind);
 
 /* --- load.c: manifests into the store ---------------------------------------------------------------------------- */
 
@@ -401,7 +410,7 @@ void kt_owners_finish(struct kt_keeper *keeper);
 /* --- issuers.c ---------------------------------------------------------------------------------------------------- */
 
 extern const struct kt_issuer_ops kt_issuer_self_signed, kt_issuer_ca, kt_issuer_acme, kt_issuer_oauth2, kt_issuer_local,
-        kt_issuer_aws;
+        kt_issuer_aws, kt_issuer_client, kt_issuer_client_static;
 
 /* The issuer that a Certificate or Token refers to; cached. KT_E_NOTFOUND names what is missing. */
 enum kt_code kt_issuers_get(struct kt_keeper *keeper, const struct kt_resource *spec, struct kt_issuer_entry **ret,

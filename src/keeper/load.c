@@ -106,6 +106,16 @@ static void link_token(struct links *links, const struct kt_token_spec *token)
 	}
 }
 
+/* The Token that resets the secrets; "source": what the store has is delivered, and again when it is set anew. */
+static void link_client(struct links *links, const struct kt_client_credential_spec *client)
+{
+	link_needed(links, client->issuer.anypoint != NULL ? client->issuer.anypoint->token_ref : NULL);
+	link_needed(links, client->issuer.okta != NULL ? client->issuer.okta->token_ref : NULL);
+	if (client->issuer.fixed != NULL && client->clients.items[0].secret.name != NULL) {
+		link_add(links, "source", links->ns, client->clients.items[0].secret.name);
+	}
+}
+
 static bool is_made_of_others(const struct links *links)
 {
 	size_t i;
@@ -132,8 +142,14 @@ static void collect_links(const struct kt_resource *resource, struct links *link
 		link_issuer(links, &resource->token.issuer_ref, ns);
 		link_token(links, &resource->token);
 		break;
+	case KT_RES_CLIENT_CREDENTIAL:
+		link_client(links, &resource->client);
+		break;
 	case KT_RES_TOKEN_ISSUER:
 		if (resource->token_issuer.oauth2 != NULL) {
+			if (resource->token_issuer.oauth2->auth.client_secret_ref.name != NULL) {
+				link_add(links, "client", ns, resource->token_issuer.oauth2->auth.client_secret_ref.name);
+			}
 			link_needed(links, resource->token_issuer.oauth2->auth.certificate_ref);
 			link_needed(links, resource->token_issuer.oauth2->auth.token_ref);
 		}
@@ -199,6 +215,9 @@ static bool credential_kind(const struct kt_resource *resource, enum kt_store_ki
 		return true;
 	case KT_RES_TOKEN:
 		*ret = KT_KIND_TOKEN;
+		return true;
+	case KT_RES_CLIENT_CREDENTIAL:
+		*ret = KT_KIND_CLIENT;
 		return true;
 	case KT_RES_TOKEN_ISSUER:
 		*ret = KT_KIND_JWKS;
@@ -301,7 +320,7 @@ static enum kt_code put_resource(struct load *load, const struct kt_resource *re
 	row.file = resource->file;
 	row.line = resource->line;
 	collect_links(resource, &links);
-	load->keeper->tokens_depend = load->keeper->tokens_depend || is_made_of_others(&links);
+	load->keeper->tokens_depend = load->keeper->tokens_depend || is_made_of_others(&links) || resource->kind == KT_RES_CLIENT_CREDENTIAL;
 	code = kt_store_set_put(load->keeper->store, &row, links.at, links.count, &id, &change, err);
 	if (code != KT_OK || change == KT_STORE_SAME) {
 		return code;

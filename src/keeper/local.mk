@@ -12,6 +12,8 @@ libkt_keeper_a_SOURCES = src/keeper/keeper.c src/keeper/load.c src/keeper/spec.c
 	src/keeper/oauth/check.c src/keeper/oauth/binding.c src/keeper/oauth/refresh.c src/keeper/oauth/revoke.c src/keeper/oauth/proof.c src/keeper/jwks.c src/keeper/tasks.c src/keeper/watched.c src/keeper/prove.c \
 	src/keeper/sweep.c src/keeper/pages.c src/keeper/admin.c src/keeper/admin_show.c src/keeper/admin_renew.c \
 	src/keeper/admin_state.c src/keeper/admin_http.c src/keeper/quit.c src/keeper/admin_plan.c src/keeper/admin_audit.c src/keeper/admin_account.c src/keeper/admin_revoke.c src/keeper/admin_import.c src/keeper/admin_refused.c src/keeper/draft.c src/keeper/head.c src/keeper/rehearse.c
+libkt_keeper_a_SOURCES += src/keeper/client/pair.c src/keeper/client/server.c src/keeper/client/obtain.c
+noinst_HEADERS += src/keeper/client/client.h
 libkt_keeper_a_SOURCES += src/keeper/aws/request.c src/keeper/aws/session.c src/keeper/aws/ask.c
 noinst_HEADERS += src/keeper/aws/aws.h
 noinst_HEADERS += src/keeper/keeper.h src/keeper/oauth/oauth.h src/keeper/budget.h src/keeper/fallback.h src/keeper/flight.h src/keeper/refused.h src/keeper/prove.h src/keeper/hook.h src/keeper/admin.h src/keeper/draft.h src/keeper/acme.h
@@ -39,6 +41,11 @@ TESTS += tests/unit/target_test
 tests_unit_target_test_SOURCES = tests/unit/target_test.c tests/unit/pki_helper.h
 tests_unit_target_test_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_target_test_LDADD = $(keyturn_keeper_LDADD) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/client_test
+TESTS += tests/unit/client_test
+tests_unit_client_test_SOURCES = tests/unit/client_test.c
+tests_unit_client_test_CPPFLAGS = $(libkt_keeper_a_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_client_test_LDADD = $(keyturn_keeper_LDADD) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/oauth_test
 TESTS += tests/unit/oauth_test
 tests_unit_oauth_test_SOURCES = tests/unit/oauth_test.c tests/unit/pki_helper.h

@@ -14,7 +14,7 @@
 #define PACKAGE_VERSION "0"
 #endif
 
-static const char *const kind_names[KT_KIND_COUNT] = {"certificate", "token", "jwks", "bundle", "watch"};
+static const char *const kind_names[KT_KIND_COUNT] = {"certificate", "token", "jwks", "bundle", "watch", "client"};
 
 /* Ready: every credential has a valid set in place. */
 static bool is_ready(struct kt_keeper *keeper, struct kt_buf *why)
@@ -29,7 +29,7 @@ static bool is_ready(struct kt_keeper *keeper, struct kt_buf *why)
 		return false;
 	}
 	expired -= kt_watched_expired(keeper);
-	missing = counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN];
+	missing = counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN] + counts.unpublished[KT_KIND_CLIENT];
 	if (missing > 0 || expired > 0) {
 		kt_buf_addf(why, "%llu of %llu credentials have no valid set in place\n",
 		            (unsigned long long)(missing + expired), (unsigned long long)counts.total);
@@ -170,7 +170,8 @@ static json_t *count_steps(struct kt_keeper *keeper)
 
 	if (kt_store_counts(keeper->store, &counts, NULL) == KT_OK) {
 		for (step = 0; step < KT_STEP_COUNT; step++) {
-			uint64_t n = counts.step[KT_KIND_CERT][step] + counts.step[KT_KIND_TOKEN][step] + counts.step[KT_KIND_WATCH][step];
+			uint64_t n = counts.step[KT_KIND_CERT][step] + counts.step[KT_KIND_TOKEN][step] +
+			             counts.step[KT_KIND_WATCH][step] + counts.step[KT_KIND_CLIENT][step];
 
 			if (n > 0) {
 				(void)json_object_set_new(out, kt_step_name((enum kt_step)step), json_integer((json_int_t)n));

@@ -12,6 +12,7 @@
 #include "kt/json.h"
 #include "kt/mem.h"
 #include "kt/text.h"
+#include "keeper/client/client.h"
 #include "keeper/hook.h"
 #include "keeper/prove.h"
 #include "keeper/target.h"
@@ -181,6 +182,7 @@ static void compare(struct kt_task_run *run, struct kt_view seen, const char *te
 {
 	struct kt_view plain = seen;
 	struct kt_err err;
+	bool client = strcmp(run->resource.kind, "ClientCredential") == 0;
 	bool same;
 
 	kt_err_clear(&err);
@@ -188,8 +190,9 @@ static void compare(struct kt_task_run *run, struct kt_view seen, const char *te
 		plain.ptr++;
 		plain.len--;
 	}
-	same = same_hex(seen, run->material.sha256) || same_hex(plain, run->material.serial) ||
-	       kt_view_eq_str(seen, run->material.serial);
+	/* A client keeps its id when its secret changes. */
+	same = same_hex(seen, run->material.sha256) ||
+	       (!client && (same_hex(plain, run->material.serial) || kt_view_eq_str(seen, run->material.serial)));
 	/* From a stranger's log line or answer: escaped like any error's text, since it is stored and shown. */
 	kt_err_clear(&err);
 	(void)kt_err_set(&err, KT_E_MISMATCH, "%s", text);
@@ -317,6 +320,30 @@ static void on_accepted(const struct kt_err *why, enum kt_msg_type type, void *m
 	kt_task_done(run, &err, refused);
 }
 
+/* A client's pair as Basic authentication has it. */
+static enum kt_code make_basic(struct kt_secret **pair, struct kt_err *err)
+{
+	struct kt_buf plain KT_AUTOBUF = {0};
+	struct kt_buf text KT_AUTOBUF = {0};
+	struct kt_view id, secret;
+	enum kt_code code;
+
+	kt_buf_init(&plain, 8192);
+	kt_buf_init(&text, 16384);
+	if (!kt_client_pair_split(*pair, &id, &secret)) {
+		return kt_err_set(err, KT_E_CORRUPT, "what is stored is no client's id and secret");
+	}
+	kt_buf_addv(&plain, id);
+	kt_buf_addc(&plain, ':');
+	kt_buf_addv(&plain, secret);
+	kt_base64_encode(&text, plain.ptr, plain.len);
+	kt_wipe(plain.ptr, plain.len);
+	kt_secret_destroy(*pair);
+	*pair = NULL;
+	code = kt_buf_check(&text, "a client's credentials", err);
+	return code == KT_OK ? kt_secret_from_buf(&text, pair, err) : code;
+}
+
 static enum kt_code look_accepted(struct kt_task_run *run, const struct kt_accepted_http *http, struct kt_err *err)
 {
 	struct kt_seal_id id = kt_store_material_seal_id(&run->resource, run->material.revision, "token");
@@ -334,6 +361,12 @@ static enum kt_code look_accepted(struct kt_task_run *run, const struct kt_accep
 		return kt_err_set(err, KT_E_INVALID, "'accepted' proves tokens only: %s is a certificate", run->secret_name);
 	}
 	code = kt_keys_unseal(run->keeper->keys, &id, run->material.sealed_token, &token, err);
+	if (code == KT_OK && strcmp(run->resource.kind, "ClientCredential") == 0) {
+		code = make_basic(&token, err);
+		if (http->header_prefix != NULL && strcmp(http->header_prefix, "Bearer ") == 0) {
+			msg.header_prefix = KT_VIEW_LIT("Basic ");
+		}
+	}
 	if (code != KT_OK) {
 		return code;
 	}

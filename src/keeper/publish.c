@@ -12,7 +12,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
-#include "keeper/keeper.h"
+#include "keeper/client/client.h"
 
 #define CLOCK_SLACK (5 * KT_MINUTE)
 
@@ -75,6 +75,10 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_
 	size_t count = 0;
 	uint32_t i;
 
+	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		names[0] = "client-id", names[1] = "client-secret", names[2] = "credentials.json";
+		return 3;
+	}
 	if (spec->kind == KT_RES_TOKEN) {
 		static const char *const outputs[] = {"token",     "header",     "token.json", "curl.conf",
 		                                      "token.env", "envoy.yaml", "flex.yaml",  "aws-process.json",
@@ -191,6 +195,17 @@ static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resou
 	return code == KT_OK ? kt_format_render_set(&view, names, count, &options, &out->files, err) : code;
 }
 
+static enum kt_code render_client(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *pair,
+                                  struct rendered *out, struct kt_err *err)
+{
+	struct kt_render_options options = render_options(keeper, spec);
+	struct kt_material_view view = {.kind = KT_MATERIAL_CLIENT};
+
+	return kt_client_pair_split(pair, &view.client, &view.client_secret)
+	               ? kt_format_render_set(&view, NULL, 0, &options, &out->files, err)
+	               : kt_err_set(err, KT_E_CORRUPT, "secret %s is no client's id and secret", spec->client.secret_name);
+}
+
 /* The set of a flight: from what it holds in memory. */
 static enum kt_code render_flight(struct kt_flight *flight, struct rendered *out, struct kt_err *err)
 {
@@ -200,6 +215,9 @@ static enum kt_code render_flight(struct kt_flight *flight, struct rendered *out
 	if (flight->spec->kind == KT_RES_TOKEN) {
 		return render_token(flight->keeper, flight->spec, got->token, flight->key, got->token_type, got->scope,
 		                    got->not_before, got->not_after, out, err);
+	}
+	if (flight->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		return render_client(flight->keeper, flight->spec, got->token, out, err);
 	}
 	return render_certificate(flight->keeper, flight->spec, flight->key, kt_view_str(got->chain_pem),
 	                          kt_view_str(got->ca_pem), out, err);
@@ -228,7 +246,7 @@ static enum kt_code render_current(struct kt_keeper *keeper, const char *ns, con
 	if (code == KT_OK) {
 		code = kt_load_spec(&out->resource, &out->spec, err);
 	}
-	token = code == KT_OK && out->spec->kind == KT_RES_TOKEN;
+	token = code == KT_OK && out->spec->kind != KT_RES_CERTIFICATE;
 	kt_store_cred_finish(&cred);
 	if (code != KT_OK) {
 		return code;
@@ -237,6 +255,11 @@ static enum kt_code render_current(struct kt_keeper *keeper, const char *ns, con
 	code = kt_keys_unseal(keeper->keys, &id, token ? out->row.sealed_token : out->row.sealed_key, &secret, err);
 	if (code != KT_OK) {
 		return code;
+	}
+	if (out->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		out->token = secret;
+		secret = NULL;
+		return render_client(keeper, out->spec, out->token, out, err);
 	}
 	if (token) {
 		char type[KT_TOKEN_TYPE_SIZE];
@@ -681,7 +704,8 @@ static enum kt_code expected_files(const struct kt_keeper *keeper, const struct 
                                    const struct kt_store_material *material, struct kt_fileset *files,
                                    struct kt_err *err)
 {
-	enum kt_material_kind kind = spec->kind == KT_RES_TOKEN ? KT_MATERIAL_TOKEN : KT_MATERIAL_CERTIFICATE;
+	bool client = spec->kind == KT_RES_CLIENT_CREDENTIAL, token = spec->kind == KT_RES_TOKEN;
+	enum kt_material_kind kind = token ? KT_MATERIAL_TOKEN : client ? KT_MATERIAL_CLIENT : KT_MATERIAL_CERTIFICATE;
 	struct kt_render_options options = render_options(keeper, spec);
 	const char *names[NAMES_MAX + 3];
 	size_t count = extra_names(spec, material->ca.len > 0, material->sealed_key.len > 0, names);

@@ -38,8 +38,10 @@ static void count_issuer(struct kt_session *session, const struct kt_resource *s
 	        spec->kind == KT_RES_CERTIFICATE ? &spec->certificate.issuer_ref : &spec->token.issuer_ref;
 	char name[600];
 
-	/* An Issuer belongs to a namespace, a ClusterIssuer to none. */
-	if (ref->kind == KT_RES_CLUSTER_ISSUER) {
+	/* An Issuer belongs to a namespace, a ClusterIssuer to none; a ClientCredential is its own. */
+	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		(void)snprintf(name, sizeof(name), "%s/%s/%s", kt_kind_name(spec->kind), spec->meta.ns, spec->meta.name);
+	} else if (ref->kind == KT_RES_CLUSTER_ISSUER) {
 		(void)snprintf(name, sizeof(name), "ClusterIssuer/%s", ref->name);
 	} else {
 		(void)snprintf(name, sizeof(name), "%s/%s/%s", kt_kind_name(ref->kind), spec->meta.ns, ref->name);
@@ -91,7 +93,7 @@ static void simulate(struct kt_session *session, const struct kt_store_resource 
 		if (kt_store_material_get(session->keeper->store, cred->active, &material, NULL) == KT_OK) {
 			state.has_material = true;
 			state.not_before = material.not_before;
-			state.not_after = material.not_after;
+			state.not_after = spec->kind == KT_RES_CLIENT_CREDENTIAL ? KT_TIME_MAX : material.not_after;
 			state.issued_at = material.issued;
 			life = material.not_after - material.issued > 0 ? material.not_after - material.issued : life;
 			kt_store_material_finish(&material);
@@ -166,7 +168,7 @@ static bool page_entries(struct kt_session *session)
 	while (kt_session_room(session) && (entry = kt_draft_at(session->draft, session->next_entry)) != NULL) {
 		session->next_entry++;
 		if (!entry->told &&
-		    (strcmp(entry->row.kind, "Certificate") == 0 || strcmp(entry->row.kind, "Token") == 0)) {
+		    kt_keeper_rotates(entry->row.kind) && strcmp(entry->row.kind, "Watch") != 0) {
 			play(session, &entry->row, &never);
 		}
 	}

@@ -142,10 +142,13 @@ bool kt_rotate_wait_for(struct kt_flight *flight)
 {
 	const struct kt_flight *other;
 	char name[520];
+	char own[520];
 
 	for (other = flight->keeper->flights; other != NULL && flight->waiting_for[0] != '\0'; other = other->next) {
 		(void)snprintf(name, sizeof(name), "%s/%s", other->resource.ns, other->secret_name);
-		if (other != flight && strcmp(name, flight->waiting_for) == 0) {
+		(void)snprintf(own, sizeof(own), "%s/%s", flight->resource.ns, flight->secret_name);
+		if (other != flight && strcmp(name, flight->waiting_for) == 0 &&
+		    !(other->waiting && strcmp(other->waiting_for, own) == 0)) { /* else both would wait for ever */
 			flight->waiting = true;
 			flight->again = true;
 			return true;

@@ -141,6 +141,12 @@ enum kt_code kt_spec_policy_init(const struct kt_resource *spec, struct kt_spec_
 		ret->plan.renew_before = spec->token.renew_before;
 		return KT_OK;
 	}
+	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		ret->plan.kind = KT_PLAN_CLIENT;
+		ret->plan.rotation_interval = spec->client.rotation_interval;
+		ret->plan.renewal_disabled = spec->client.issuer.fixed != NULL;
+		return KT_OK;
+	}
 	ret->plan.kind = KT_PLAN_CERTIFICATE;
 	if (spec->kind != KT_RES_CERTIFICATE) {
 		return KT_OK;
@@ -174,6 +180,8 @@ enum kt_code kt_spec_request_key(const struct kt_resource *spec, char out[65], s
 		kt_certificate_request_key(&spec->certificate, &buf);
 	} else if (spec->kind == KT_RES_TOKEN) {
 		kt_token_request_key(&spec->token, &buf);
+	} else if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		kt_client_request_key(&spec->client, &buf);
 	} else {
 		return KT_OK;
 	}
@@ -184,6 +192,12 @@ enum kt_code kt_spec_request_key(const struct kt_resource *spec, char out[65], s
 	return code;
 }
 
+bool kt_keeper_rotates(const char *kind)
+{
+	return strcmp(kind, "Certificate") == 0 || strcmp(kind, "Token") == 0 || strcmp(kind, "ClientCredential") == 0 ||
+	       strcmp(kind, "Watch") == 0;
+}
+
 const char *kt_spec_secret_name(const struct kt_resource *spec)
 {
 	switch (spec->kind) {
@@ -191,6 +205,8 @@ const char *kt_spec_secret_name(const struct kt_resource *spec)
 		return spec->certificate.secret_name;
 	case KT_RES_TOKEN:
 		return spec->token.secret_name;
+	case KT_RES_CLIENT_CREDENTIAL:
+		return spec->client.secret_name;
 	default:
 		return NULL;
 	}
@@ -198,5 +214,8 @@ const char *kt_spec_secret_name(const struct kt_resource *spec)
 
 kt_ms kt_spec_duration(const struct kt_resource *spec)
 {
+	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		return KT_TIME_MAX / 4; /* it has no end */
+	}
 	return spec->kind == KT_RES_CERTIFICATE ? spec->certificate.duration : spec->token.duration;
 }

@@ -119,8 +119,8 @@ extern const struct kt_kind_info kt_kind_infos[KT_RES_COUNT];
 
 /* The tables. */
 extern const struct kt_table kt_table_meta, kt_table_issuer, kt_table_solver, kt_table_certificate, kt_table_secret,
-	kt_table_token_issuer, kt_table_token, kt_table_consumer, kt_table_exec, kt_table_prove_tls, kt_table_agent, kt_table_watch,
-	kt_table_target;
+	kt_table_token_issuer, kt_table_token, kt_table_client_credential, kt_table_consumer, kt_table_exec,
+	kt_table_prove_tls, kt_table_agent, kt_table_watch, kt_table_target;
 
 /* Fills *object (zeroed, of table->size) with defaults, then from node (NULL: defaults only). */
 void kt_decode(struct kt_decoder *d, const struct kt_table *table, const struct kt_node *node, void *object);
@@ -139,7 +139,7 @@ kt_check_fn kt_value_name, kt_value_label, kt_value_dns_name, kt_value_dns_domai
 	kt_value_relative_path, kt_value_address, kt_value_listen, kt_value_cron, kt_value_timezone, kt_value_key,
 	kt_value_user, kt_value_unit, kt_value_cgroup, kt_value_env_name, kt_value_json_path, kt_value_log_field,
 	kt_value_header_name, kt_value_header_text, kt_value_scope, kt_value_arn, kt_value_region, kt_value_session_name, kt_value_country, kt_value_label_key,
-	kt_value_common_name, kt_value_credential, kt_value_claim_name, kt_value_printable;
+	kt_value_common_name, kt_value_credential, kt_value_claim_name, kt_value_printable, kt_value_segment;
 /* The URL's host is this machine (localhost, 127.0.0.0/8, ::1). */
 bool kt_url_is_loopback(const char *url);
 

@@ -442,3 +442,26 @@ void kt_token_request_key(const struct kt_token_spec *t, struct kt_buf *out)
 		key_text(out, "refresh-key", t->grant.refresh_token->secret.key);
 	}
 }
+
+void kt_client_request_key(const struct kt_client_credential_spec *c, struct kt_buf *out)
+{
+	static const char *const kinds[] = {"ConnectedApp", "EnvironmentClient", "ApplicationContract"};
+	const struct kt_client_anypoint *anypoint = c->issuer.anypoint;
+
+	kt_buf_adds(out, "client 1\n");
+	if (anypoint != NULL) {
+		key_text(out, "anypoint", anypoint->url);
+		key_text(out, "organization", anypoint->organization);
+		key_text(out, "kind", kinds[anypoint->kind]);
+	}
+	if (c->issuer.okta != NULL)
+		key_text(out, "okta", c->issuer.okta->org_url);
+	for (uint32_t i = 0; i < c->clients.count; i++) {
+		key_text(out, "client", c->clients.items[i].client_id);
+		key_text(out, "id", c->clients.items[i].id);
+		if (c->issuer.fixed != NULL) {
+			key_text(out, "secret", c->clients.items[i].secret.name);
+			key_text(out, "key", c->clients.items[i].secret.key);
+		}
+	}
+}

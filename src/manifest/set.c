@@ -350,6 +350,22 @@ static void add_token(struct adding *a)
 	ask_grant(a, grant);
 }
 
+static void add_client(struct adding *a)
+{
+	const struct kt_client_credential_spec *spec = &a->resource->client;
+	const char *ns = a->resource->meta.ns;
+
+	add_owner(a, "spec.secretName", ns, spec->secret_name);
+	for (uint32_t i = 0; i < spec->clients.count; i++) {
+		if (spec->clients.items[i].secret.name)
+			ask(a, "spec.clients", "S%s/%s", ns, spec->clients.items[i].secret.name);
+	}
+	if (spec->issuer.anypoint)
+		ask(a, "spec.issuer.anypoint.tokenRef", "T%s/%s", ns, spec->issuer.anypoint->token_ref);
+	if (spec->issuer.okta)
+		ask(a, "spec.issuer.okta.tokenRef", "T%s/%s", ns, spec->issuer.okta->token_ref);
+}
+
 static void add_certificate(struct adding *a)
 {
 	const struct kt_certificate_spec *cert = &a->resource->certificate;
@@ -469,6 +485,9 @@ enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, 
 	case KT_RES_TOKEN:
 		add_token(&a);
 		break;
+	case KT_RES_CLIENT_CREDENTIAL:
+		add_client(&a);
+		break;
 	case KT_RES_CONSUMER:
 		add_consumer(&a);
 		break;
@@ -520,7 +539,8 @@ static bool provided(const struct kt_set *set, const char *wanted)
 	entry = find(set, key);
 	if (entry)
 		return letter == 'S' || (entry->kind == KT_RES_CERTIFICATE && letter != 'T') ||
-		       (entry->kind == KT_RES_TOKEN && letter != 'X');
+		       (entry->kind == KT_RES_TOKEN && letter != 'X') ||
+		       (entry->kind == KT_RES_CLIENT_CREDENTIAL && letter == 'C');
 	key[0] = 'k';
 	return letter == 'S' && find(set, key);
 }
@@ -658,8 +678,8 @@ static void check_entry(const struct kt_set *set, const struct entry *entry, str
 			complain(report, KT_COMPLAINT_ERROR, entry, strrchr(entry->key, '/') + 1,
 				 entry->key[0] == 'X'   ? "names a secret that no Certificate has as its secretName"
 				 : entry->key[0] == 'T' ? "names a secret that no Token has as its secretName"
-							: "names a secret that no Certificate and no Token has as its "
-							  "secretName",
+							: "names a secret that no Certificate, Token or "
+							  "ClientCredential has as its secretName",
 				 nearest(set, 's', entry->key));
 		else if (entry->key[0] == 'T' && is_session(set, entry->key))
 			complain(report, KT_COMPLAINT_ERROR, entry, strrchr(entry->key, '/') + 1,

@@ -208,4 +208,19 @@ const struct kt_kind_info kt_kind_infos[KT_RES_COUNT] = {
 		 "  renewBefore: 720h\n"
 		 "  renew:\n"
 		 "    exec: {argv: [/etc/keyturn/renew-flex], user: root, timeout: 5m}\n"},
+	[KT_RES_CLIENT_CREDENTIAL] =
+		{KT_RES_CLIENT_CREDENTIAL, "ClientCredential", "keyturn.dev/v1alpha1", true, &kt_table_client_credential,
+		 "clientcredential", "A client's id and secret, delivered like a certificate and rotated where it is registered.",
+		 "apiVersion: keyturn.dev/v1alpha1\n"
+		 "kind: ClientCredential\n"
+		 "metadata: {name: orders-client}\n"
+		 "spec:\n"
+		 "  secretName: orders-client\n"
+		 "  clients:\n"
+		 "    - {clientID: 0fa2aa2f0aeb4978b96796a0843f898c}\n"
+		 "    - {clientID: 7c1d5b0a9be44d0e8a3a4c8c2b6a1f5e}\n"
+		 "  strategy: AlternateClients\n"
+		 "  rotationInterval: 720h\n"
+		 "  issuer:\n"
+		 "    anypoint: {kind: ConnectedApp, tokenRef: anypoint-admin-token}\n"},
 };

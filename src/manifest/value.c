@@ -521,6 +521,13 @@ const char *kt_value_printable(const char *text)
 	return !kt_utf8_valid(kt_view_str(text)) || has_control(text) ? "must be printable UTF-8 text" : NULL;
 }
 
+const char *kt_value_segment(const char *text)
+{
+	return *text && strcmp(text, ".") != 0 && strcmp(text, "..") != 0 && only(text, LETTERS UPPER DIGITS "-._~")
+		       ? NULL
+		       : "must be made of letters, digits and -._~: it is a part of a URL";
+}
+
 const char *kt_value_common_name(const char *text)
 {
 	return strlen(text) > 64 ? "has more than 64 bytes, which X.509 does not allow; use spec.dnsNames"

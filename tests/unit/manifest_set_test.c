@@ -24,6 +24,7 @@
 	"spec:\n  secretName: " secret "\n  issuerRef: {name: ca}\n  dnsNames: [a.b]\n" /* 8 lines */
 #define AT_SERVER(auth)                                                                                                \
 	HEAD("TokenIssuer", "i") "spec: {oauth2: {tokenURL: \"https://a.b\", auth: {clientID: c, " auth "}}}\n"
+#define CLIENT(spec) HEAD("ClientCredential", "cc") "spec: {" spec "}\n"
 #define TOKEN(spec) HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}, " spec "}\n"
 
 static void read_set(const char *text, const char *known, struct kt_buf *out)
@@ -52,6 +53,13 @@ static void read_set(const char *text, const char *known, struct kt_buf *out)
 static const struct {
 	const char *text, *known, *error; /* NULL: nothing at all */
 } cases[] = {
+	{CLIENT("secretName: c, clients: [{clientID: x}], issuer: {anypoint: {tokenRef: t}}"), NULL,
+	 "f:5: spec.issuer.anypoint.tokenRef (t) names a secret that no Token has as its secretName"},
+	{CLIENT("secretName: c, clients: [{clientID: x, secretRef: {name: s}}], issuer: {static: {}}") HEAD(
+		 "Consumer", "d") "spec: {secrets: [c]}\n",
+	 NULL, "names a secret that nothing here provides"},
+	{CLIENT("secretName: x, clients: [{clientID: x, secretRef: {name: s}}], issuer: {static: {}}") SELF CERT("a", "x"), NULL,
+	 "has an owner already: ClientCredential"},
 	{SELF CERT("a", "a") CERT("b", "b"), NULL, NULL},
 	{SELF CERT("a", "a") CERT("a", "b"), NULL,
 	 "f:17: metadata.name (a) is taken: another Certificate of this name is at f:9"},
@@ -61,7 +69,7 @@ static const struct {
 	 "f:12: spec.issuerRef.name (ca) names an Issuer that is not there, did you mean cb?"},
 	{CERT("a", "x"), NULL, "names an Issuer that is not there"},
 	{SELF CERT("a", "web-tls") HEAD("Consumer", "c") "spec: {secrets: [web-tsl]}\n", NULL,
-	 "f:18: spec.secrets (web-tsl) names a secret that no Certificate and no Token has as its secretName, did you "
+	 "f:18: spec.secrets (web-tsl) names a secret that no Certificate, Token or ClientCredential has as its secretName, did you "
 	 "mean web-tls?"},
 	{SELF CERT("a", "a") CERT("b", "b")
 		 HEAD("Consumer", "c") "spec: {volumes: [{path: /v, sources: [{secret: {name: a}}]}]}\n" HEAD(

@@ -26,6 +26,7 @@
 	"apiVersion: keyturn.dev/v1alpha1\nkind: Token\nmetadata: {name: t}\nspec:\n  secretName: t\n  issuerRef: "    \
 	"{name: i}\n"
 #define ISS      "apiVersion: keyturn.dev/v1alpha1\nkind: TokenIssuer\nmetadata: {name: i}\nspec:\n"
+#define CLIENT "apiVersion: keyturn.dev/v1alpha1\nkind: ClientCredential\nmetadata: {name: c}\nspec:\n"
 #define WATCH "apiVersion: keyturn.dev/v1alpha1\nkind: Watch\nmetadata: {name: w}\nspec:\n"
 #define CONSUMER "apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec:\n  secrets: [web-tls]\n"
 #define AGENT    "apiVersion: keyturn.dev/v1alpha1\nkind: Agent\nmetadata: {name: a}\nspec:\n"
@@ -501,6 +502,14 @@ static const char *const goods[] = {
 	"  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, "
 	"perIssuer: 2, hooks: 3}\n"
 	"  audit: {anchor: File, file: /var/log/a, retention: 240h}\n  control: {socket: /run/k.sock, group: ops}\n",
+	CLIENT "  secretName: c\n  clients: [{clientID: a b, id: '41', secretRef: {name: first, key: k}}, {clientID: z}]\n"
+	       "  strategy: AlternateClients\n  rotationInterval: 168h\n  drain: 1h\n"
+	       "  issuer: {anypoint: {url: 'https://eu1.anypoint.mulesoft.com', organization: o, kind: EnvironmentClient,\n"
+	       "    tokenRef: t, caBundle: eA==}}\n"
+	       "  test: {tokenURL: 'https://x.example/t', method: client_secret_basic, scopes: [a], caBundle: eA==}\n",
+	CLIENT "  secretName: c\n  clients: [{clientID: x}]\n  issuer: {okta: {orgURL: 'https://a.okta.com', tokenRef: t}}\n"
+	       "  test: {tokenURL: 'https://x.example/t'}\n",
+	CLIENT "  secretName: c\n  clients: [{clientID: x, secretRef: {name: s}}]\n  issuer: {static: {source: vault}}\n",
 	WATCH "  source: {file: {path: /k.p12, format: PKCS12, alias: a, passwordSecretRef: {name: p, key: k}}}\n  renewBefore: 24h\n"
 	      "  renew: {exec: {argv: [/bin/true], user: root, timeout: 5m}}\n  prove: {within: 1m}\n  warnBefore: 12h\n",
 	WATCH "  source: {tls: {address: \"127.0.0.1:1\", serverName: a.b, startTLS: smtp}}\n  renewBeforePercentage: 20\n"

@@ -83,6 +83,35 @@ static void test_renewal_point(void **state)
 	assert_true(kt_plan_seed("a", 1) != kt_plan_seed("a", 2) && kt_plan_seed("a", 1) != kt_plan_seed("b", 1));
 }
 
+/* A client's secret is rotated by its age and ends never. */
+static void test_client(void **state)
+{
+	struct kt_plan_policy policy = {.kind = KT_PLAN_CLIENT, .rotation_interval = 30 * DAY};
+	struct kt_plan_state store = {
+	        .has_material = true, .not_before = T0, .not_after = KT_TIME_MAX, .issued_at = T0, .seed = 7};
+	struct kt_plan plan;
+
+	(void)state;
+	kt_plan_decide(&policy, &store, T0 + DAY, &plan);
+	assert_int_equal(plan.action, KT_PLAN_WAIT);
+	assert_in_range(plan.renew_at - T0, 30 * DAY - HOUR, 30 * DAY);
+	assert_int_equal(plan.due_at, plan.renew_at);
+	assert_int_equal(plan.remove_at, KT_TIME_MAX);
+	assert_null(strstr(plan.text, "expires"));
+	kt_plan_decide(&policy, &store, T0 + 30 * DAY, &plan);
+	assert_int_equal(plan.action, KT_PLAN_RENEW);
+	assert_false(plan.alarm);
+	kt_plan_decide(&policy, &store, T0 + 38 * DAY, &plan);
+	assert_true(plan.alarm);
+	assert_false(plan.remove);
+	policy.renewal_disabled = true;
+	kt_plan_decide(&policy, &store, T0 + 400 * DAY, &plan);
+	assert_int_equal(plan.action, KT_PLAN_NONE);
+	store.forced = true;
+	kt_plan_decide(&policy, &store, T0 + 400 * DAY, &plan);
+	assert_int_equal(plan.action, KT_PLAN_REISSUE);
+}
+
 static void test_life_cycle(void **state)
 {
 	struct kt_plan_state none = {0}, s = issued(90 * DAY);
@@ -827,6 +856,7 @@ int main(void)
 	        cmocka_unit_test(test_renewal_point), cmocka_unit_test(test_renewal_info),
 	        cmocka_unit_test(test_renewal_info_and_others),
 	        cmocka_unit_test(test_limit),         cmocka_unit_test(test_life_cycle),
+	        cmocka_unit_test(test_client),
 	        cmocka_unit_test(test_reissue),       cmocka_unit_test(test_flight),
 	        cmocka_unit_test(test_backoff),       cmocka_unit_test(test_clock),
 	        cmocka_unit_test(test_disk),          cmocka_unit_test(test_token),

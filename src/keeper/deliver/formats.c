@@ -330,6 +330,9 @@ const struct kt_format kt_formats[] = {
         {"aws-endpoint-token", "aws-endpoint-token", KT_MATERIAL_TOKEN, .secret = true, .render = kt_aws_format_endpoint},
         /* Of the listeners only. */
         {"aws-container", "aws-container.json", KT_MATERIAL_TOKEN, .secret = true, .render = kt_aws_format_container},
+        {"client-id", "client-id", KT_MATERIAL_CLIENT, .secret = true, .standard = true, .render = kt_client_id},
+        {"client-secret", "client-secret", KT_MATERIAL_CLIENT, .secret = true, .standard = true, .render = kt_client_secret},
+        {"json", "credentials.json", KT_MATERIAL_CLIENT, .secret = true, .standard = true, .render = kt_client_json},
         {0},
 };
 

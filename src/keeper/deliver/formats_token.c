@@ -310,6 +310,40 @@ enum kt_code kt_token_dpop_jwk(const struct kt_material_view *m, struct kt_view 
 	return code;
 }
 
+/* ---- a client's id and secret ---- */
+
+enum kt_code kt_client_id(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned, struct kt_err *err)
+{
+	(void)owned;
+	(void)err;
+	*ret = m->client;
+	return KT_OK;
+}
+
+enum kt_code kt_client_secret(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                              struct kt_err *err)
+{
+	(void)owned;
+	(void)err;
+	*ret = m->client_secret;
+	return KT_OK;
+}
+
+/* Both in one file, so that a reader never has one of each. */
+enum kt_code kt_client_json(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                            struct kt_err *err)
+{
+	struct kt_buf KT_AUTOBUF out;
+
+	kt_buf_init(&out, QUOTED_MAX);
+	kt_buf_adds(&out, "{\"client_id\":");
+	kt_buf_add_json(&out, m->client);
+	kt_buf_adds(&out, ",\"client_secret\":");
+	kt_buf_add_json(&out, m->client_secret);
+	kt_buf_adds(&out, "}\n");
+	return finish(&out, "credentials.json", ret, owned, err);
+}
+
 /* ---- AWS ---- */
 
 /* For AWS_WEB_IDENTITY_TOKEN_FILE: the JWT and nothing else. STS would only say InvalidIdentityToken later. */

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "kt/mem.h"
-#include "keeper/flight.h"
+#include "keeper/client/client.h"
 #include "keeper/oauth/oauth.h"
 
 #define ASKED_MAX 64u /* questions of one job: a courier that goes round in circles gets nothing more */
@@ -38,6 +38,55 @@ static void refuse(struct kt_wire_in *in, struct kt_err *err)
 	kt_wire_reply_err(in->wire, in->id, err);
 }
 
+/* --- which client ------------------------------------------------------------------------------------------------------- */
+
+enum kt_code kt_oauth_issuer_now(struct kt_flight *flight, struct kt_oauth2_issuer *ret, struct kt_err *err)
+{
+	const struct kt_secret_ref *ref = &oauth2_of(flight)->auth.client_secret_ref;
+	const char *ns = flight->issuer->spec->meta.ns;
+	struct kt_secret *id KT_AUTOSECRET = NULL;
+	struct kt_view text;
+	enum kt_code code;
+
+	*ret = *oauth2_of(flight);
+	flight->client_id[0] = '\0';
+	if (ref->name == NULL || strcmp(ref->key, "client-secret") != 0 || !kt_client_owns(flight->keeper, ns, ref->name)) {
+		return KT_OK;
+	}
+	code = kt_client_part(flight->keeper, ns, ref->name, false, &id, err);
+	if (code != KT_OK) {
+		return code;
+	}
+	text = kt_secret_view(id);
+	(void)snprintf(flight->client_id, sizeof(flight->client_id), "%.*s", (int)text.len, text.ptr);
+	ret->auth.client_id = flight->client_id;
+	return KT_OK;
+}
+
+/* The secret that belongs to the client id that the request names. */
+static enum kt_code client_secret(struct kt_flight *flight, struct kt_secret **ret, struct kt_err *err)
+{
+	const struct kt_secret_ref *ref = &oauth2_of(flight)->auth.client_secret_ref;
+	const char *ns = flight->issuer->spec->meta.ns;
+	struct kt_secret *pair KT_AUTOSECRET = NULL;
+	struct kt_view id, secret;
+	enum kt_code code;
+
+	if (flight->client_id[0] == '\0') {
+		return kt_issuers_secret(flight->keeper, ns, ref->name, ref->key, ret, err);
+	}
+	code = kt_client_pair_in_force(flight->keeper, ns, ref->name, &pair, err);
+	if (code != KT_OK) {
+		return code;
+	}
+	if (!kt_client_pair_split(pair, &id, &secret) || !kt_view_eq_str(id, flight->client_id)) {
+		(void)kt_err_set(err, KT_E_LATER, "secret %s has another client now: the token is asked for anew", ref->name);
+		(void)snprintf(err->problem_type, sizeof(err->problem_type), "secretRefused");
+		return KT_E_LATER;
+	}
+	return kt_secret_create(secret.ptr, secret.len, ret, err);
+}
+
 /* --- CLIENT_SECRET ------------------------------------------------------------------------------------------------------- */
 
 static enum kt_code source_of(struct kt_flight *flight, const struct kt_token_source *source, struct kt_secret **ret,
@@ -58,8 +107,7 @@ static enum kt_code secret_for(struct kt_flight *flight, struct kt_view what, st
 	const struct kt_token_grant *grant = &flight->spec->token.grant;
 
 	if (kt_view_eq_str(what, "client_secret") && auth->client_secret_ref.name != NULL) {
-		return kt_issuers_secret(flight->keeper, flight->issuer->spec->meta.ns, auth->client_secret_ref.name,
-		                         auth->client_secret_ref.key, ret, err);
+		return client_secret(flight, ret, err);
 	}
 	if (kt_view_eq_str(what, "subject_token") && grant->token_exchange != NULL) {
 		return source_of(flight, &grant->token_exchange->subject, ret, err);
@@ -80,10 +128,21 @@ void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg)
 {
 	const struct kt_msg_client_secret *ask = in->msg;
 	struct kt_err err;
-	struct kt_flight *flight = flight_of(arg, ask->job, &err);
+	struct kt_flight *flight = kt_rotate_find_job(arg, ask->job);
 	struct kt_secret *secret KT_AUTOSECRET = NULL;
 	struct kt_msg_client_secret_given given;
 
+	kt_err_clear(&err);
+	if (flight != NULL && kt_view_eq_str(ask->what, "client_secret") && kt_client_trying(flight, &secret, &err)) {
+		given.secret = secret;
+		if (secret == NULL) {
+			refuse(in, &err);
+		} else {
+			kt_wire_reply(in->wire, in->id, KT_CLIENT_SECRET_GIVEN, &given, NULL, 0);
+		}
+		return;
+	}
+	flight = flight_of(arg, ask->job, &err);
 	if (flight == NULL || secret_for(flight, ask->what, &secret, &err) != KT_OK) {
 		refuse(in, &err);
 		return;
@@ -115,6 +174,7 @@ static enum kt_code assert_client(struct kt_flight *flight, const struct kt_oaut
 {
 	const struct kt_oauth2_issuer *oauth2 = oauth2_of(flight);
 	const struct kt_oauth2_auth *auth = &oauth2->auth;
+	struct kt_oauth2_issuer own = *oauth2;
 	struct kt_key *key KT_AUTOKEY = NULL;
 	struct kt_secret *secret KT_AUTOSECRET = NULL;
 	enum kt_code code;
@@ -126,9 +186,11 @@ static enum kt_code assert_client(struct kt_flight *flight, const struct kt_oaut
 		code = read_key(flight, &key, err);
 		return code == KT_OK ? kt_oauth_assertion(oauth2, key, (struct kt_view){NULL, 0}, moment, ret, err) : code;
 	case KT_AUTH_SECRET_JWT:
-		code = kt_issuers_secret(flight->keeper, flight->issuer->spec->meta.ns, auth->client_secret_ref.name,
-		                         auth->client_secret_ref.key, &secret, err);
-		return code == KT_OK ? kt_oauth_assertion(oauth2, NULL, kt_secret_view(secret), moment, ret, err) : code;
+		code = client_secret(flight, &secret, err);
+		if (flight->client_id[0] != '\0') {
+			own.auth.client_id = flight->client_id;
+		}
+		return code == KT_OK ? kt_oauth_assertion(&own, NULL, kt_secret_view(secret), moment, ret, err) : code;
 	default:
 		return kt_err_set(err, KT_E_PROTO, "the courier asks for an assertion that method %s does not have",
 		                  kt_auth_method_name(auth->method));

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "keeper/flight.h"
+#include "keeper/client/client.h"
 #include "keeper/oauth/oauth.h"
 
 const char *kt_oauth_certificate_ref(const struct kt_oauth2_issuer *oauth2, const struct kt_token_spec *spec)
@@ -16,7 +16,7 @@ const char *kt_oauth_certificate_ref(const struct kt_oauth2_issuer *oauth2, cons
 static enum kt_code in_force(struct kt_keeper *keeper, const char *ns, const char *secret_name, enum kt_store_kind kind,
                              struct kt_store_resource *resource, struct kt_store_material *material, struct kt_err *err)
 {
-	const char *what = kind == KT_KIND_TOKEN ? "Token" : "Certificate";
+	const char *what = kind == KT_KIND_TOKEN ? "Token" : kind == KT_KIND_CLIENT ? "ClientCredential" : "Certificate";
 	struct kt_store_cred cred;
 	enum kt_code code = kt_store_cred_find_secret(keeper->store, ns, secret_name, &cred, err);
 
@@ -140,6 +140,10 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err)
 	if (code == KT_OK) {
 		code = kt_oauth_need(flight, oauth2->auth.token_ref, KT_KIND_TOKEN, err);
 	}
+	if (code == KT_OK && oauth2->auth.client_secret_ref.name != NULL &&
+	    kt_client_owns(flight->keeper, flight->resource.ns, oauth2->auth.client_secret_ref.name)) {
+		code = kt_oauth_need(flight, oauth2->auth.client_secret_ref.name, KT_KIND_CLIENT, err);
+	}
 	if (code == KT_OK && grant->token_exchange != NULL) {
 		code = kt_oauth_need(flight, grant->token_exchange->subject.token_ref, KT_KIND_TOKEN, err);
 	}
@@ -154,8 +158,15 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err)
 
 /* --- what is in force changes ------------------------------------------------------------------------------------------- */
 
-/* Tokens that failed because this was not there go on; those that are bound to it are looked at: the plan decides. */
-static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, bool bound, struct kt_err *err)
+/* Whom it is told to. */
+enum wake {
+	WAKE_WAITING, /* Tokens that failed because this was not there */
+	WAKE_BOUND,   /* Tokens that are bound to it: the plan decides */
+	WAKE_REFUSED  /* Tokens that failed for whatever reason: their client has another secret */
+};
+
+/* They go on, or are looked at. */
+static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, enum wake wake, struct kt_err *err)
 {
 	struct kt_store_cred cred;
 	bool waits;
@@ -164,9 +175,12 @@ static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, bool bound,
 	if (kt_rotate_find(keeper, id) != NULL || kt_store_cred_get(keeper->store, id, &cred, NULL) != KT_OK) {
 		return KT_OK; /* one that is in work asks the plan at its end */
 	}
-	waits = cred.attempts > 0 && cred.error == KT_E_LATER;
-	if (cred.kind == KT_KIND_TOKEN && (waits || bound)) {
+	/* A client's reset waits for its Token, or was refused with the one before. */
+	waits = cred.attempts > 0 && (cred.error == KT_E_LATER || wake == WAKE_REFUSED ||
+	                              (cred.kind == KT_KIND_CLIENT && cred.error == KT_E_AUTH));
+	if ((cred.kind == KT_KIND_TOKEN || cred.kind == KT_KIND_CLIENT) && (waits || wake == WAKE_BOUND)) {
 		if (waits) {
+			cred.flags &= ~(unsigned)KT_CRED_FAILED;
 			cred.attempts = 0;
 			cred.next_try = 0;
 		}
@@ -177,7 +191,7 @@ static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, bool bound,
 	return code;
 }
 
-static enum kt_code wake_linked(struct kt_keeper *keeper, const struct kt_store_link *link, bool bound, bool through,
+static enum kt_code wake_linked(struct kt_keeper *keeper, const struct kt_store_link *link, enum wake wake, bool through,
                                 struct kt_err *err)
 {
 	int64_t ids[128];
@@ -204,9 +218,9 @@ static enum kt_code wake_linked(struct kt_keeper *keeper, const struct kt_store_
 				(void)snprintf(name, sizeof(name), "%s/%s", owner.kind, owner.name);
 				users.ns = owner.ns;
 				users.name = name;
-				code = wake_linked(keeper, &users, false, false, err);
+				code = wake_linked(keeper, &users, wake, false, err);
 			} else {
-				code = wake_token(keeper, ids[i], bound, err);
+				code = wake_token(keeper, ids[i], wake, err);
 			}
 			kt_store_resource_finish(&owner);
 		}
@@ -218,13 +232,18 @@ enum kt_code kt_oauth_changed(struct kt_flight *flight, struct kt_err *err)
 {
 	struct kt_store_link needs = {"needs", flight->resource.ns, flight->secret_name};
 	struct kt_store_link bound = {"bound", flight->resource.ns, flight->secret_name};
+	struct kt_store_link client = {"client", flight->resource.ns, flight->secret_name};
 	enum kt_code code;
 
 	if (!flight->keeper->tokens_depend) {
 		return KT_OK;
 	}
-	code = wake_linked(flight->keeper, &needs, false, true, err);
-	return code == KT_OK ? wake_linked(flight->keeper, &bound, true, false, err) : code;
+	if (flight->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+		kt_issuers_drop(flight->keeper, true);
+		return wake_linked(flight->keeper, &client, WAKE_REFUSED, true, err);
+	}
+	code = wake_linked(flight->keeper, &needs, WAKE_WAITING, true, err);
+	return code == KT_OK ? wake_linked(flight->keeper, &bound, WAKE_BOUND, false, err) : code;
 }
 
 bool kt_oauth_binding_changed(struct kt_keeper *keeper, const struct kt_resource *spec, const char *bound_to)

@@ -87,6 +87,14 @@ enum kt_code kt_oauth_need(struct kt_flight *flight, const char *secret_name, en
 /* Looks whether all that the token is made of is there; else KT_E_LATER, and the flight waits for it. */
 enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err);
 
+/* --- answers.c --------------------------------------------------------------------------------------------------------- */
+
+/*
+ * The issuer as it is now: where the client's secret is that of a ClientCredential, the client id is that one's too, and is
+ * remembered in the flight. Borrows from both.
+ */
+enum kt_code kt_oauth_issuer_now(struct kt_flight *flight, struct kt_oauth2_issuer *ret, struct kt_err *err);
+
 /* --- refresh.c --------------------------------------------------------------------------------------------------------- */
 
 /* The refresh token that the flight's try uses. KT_E_NOTFOUND: no further one is kept. */

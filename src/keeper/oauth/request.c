@@ -319,7 +319,7 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 
 static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 {
-	const struct kt_oauth2_issuer *oauth2 = flight->issuer->spec->token_issuer.oauth2;
+	struct kt_oauth2_issuer oauth2;
 	struct kt_buf issuer KT_AUTOBUF = {0};
 	struct kt_buf request KT_AUTOBUF = {0};
 	char traceparent[56];
@@ -329,9 +329,12 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 
 	kt_buf_init(&issuer, 65536);
 	kt_buf_init(&request, 65536);
-	code = kt_oauth_issuer_json(oauth2, &issuer, err);
+	code = kt_oauth_issuer_now(flight, &oauth2, err);
 	if (code == KT_OK) {
-		code = kt_oauth_request_json(oauth2, &flight->spec->token, &request, err);
+		code = kt_oauth_issuer_json(&oauth2, &issuer, err);
+	}
+	if (code == KT_OK) {
+		code = kt_oauth_request_json(&oauth2, &flight->spec->token, &request, err);
 	}
 	if (code != KT_OK) {
 		return code;

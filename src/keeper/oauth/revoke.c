@@ -106,6 +106,7 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	struct kt_store_material material;
 	struct kt_secret *token KT_AUTOSECRET = NULL;
 	struct kt_buf issuer KT_AUTOBUF = {0};
+	struct kt_oauth2_issuer oauth2;
 	struct kt_msg_token_op msg = {.op = KT_VIEW_LIT("revoke")};
 	struct kt_seal_id id;
 	char traceparent[56];
@@ -119,7 +120,10 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	kt_store_material_finish(&material);
 	kt_buf_init(&issuer, 65536);
 	if (code == KT_OK) {
-		code = kt_oauth_issuer_json(flight->issuer->spec->token_issuer.oauth2, &issuer, err);
+		code = kt_oauth_issuer_now(flight, &oauth2, err);
+	}
+	if (code == KT_OK) {
+		code = kt_oauth_issuer_json(&oauth2, &issuer, err);
 	}
 	if (code != KT_OK) {
 		return code;

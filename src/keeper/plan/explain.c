@@ -138,7 +138,7 @@ static void add_life(struct line *line, const struct kt_plan_policy *policy, con
 {
 	char rule[48];
 
-	if (!state->has_material)
+	if (!state->has_material || policy->kind == KT_PLAN_CLIENT)
 		return;
 	add(line, "; %s ", kt_plan_bound(state->not_after) > now ? "expires" : "expired");
 	add_when(line, kt_plan_bound(state->not_after), now);

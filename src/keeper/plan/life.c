@@ -41,6 +41,10 @@ kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_befor
 
 	if (policy->renewal_disabled)
 		return KT_TIME_MAX;
+	if (policy->kind == KT_PLAN_CLIENT) {
+		span = kt_plan_min(policy->rotation_interval / 50, KT_HOUR);
+		return kt_plan_add(start, policy->rotation_interval - kt_plan_jitter(seed, KT_SALT_RENEW, span));
+	}
 	if (life <= 0)
 		return end;
 	before = wanted_before(policy, life);

@@ -225,6 +225,8 @@ static void set_moments(const struct kt_plan_policy *policy, const struct kt_pla
 	ret->alarm_at = life.end - last_part;
 	if (ret->renew_at < life.end)
 		ret->alarm_at = kt_plan_max(ret->alarm_at, ret->renew_at + (life.end - ret->renew_at) / 2);
+	if (policy->kind == KT_PLAN_CLIENT && !policy->renewal_disabled) /* overdue */
+		ret->alarm_at = kt_plan_add(ret->renew_at, kt_plan_min(policy->rotation_interval / 4, 7 * KT_DAY));
 	if (policy->renewal_disabled) {
 		ret->renew_at = 0;
 	} else if (policy->kind == KT_PLAN_CERTIFICATE) {

@@ -28,13 +28,15 @@ kt_ms kt_plan_window_next(const struct kt_plan_window *windows, size_t count, kt
 
 /* ---- policy and state ---------------------------------------------------------------------------------------- */
 
-enum kt_plan_kind { KT_PLAN_CERTIFICATE, KT_PLAN_TOKEN };
+/* A client's secret ends never: it is rotated by its age. */
+enum kt_plan_kind { KT_PLAN_CERTIFICATE, KT_PLAN_TOKEN, KT_PLAN_CLIENT };
 
 /* What the manifest asks for. Zero means default everywhere. */
 struct kt_plan_policy {
 	enum kt_plan_kind kind;
 	kt_ms renew_before;            /* renewBefore */
 	int renew_before_percentage;   /* 1..99: renews with that part of the life LEFT */
+	kt_ms rotation_interval;       /* of a client's secret */
 	bool renewal_disabled;         /* renewal.policy: Disabled */
 	const struct kt_plan_window *windows;
 	size_t window_count;

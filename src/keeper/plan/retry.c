@@ -60,6 +60,9 @@ static const struct kt_plan_retry by_problem[] = {
         {"alreadyReplaced", 0, KT_FAULT_PEER, 1 * M, 200, 1 * H, 1 * M, ASKED},
         /* Our answer to a challenge could not be given: the DNS, its provider, a program. The CA has no part in it. */
         {"solver", 0, KT_FAULT_USER, 5 * S, 200, 15 * M, 5 * S, ASKED, ALARM},
+        /* A client's secret: it may have been made, and consumers may be refused until there is another one. */
+        {"lostAnswer", 0, KT_FAULT_NETWORK, 1 * S, 200, 15 * M, 1 * S, ASKED, NEAR},
+        {"secretRefused", 0, KT_FAULT_PEER, 2 * S, 200, 15 * M, 2 * S, ASKED, NEAR},
         /* What they allow is used up, by our own count of it. */
         {"budget", 0, KT_FAULT_LIMIT, 1 * M, 200, 12 * H, 1 * S, ASKED},
         /* Limits count in hours and weeks; coming back soon only keeps them alive. */

@@ -169,7 +169,15 @@ enum kt_code kt_store_linked(struct kt_store *store, const struct kt_store_link 
 /* ---- credentials --------------------------------------------------------------------------------------------- */
 
 /* Stored as numbers: append only. */
-enum kt_store_kind { KT_KIND_CERT = 0, KT_KIND_TOKEN = 1, KT_KIND_JWKS = 2, KT_KIND_BUNDLE = 3, KT_KIND_WATCH = 4, KT_KIND_COUNT };
+enum kt_store_kind {
+	KT_KIND_CERT = 0,
+	KT_KIND_TOKEN = 1,
+	KT_KIND_JWKS = 2,
+	KT_KIND_BUNDLE = 3,
+	KT_KIND_WATCH = 4,
+	KT_KIND_CLIENT = 5,
+	KT_KIND_COUNT
+};
 
 /* The pipeline. Stored as numbers: append only. A step is what has been done last. */
 enum kt_step {
