@@ -16,6 +16,7 @@ static int make_keys(void **state)
 {
 	(void)state;
 	ok(kt_secret_init(&err));
+	ok(kt_pki_init(&err));
 	ok(kt_pki_key_generate(KT_KEY_ECDSA, 256, &ec, &err));
 	ok(kt_pki_key_generate(KT_KEY_RSA, 2048, &rsa, &err));
 	return 0;
@@ -26,6 +27,7 @@ static int drop_keys(void **state)
 	(void)state;
 	kt_pki_key_destroy(ec);
 	kt_pki_key_destroy(rsa);
+	kt_pki_finish();
 	return 0;
 }
 
