@@ -833,22 +833,35 @@ struct kt_proves {
 enum kt_store_type { KT_STORE_PEM = 0, KT_STORE_PKCS12, KT_STORE_JKS };
 const char *kt_store_type_name(enum kt_store_type type); /* "PEM", "PKCS12", "JKS": as Anypoint writes them, too */
 
-/* A keystore in a secret group of Anypoint's Secrets Manager; found by its name, made where it is not there. */
-struct kt_anypoint_secret_group {
+/* Where and as whom Anypoint Platform is asked. */
+struct kt_anypoint_api {
 	const char *host; /* host or host:port */
 	struct kt_bytes ca_bundle;
-	const char *organization, *environment, *secret_group; /* ids */
-	const char *name;
+	const char *organization; /* id */
+	const char *name;         /* of what is replaced there */
+	const char *token_ref;    /* secretName of the Token that may write there */
+	kt_ms timeout;            /* of one request; 10 s when absent */
+};
+
+/* A keystore in a secret group of Anypoint's Secrets Manager; found by its name, made where it is not there. */
+struct kt_anypoint_secret_group {
+	struct kt_anypoint_api api;
+	const char *environment, *secret_group; /* ids */
 	enum kt_store_type type;
-	const char *alias;     /* of PKCS12 and JKS; NULL: "certificate" */
-	const char *token_ref; /* secretName of the Token that may write there */
-	kt_ms timeout;         /* of one request; 10 s when absent */
+	const char *alias; /* of PKCS12 and JKS; NULL: "certificate" */
+};
+
+/* The keystore of a TLS context in a CloudHub 2.0 private space; the context is there already. */
+struct kt_anypoint_private_space {
+	struct kt_anypoint_api api;
+	const char *private_space; /* id */
 };
 
 /* Where a set is uploaded to, before anybody is notified. Exactly one kind is set. */
 struct kt_target {
 	const char *secret;
 	struct kt_anypoint_secret_group *secret_group;
+	struct kt_anypoint_private_space *private_space;
 };
 
 struct kt_targets {

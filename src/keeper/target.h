@@ -29,6 +29,9 @@ enum kt_code kt_target_look(struct kt_task_run *run, const char *name, struct kt
 enum kt_code kt_target_form(const struct kt_anypoint_secret_group *group, const struct kt_key *key, struct kt_view chain,
                             struct kt_view ca, char boundary[KT_TARGET_BOUNDARY], struct kt_secret **ret,
                             struct kt_err *err);
+/* The JSON that replaces the keystore of a TLS context in a private space. */
+enum kt_code kt_target_tls_context(const struct kt_key *key, struct kt_view chain, struct kt_view ca,
+                                   struct kt_secret **ret, struct kt_err *err);
 /* Two serials in hex: letter case, leading zeros, colons and spaces don't count. */
 bool kt_target_same_serial(const char *seen, const char *ours);
 /* "2018-07-04 21:00:00" or RFC 3339, in UTC. KT_E_PROTO: neither. */

@@ -39,48 +39,77 @@ static void put_text(const struct form *form, const char *name, const char *valu
 	            value);
 }
 
-static enum kt_code put_file(const struct form *form, const char *name, const char *file, struct kt_view bytes, size_t max,
-                             struct kt_err *err)
+static void put_file(const struct form *form, const char *name, const char *file, struct kt_view bytes)
 {
-	if (bytes.len > max) {
-		return kt_err_set(err, KT_E_LIMIT, "field %s has %zu bytes, the secret group takes %zu: use a smaller key or a "
-		                                   "shorter chain", name, bytes.len, max);
-	}
 	kt_buf_addf(form->out,
 	            "--%s\r\nContent-Disposition: form-data; name=\"%s\"; filename=\"%s\"\r\n"
 	            "Content-Type: application/octet-stream\r\n\r\n",
 	            form->boundary, name, file);
 	kt_buf_addv(form->out, bytes);
 	kt_buf_adds(form->out, "\r\n");
-	return KT_OK;
+}
+
+/* A set as three PEM texts, each within its limit. init/finish. */
+struct parts {
+	struct kt_view leaf;
+	struct kt_buf path; /* the rest of the chain, with the root where it is known */
+	struct kt_secret *key;
+};
+
+static void parts_finish(struct parts *parts)
+{
+	kt_buf_finish(&parts->path);
+	kt_secret_destroy(parts->key);
+}
+
+static enum kt_code check_size(const char *name, size_t len, size_t max, struct kt_err *err)
+{
+	return len <= max ? KT_OK
+	                  : kt_err_set(err, KT_E_LIMIT,
+	                               "field %s has %zu bytes, the service takes %zu: use a smaller key or a shorter chain",
+	                               name, len, max);
+}
+
+static enum kt_code parts_init(struct parts *parts, const struct kt_key *key, struct kt_view chain, struct kt_view ca,
+                               const struct kt_secret *passphrase, struct kt_err *err)
+{
+	struct kt_view rest;
+	enum kt_code code;
+
+	*parts = (struct parts){.key = NULL};
+	kt_buf_init(&parts->path, 4 * CAPATH_MAX);
+	split(chain, &parts->leaf, &rest);
+	kt_buf_addv(&parts->path, rest);
+	if (ca.len > 0 && (rest.len == 0 || memmem(rest.ptr, rest.len, ca.ptr, ca.len) == NULL)) {
+		kt_buf_addv(&parts->path, ca);
+	}
+	code = kt_buf_check(&parts->path, "the chain", err);
+	if (code == KT_OK) {
+		code = check_size("certificate", parts->leaf.len, CERTIFICATE_MAX, err);
+	}
+	if (code == KT_OK) {
+		code = check_size("capath", parts->path.len, CAPATH_MAX, err);
+	}
+	if (code == KT_OK) {
+		code = kt_pki_key_to_encrypted_pem(key, passphrase, &parts->key, err);
+	}
+	return code == KT_OK ? check_size("key", kt_secret_len(parts->key), KEY_MAX, err) : code;
 }
 
 static enum kt_code put_pem(const struct form *form, const struct kt_key *key, struct kt_view chain, struct kt_view ca,
                             const struct kt_secret *passphrase, struct kt_err *err)
 {
-	struct kt_secret *pem KT_AUTOSECRET = NULL;
-	struct kt_buf path KT_AUTOBUF = {0};
-	struct kt_view leaf, rest;
-	enum kt_code code = kt_pki_key_to_encrypted_pem(key, passphrase, &pem, err);
+	struct parts parts;
+	enum kt_code code = parts_init(&parts, key, chain, ca, passphrase, err);
 
-	kt_buf_init(&path, 4 * CAPATH_MAX);
-	split(chain, &leaf, &rest);
-	kt_buf_addv(&path, rest);
-	if (ca.len > 0 && (rest.len == 0 || memmem(rest.ptr, rest.len, ca.ptr, ca.len) == NULL)) {
-		kt_buf_addv(&path, ca);
-	}
 	if (code == KT_OK) {
-		code = kt_buf_check(&path, "the chain", err);
+		put_file(form, "certificate", "tls.crt", parts.leaf);
+		put_file(form, "key", "tls.key", kt_secret_view(parts.key));
 	}
-	if (code == KT_OK) {
-		code = put_file(form, "certificate", "tls.crt", leaf, CERTIFICATE_MAX, err);
+	if (code == KT_OK && parts.path.len > 0) {
+		put_file(form, "capath", "ca.crt", kt_buf_view(&parts.path));
 	}
-	if (code == KT_OK) {
-		code = put_file(form, "key", "tls.key", kt_secret_view(pem), KEY_MAX, err);
-	}
-	if (code == KT_OK && path.len > 0) {
-		code = put_file(form, "capath", "ca.crt", kt_buf_view(&path), CAPATH_MAX, err);
-	}
+	parts_finish(&parts);
 	return code;
 }
 
@@ -98,9 +127,24 @@ static enum kt_code put_store(const struct form *form, const struct kt_anypoint_
 		           : kt_pki_p12_keystore(key, chain, group->alias, passphrase, KT_P12_MODERN_2023, &store, err);
 	}
 	if (code == KT_OK) {
-		code = put_file(form, "keyStore", jks ? "keystore.jks" : "keystore.p12", kt_secret_view(store), STORE_MAX, err);
+		code = check_size("keyStore", kt_secret_len(store), STORE_MAX, err);
+	}
+	if (code == KT_OK) {
+		put_file(form, "keyStore", jks ? "keystore.jks" : "keystore.p12", kt_secret_view(store));
 	}
 	kt_pki_chain_destroy(chain);
+	return code;
+}
+
+/* Random text, NUL-terminated. */
+static enum kt_code new_passphrase(struct kt_secret **ret, struct kt_err *err)
+{
+	enum kt_code code = kt_secret_alloc(2 * PASSPHRASE + 1, ret, err);
+
+	if (code == KT_OK) {
+		kt_rand_hex(kt_secret_edit(*ret), PASSPHRASE);
+		kt_secret_truncate(*ret, 2 * PASSPHRASE);
+	}
 	return code;
 }
 
@@ -111,18 +155,16 @@ enum kt_code kt_target_form(const struct kt_anypoint_secret_group *group, const 
 	struct kt_secret *passphrase KT_AUTOSECRET = NULL;
 	struct kt_buf out KT_AUTOBUF = {0};
 	const struct form form = {&out, boundary};
-	enum kt_code code = kt_secret_alloc(2 * PASSPHRASE + 1, &passphrase, err);
+	enum kt_code code = new_passphrase(&passphrase, err);
 
 	if (code != KT_OK) {
 		return code;
 	}
-	kt_rand_hex(kt_secret_edit(passphrase), PASSPHRASE);
-	kt_secret_truncate(passphrase, 2 * PASSPHRASE);
 	(void)snprintf(boundary, KT_TARGET_BOUNDARY, "keyturn-");
 	kt_rand_hex(boundary + 8, 16);
 	kt_buf_init(&out, FORM_MAX);
 	put_text(&form, "type", kt_store_type_name(group->type));
-	put_text(&form, "name", group->name);
+	put_text(&form, "name", group->api.name);
 	put_text(&form, "keyPassphrase", kt_secret_view(passphrase).ptr);
 	if (group->type == KT_STORE_PEM) {
 		code = put_pem(&form, key, chain, ca, passphrase, err);
@@ -135,6 +177,38 @@ enum kt_code kt_target_form(const struct kt_anypoint_secret_group *group, const 
 	if (code == KT_OK) {
 		code = kt_buf_check(&out, "the upload", err);
 	}
+	return code == KT_OK ? kt_secret_from_buf(&out, ret, err) : code;
+}
+
+enum kt_code kt_target_tls_context(const struct kt_key *key, struct kt_view chain, struct kt_view ca,
+                                   struct kt_secret **ret, struct kt_err *err)
+{
+	struct kt_secret *passphrase KT_AUTOSECRET = NULL;
+	struct kt_buf out KT_AUTOBUF = {0};
+	struct parts parts;
+	enum kt_code code = new_passphrase(&passphrase, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	code = parts_init(&parts, key, chain, ca, passphrase, err);
+	if (code == KT_OK) {
+		kt_buf_init(&out, FORM_MAX);
+		kt_buf_adds(&out, "{\"tlsConfig\":{\"keyStore\":{\"source\":\"PEM\",\"certificateFileName\":\"tls.crt\","
+		                  "\"keyFileName\":\"tls.key\",\"certificate\":");
+		kt_buf_add_json(&out, parts.leaf);
+		kt_buf_adds(&out, ",\"key\":");
+		kt_buf_add_json(&out, kt_secret_view(parts.key));
+		kt_buf_adds(&out, ",\"keyPassphrase\":");
+		kt_buf_add_json(&out, kt_secret_view(passphrase));
+		if (parts.path.len > 0) {
+			kt_buf_adds(&out, ",\"capathFileName\":\"ca.crt\",\"capath\":");
+			kt_buf_add_json(&out, kt_buf_view(&parts.path));
+		}
+		kt_buf_adds(&out, "}}}");
+		code = kt_buf_check(&out, "the upload", err);
+	}
+	parts_finish(&parts);
 	return code == KT_OK ? kt_secret_from_buf(&out, ret, err) : code;
 }
 

@@ -396,7 +396,9 @@ static void add_consumer(struct adding *a)
 
 		ask(a, "spec.targets.secret", "C%s/%s", ns, target->secret);
 		if (target->secret_group)
-			ask(a, "spec.targets.anypointSecretGroup.tokenRef", "T%s/%s", ns, target->secret_group->token_ref);
+			ask(a, "spec.targets.anypointSecretGroup.tokenRef", "T%s/%s", ns, target->secret_group->api.token_ref);
+		if (target->private_space)
+			ask(a, "spec.targets.anypointPrivateSpace.tokenRef", "T%s/%s", ns, target->private_space->api.token_ref);
 	}
 	for (uint32_t i = 0; i < consumer->volumes.count; i++) {
 		const struct kt_consumer_volume *volume = &consumer->volumes.items[i];

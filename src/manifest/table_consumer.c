@@ -399,7 +399,7 @@ static void check_read_back(struct kt_decoder *d, const struct kt_node *node, co
 		const struct kt_target *target = &c->targets.items[i];
 
 		if (!strcmp(target->secret, prove->secret) && target->secret_group &&
-		    !strcmp(target->secret_group->name, prove->read_back->name))
+		    !strcmp(target->secret_group->api.name, prove->read_back->name))
 			return;
 	}
 	(void)snprintf(path, sizeof(path), "prove[%u].readBack.name", index);

@@ -43,18 +43,18 @@ typedef struct kt_anypoint_secret_group group;
 static const struct kt_field group_rows[] = {
 	ROW("alias", KT_F_STRING, group, alias, .check = kt_value_printable, .max = 64,
 	    DOC "Name of the entry in a PKCS12 or JKS keystore; `certificate` when absent."),
-	ROW("caBundle", KT_F_BYTES, group, ca_bundle, DOC "PEM in base64: the roots to trust instead of the system's."),
+	ROW("caBundle", KT_F_BYTES, group, api.ca_bundle, DOC "PEM in base64: the roots to trust instead of the system's."),
 	ROW("environment", KT_F_STRING, group, environment, REQUIRED, .check = check_id, DOC "Id of the environment."),
-	ROW("host", KT_F_STRING, group, host, .def_text = "anypoint.mulesoft.com", .check = check_host,
+	ROW("host", KT_F_STRING, group, api.host, .def_text = "anypoint.mulesoft.com", .check = check_host,
 	    DOC "The control plane, such as eu1.anypoint.mulesoft.com; with a port where it is not 443."),
-	ROW("name", KT_F_STRING, group, name, REQUIRED, .check = check_store_name,
+	ROW("name", KT_F_STRING, group, api.name, REQUIRED, .check = check_store_name,
 	    DOC "Name of the keystore; it is made when the group has none of that name."),
-	ROW("organization", KT_F_STRING, group, organization, REQUIRED, .check = check_id,
+	ROW("organization", KT_F_STRING, group, api.organization, REQUIRED, .check = check_id,
 	    DOC "Id of the organization or business group."),
 	ROW("secretGroup", KT_F_STRING, group, secret_group, REQUIRED, .check = check_id, DOC "Id of the secret group."),
-	ROW("timeout", KT_F_DURATION, group, timeout, .def = 10 * KT_SECOND, .min = KT_SECOND, .max = 10 * KT_SECOND,
+	ROW("timeout", KT_F_DURATION, group, api.timeout, .def = 10 * KT_SECOND, .min = KT_SECOND, .max = 10 * KT_SECOND,
 	    DOC "How long an answer may take."),
-	ROW("tokenRef", KT_F_STRING, group, token_ref, REQUIRED, .check = kt_value_name,
+	ROW("tokenRef", KT_F_STRING, group, api.token_ref, REQUIRED, .check = kt_value_name,
 	    DOC "secretName of the Token (a connected app's, by a TokenIssuer with profile: Anypoint) that may write secrets."),
 	ROW("type", KT_F_ENUM, group, type, .def = KT_STORE_PEM, .names = types,
 	    DOC "PEM for Flex Gateway, PKCS12 or JKS for Mule."),
@@ -72,7 +72,28 @@ static const struct kt_table group_table =
 	TABLE("AnypointSecretGroup", group, group_rows, .check = check_group,
 	      .doc = "A keystore in a secret group of Anypoint's Secrets Manager.");
 
+typedef struct kt_anypoint_private_space space;
+
+static const struct kt_field space_rows[] = {
+	ROW("caBundle", KT_F_BYTES, space, api.ca_bundle, DOC "PEM in base64: the roots to trust instead of the system's."),
+	ROW("host", KT_F_STRING, space, api.host, .def_text = "anypoint.mulesoft.com", .check = check_host,
+	    DOC "The control plane, such as eu1.anypoint.mulesoft.com; with a port where it is not 443."),
+	ROW("name", KT_F_STRING, space, api.name, REQUIRED, .check = kt_value_printable, .max = 128,
+	    DOC "Name of the TLS context, which must be there; its ciphers and trust store stay as they are."),
+	ROW("organization", KT_F_STRING, space, api.organization, REQUIRED, .check = check_id,
+	    DOC "Id of the organization or business group."),
+	ROW("privateSpace", KT_F_STRING, space, private_space, REQUIRED, .check = check_id, DOC "Id of the private space."),
+	ROW("timeout", KT_F_DURATION, space, api.timeout, .def = 10 * KT_SECOND, .min = KT_SECOND, .max = 10 * KT_SECOND,
+	    DOC "How long an answer may take."),
+	ROW("tokenRef", KT_F_STRING, space, api.token_ref, REQUIRED, .check = kt_value_name,
+	    DOC "secretName of the Token that may manage the private space."),
+};
+static const struct kt_table space_table =
+	TABLE("AnypointPrivateSpace", space, space_rows, .doc = "The keystore of a TLS context in a CloudHub 2.0 private space.");
+
 static const struct kt_field target_rows[] = {
+	ROW("anypointPrivateSpace", KT_F_OBJECT, struct kt_target, private_space, CHOICE, OF(space_table),
+	    DOC "The keystore of a TLS context in a CloudHub 2.0 private space."),
 	ROW("anypointSecretGroup", KT_F_OBJECT, struct kt_target, secret_group, CHOICE, OF(group_table),
 	    DOC "A keystore in a secret group of Anypoint's Secrets Manager."),
 	ROW("secret", KT_F_STRING, struct kt_target, secret, REQUIRED, .check = kt_value_name,

@@ -1,7 +1,7 @@
-"""A stand-in for parts of Anypoint Platform's API: tokens, organizations, and keystores of Secrets Manager.
+"""A stand-in for parts of Anypoint Platform's API: tokens, organizations, keystores of Secrets Manager, TLS contexts of a private space.
 
 It is not MuleSoft's. It holds requests against the published API description (repository mulesoft/mulesoft-dx,
-apis/secrets-manager/api.yaml) and refuses what that does not allow: unknown fields and paths, sizes, names, a key that is not
+apis/secrets-manager/api.yaml, apis/cloudhub-20/api.yaml) and refuses what that does not allow: unknown fields and paths, sizes, names, a key that is not
 encrypted, a passphrase that opens nothing, a key that is another certificate's. In one thing it follows MuleSoft's own client,
 which sends `keyStore` where the description says `keystore`: both are taken.
 """
@@ -28,6 +28,7 @@ from lib.certs import Authority, load
 from lib.servers import Server
 from lib.wait import free_port
 
+SPACE = "b72b876d-f63d-4d4e-a06c-080027adee7c"
 ORG, ENV, GROUP = "2b5f3d1e-6a0c-4d4e-9a53-1d7c1d2f8a01", "7c0a9a52-53a7-4cf1-8d0f-3f2e5b1c9d02", "59573b4e-cdea-4917-ac34-b047e1e94dbe"
 NAME = re.compile(r"^[a-zA-Z][-a-zA-Z0-9]{2,34}$")
 COMMON = {"type", "name", "expirationDate", "keyPassphrase"}
@@ -162,6 +163,7 @@ class Anypoint(Server):
         self.client, self.secret = "connected-app", secrets.token_urlsafe(24)
         self.cert, self.key, self.ca = self.authority.write(tmp, "localhost", "127.0.0.1")
         self.keystores, self.tokens, self.requests, self.forms, self.faults = {}, set(), [], [], []
+        self.contexts, self.patches = {}, []
         self.lock = threading.RLock()
         self.show = lambda entry: entry  # tests put a liar here
 
@@ -223,6 +225,33 @@ class Anypoint(Server):
         self.keystores[key] = shown
         return (200, {"message": "Secret updated successfully"}) if one else (201, {"id": key, "message": "Secret created successfully"})
 
+    def tls_contexts(self, method, path, headers, body):
+        """GET shows neither serial nor time: only the day of the end, the name and the alternative names."""
+        base = f"/runtimefabric/api/organizations/{ORG}/privatespaces/{SPACE}/tlsContexts"
+        one = path[len(base) + 1:]
+        if path == base and method == "GET":
+            return 200, list(self.contexts.values())
+        if not path.startswith(base + "/") or one not in self.contexts:
+            raise Refused(404, "Not found")
+        if method == "GET":
+            return 200, self.contexts[one]
+        if method != "PATCH":
+            raise Refused(405, "Method not allowed")
+        if headers.get("Content-Type") != "application/json":
+            raise Refused(415, "Unsupported media type")
+        asked = json.loads(body)
+        store = asked.get("tlsConfig", {}).get("keyStore", {})
+        names = {"source", "certificate", "key", "capath", "keyPassphrase", "certificateFileName", "keyFileName", "capathFileName"}
+        if set(asked) - {"name", "tlsConfig", "ciphers"} or set(store) - names or store.get("source") != "PEM":
+            raise Refused(400, "Invalid request")
+        form = {"type": (b"PEM", None), "name": (b"context", None), "keyPassphrase": (store["keyPassphrase"].encode(), None)}
+        form |= {k: (store[k].encode(), store[k + "FileName"]) for k in ("certificate", "key", "capath") if k in store}
+        _, _, certs, files, _ = check_keystore(form)
+        self.patches.append((one, certs[0].serial_number))
+        self.contexts[one]["keyStore"] = {"type": "PEM", "cn": "", "san": [], "fileName": files["certificate"],
+                                          "expirationDate": f"{certs[0].not_valid_after:%Y-%m-%d}"}
+        return 200, self.contexts[one]
+
     def answer(self, method, target, headers, body):
         path = unquote(urlsplit(target).path)
         if path == "/accounts/api/v2/oauth2/token" and method == "POST":
@@ -231,6 +260,8 @@ class Anypoint(Server):
             return 200, {}, {}
         if headers.get("Authorization", "").partition(" ")[2] not in self.tokens:
             raise Refused(401, "Invalid Bearer Token")
+        if path.startswith("/runtimefabric/"):
+            return *self.tls_contexts(method, path, headers, body), {}
         if not path.startswith("/secrets-manager/"):
             return *self.accounts(path), {}
         for i, (status, text, only, more) in enumerate(self.faults):
@@ -291,6 +322,17 @@ class Anypoint(Server):
         return {"secret": secret, "anypointSecretGroup": {
             "host": self.host, "caBundle": self.authority.bundle(), "organization": ORG, "environment": ENV, "secretGroup": GROUP,
             "name": name, "type": kind, "tokenRef": "anypoint-token", **more}}
+
+    def space_target(self, secret, name):
+        return {"secret": secret, "anypointPrivateSpace": {
+            "host": self.host, "caBundle": self.authority.bundle(), "organization": ORG, "privateSpace": SPACE, "name": name,
+            "tokenRef": "anypoint-token"}}
+
+    def add_context(self, name):
+        key = str(uuid.uuid4())
+        self.contexts[key] = {"id": key, "name": name, "type": "custom", "ciphers": {"tlsAes128GcmSha256": True},
+                              "keyStore": {"type": "PEM", "cn": "old.example", "san": [], "fileName": "old.pem", "expirationDate": "2022-08-13"}}
+        return key
 
     def entry(self, name):
         return next(e for e in self.keystores.values() if e["name"] == name)

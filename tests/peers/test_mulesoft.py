@@ -164,6 +164,29 @@ def test_two_targets(kt, anypoint):
     assert len(kt.audit(resource="Certificate/default/flex", step="uploaded")) == 2
 
 
+def test_private_space(kt, anypoint):
+    """CloudHub 2.0: the TLS context is there, its keystore is replaced, the rest of it stays."""
+    anypoint.add_context("other")
+    key = anypoint.add_context("ingress context")
+    prepare(kt, anypoint, anypoint.space_target("flex-tls", "ingress context"), chain=True)
+    kt.ok("renew")
+    kt.ok("renew", "--force", "flex")
+    assert [k for k, _ in anypoint.patches] == [key, key] and anypoint.patches[1][1] == serial(kt)
+    assert anypoint.contexts[key]["ciphers"] == {"tlsAes128GcmSha256": True}
+    assert kt.credential("flex")["proof"] == "uploaded"
+    seen = kt.audit(resource="Certificate/default/flex", step="uploaded")[-1]["seen"]
+    end = load(kt.read("flex-tls", "tls.crt"))[0].not_valid_after
+    assert seen == f"TLS context ingress context ends {end:%Y-%m-%d} (no serial is shown)"
+
+
+def test_private_space_without_the_context(kt, anypoint):
+    anypoint.add_context("other")
+    prepare(kt, anypoint, anypoint.space_target("flex-tls", "ingress"), within="1s")
+    kt.ok("renew", status=5)
+    assert "has no TLS context ingress" in kt.audit(resource="Certificate/default/flex", step="uploaded")[0]["reason"]
+    assert not anypoint.patches
+
+
 @pytest.mark.parametrize("change,said", [
     ({"name": "1x"}, "must have 3 to 35 letters"),
     ({"organization": "../other"}, "is not an id"),

@@ -280,7 +280,7 @@ static const struct bad bads[] = {
 	{CONSUMER "  prove: [{secret: web-tls}]\n", "spec.prove[0] must have one of: accepted, exec, observed, readBack, tls"},
 	{CONSUMER "  prove: [{secret: web-tls, readBack: {name: ingress}}]\n",
 	 "spec.prove[0].readBack.name (ingress) is no target of secret web-tls"},
-	{CONSUMER "  targets: [{secret: web-tls}]\n", "spec.targets[0] must have one of: anypointSecretGroup"},
+	{CONSUMER "  targets: [{secret: web-tls}]\n", "spec.targets[0] must have one of: anypointPrivateSpace, anypointSecretGroup"},
 	{CONSUMER "  targets: [{secret: web-tls, anypointSecretGroup: {organization: o, environment: e, secretGroup: g/../h, name: abc, "
 		  "tokenRef: t}}]\n",
 	 "spec.targets[0].anypointSecretGroup.secretGroup (g/../h) is not an id"},
@@ -492,6 +492,8 @@ static const char *const goods[] = {
 	"  targets:\n    - {secret: web-tls, anypointSecretGroup: {host: \"localhost:8443\", caBundle: aGVsbG8=, organization: o, "
 	"environment: e, secretGroup: g, name: ingress, type: JKS, alias: x, tokenRef: t, timeout: 4s}}\n"
 	"    - {secret: web-tls, anypointSecretGroup: {organization: o, environment: e, secretGroup: g, name: mule, tokenRef: t}}\n"
+	"    - {secret: web-tls, anypointPrivateSpace: {host: eu1.anypoint.mulesoft.com, caBundle: aGVsbG8=, organization: o, privateSpace: p, "
+	"name: a context, tokenRef: t, timeout: 3s}}\n"
 	"  socket: {users: [www, \"12\"], groups: [app], secrets: [t]}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
 	"1}\n",
 	AGENT

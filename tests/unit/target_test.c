@@ -10,7 +10,7 @@
 #define CERT "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
 #define ROOT "-----BEGIN CERTIFICATE-----\nWFla\n-----END CERTIFICATE-----\n"
 
-static const struct kt_anypoint_secret_group group = {.name = "ingress", .type = KT_STORE_PEM};
+static const struct kt_anypoint_secret_group group = {.api.name = "ingress", .type = KT_STORE_PEM};
 
 static struct kt_key *new_key(void)
 {
