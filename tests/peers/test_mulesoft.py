@@ -164,6 +164,26 @@ def test_two_targets(kt, anypoint):
     assert len(kt.audit(resource="Certificate/default/flex", step="uploaded")) == 2
 
 
+def test_a_kill_between_upload_and_reading_back(kt, anypoint):
+    """kill -9 when the service has made the keystore and nothing of that is written down: the next try finds it by its name."""
+    prepare(kt, anypoint, anypoint.target("flex-tls", "flex-ingress"))
+    agents = []
+
+    def kill(entry):
+        if agents:
+            agents.pop().kill9()
+        return entry
+
+    anypoint.show = kill
+    agents.append(kt.background("run"))
+    until(lambda: not agents, 20, "killed while it reads back")
+    agent = kt.start()
+    until(lambda: kt.credential("flex")["proof"] == "uploaded", 20, "uploaded after all")
+    assert [r[0] for r in anypoint.uploads()] == ["POST", "PUT"] and len(anypoint.keystores) == 1
+    assert int(anypoint.entry("flex-ingress")["details"]["certificate"]["serialNumber"], 16) == serial(kt)
+    agent.stop()
+
+
 def test_private_space(kt, anypoint):
     """CloudHub 2.0: the TLS context is there, its keystore is replaced, the rest of it stays."""
     anypoint.add_context("other")
