@@ -14,3 +14,4 @@ EXTRA_DIST += tests/lib/__init__.py tests/lib/agent.py tests/lib/asking.py tests
 	tests/peers/test_volumes.py
 EXTRA_DIST += tests/peers/test_oauth_keeper.py
 EXTRA_DIST += tests/peers/LoadStore.java tests/peers/test_starttls.py
+EXTRA_DIST += tests/peers/anypoint_standin.py tests/peers/test_mulesoft.py
