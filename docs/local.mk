@@ -1,6 +1,6 @@
 # docs: sources, headers and tests of this folder.
 dist_doc_DATA = NEWS docs/acme.md docs/alignment.md docs/bench.md docs/challenges.md docs/dependencies.md docs/dns01.md docs/exec-solver.md docs/import.md docs/keystores.md docs/limits.md docs/metrics.md docs/outputs.md docs/problems.md docs/sidecar.md docs/status-json.md docs/token-socket.md docs/rotation.svg
-dist_doc_DATA += docs/client-credentials.md docs/proofs.md docs/tokens.md docs/aws.md
+dist_doc_DATA += docs/client-credentials.md docs/proofs.md docs/tokens.md docs/watch.md docs/aws.md
 dist_doc_DATA += docs/mulesoft.md
 internalsdir = $(docdir)/internals
 dist_internals_DATA = docs/internals/rooms.md docs/internals/admin.md docs/internals/clients.md
