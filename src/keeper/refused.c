@@ -69,14 +69,6 @@ static enum kt_code is_damped(struct kt_keeper *keeper, const char *ref, const s
 	return code;
 }
 
-static kt_ms pause_of(const struct kt_store_material *active)
-{
-	kt_ms from = active->issued > active->not_before ? active->issued : active->not_before;
-	kt_ms tenth = (active->not_after - from) / 10;
-
-	return tenth > KT_REFUSED_PAUSE ? tenth : KT_REFUSED_PAUSE;
-}
-
 /* In a transaction. What is in work writes its own row when it ends, so that is told too, by the caller. */
 static enum kt_code make_due(struct kt_keeper *keeper, struct kt_flight *flight, const struct kt_store_cred *cred,
                              const char *trace_id, struct kt_err *err)
@@ -141,7 +133,9 @@ enum kt_code kt_token_refused(struct kt_keeper *keeper, const struct kt_store_re
 		(void)snprintf(ret->text, sizeof(ret->text), "another token is minted now");
 		code = kt_store_begin(keeper->store, err);
 		if (code == KT_OK) {
-			code = kt_store_ledger_spend(keeper->store, ref, LEDGER_WHAT, "", now, "spent", now + pause_of(&active), err);
+			kt_ms until = kt_plan_refusal_until(active.not_before, active.issued, active.not_after, now);
+
+			code = kt_store_ledger_spend(keeper->store, ref, LEDGER_WHAT, "", now, "spent", until, err);
 			code = code == KT_OK ? make_due(keeper, flight, cred, ret->trace_id, err) : code;
 			code = code == KT_OK ? kt_keeper_audit(keeper, &event, err) : code;
 			code = kt_store_end(keeper->store, code, err);

@@ -7,9 +7,6 @@
 /* The token in force was seen refused (a 401): due now, until another one is in place. A flag among KT_CRED_*. */
 #define KT_CRED_REFUSED 0x2000u
 
-/* A token is minted anew for this reason once in a tenth of its life, and never more often than this. */
-#define KT_REFUSED_PAUSE (10 * KT_SECOND)
-
 enum kt_refused {
 	KT_REFUSED_MINTING, /* it is due from now on */
 	KT_REFUSED_ALREADY, /* another one is being minted already */

@@ -114,13 +114,14 @@ static enum kt_code check_type(const struct kt_token_spec *spec, struct kt_view 
 	return KT_OK;
 }
 
-static enum kt_code check(struct kt_flight *flight, int64_t *ret_exp, char jti[128], struct kt_err *err)
+/* skew: what its claims say of time is on the server's clock. */
+static enum kt_code check(struct kt_flight *flight, kt_ms skew, int64_t *ret_exp, char jti[128], struct kt_err *err)
 {
 	const struct kt_token_spec *spec = &flight->spec->token;
 	const struct kt_oauth2_issuer *oauth2 = flight->issuer->spec->token_issuer.oauth2;
 	char jkt[KT_JOSE_THUMBPRINT];
 	char x5t[44];
-	struct kt_oauth_wanted wanted = {.now = kt_keeper_now(flight->keeper),
+	struct kt_oauth_wanted wanted = {.now = kt_keeper_now(flight->keeper) + skew,
 	                                 .issuer = oauth2->issuer,
 	                                 .audiences = kt_spec_strs(&spec->audiences),
 	                                 .bound = spec->certificate_ref != NULL};
@@ -144,6 +145,7 @@ static enum kt_code take_minted(struct kt_flight *flight, struct kt_msg_minted *
 	const struct kt_token_spec *spec = &flight->spec->token;
 	kt_ms now = kt_keeper_now(flight->keeper);
 	struct kt_plan_token_answer answer = {.now = now,
+	                                      .sent = flight->asked_at,
 	                                      .skew = skew_ms(msg->date_skew),
 	                                      .expires_in_s = msg->expires_in > 0 ? msg->expires_in : 0,
 	                                      .cap = spec->max_lifetime,
@@ -171,7 +173,7 @@ static enum kt_code take_minted(struct kt_flight *flight, struct kt_msg_minted *
 		code = kt_oauth_check_scope(&spec->scopes, msg->scope, err);
 	}
 	if (code == KT_OK) {
-		code = check(flight, &exp, jti, err);
+		code = check(flight, answer.skew, &exp, jti, err);
 	}
 	if (code != KT_OK) {
 		return code;
@@ -179,6 +181,9 @@ static enum kt_code take_minted(struct kt_flight *flight, struct kt_msg_minted *
 	answer.exp = exp * 1000;
 	flight->got.not_before = now;
 	flight->got.not_after = kt_plan_token_life(&answer, &longer);
+	if (flight->got.not_after <= now) {
+		return kt_err_set(err, KT_E_PROTO, "the server gave a token that has expired already");
+	}
 	if (longer && spec->on_longer_lifetime == KT_LONGER_REFUSE) {
 		return kt_err_set(err, KT_E_POLICY,
 		                  "the token lives longer than spec.maxLifetime and spec.onLongerLifetime is Refuse");
@@ -247,6 +252,7 @@ static void tell_followers(struct kt_flight *leader, const struct kt_msg_minted 
 			copy = *msg;
 			copy.token = NULL;
 			memcpy(flight->bound_to, leader->bound_to, sizeof(flight->bound_to));
+			flight->asked_at = leader->asked_at;
 			if (kt_secret_create(token.ptr, token.len, &copy.token, &err) == KT_OK) {
 				(void)take_minted(flight, &copy, &err);
 			}
@@ -348,6 +354,7 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	}
 	kt_rotate_begin_job(flight);
 	flight->asked = 0;
+	flight->asked_at = kt_keeper_now(flight->keeper);
 	flight->bound_to[0] = '\0';
 	msg.job = flight->job;
 	msg.issuer = kt_buf_view(&issuer);

@@ -1,6 +1,15 @@
 /* Lives: when a certificate or token is renewed within its life, and how long a token's life is. */
 #include "keeper/plan/plan_internal.h"
 
+/* Tokens of ten minutes are not short ones; the whole seconds of exp and the way of the answer take something off. */
+#define TOKEN_SHORT_LIFE (10 * KT_MINUTE - 15 * KT_SECOND)
+/*
+ * A server that gives the same token for most of its life, with what is left of it, must not be asked ever faster: not for
+ * five seconds, where that leaves two for the request, and never within one.
+ */
+#define TOKEN_LEAST (5 * KT_SECOND)
+#define TOKEN_GRACE (2 * KT_SECOND)
+
 kt_ms kt_plan_jitter(uint64_t seed, uint64_t salt, kt_ms span)
 {
 	uint64_t x = seed + salt * UINT64_C(0x9e3779b97f4a7c15);
@@ -50,9 +59,10 @@ kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_befor
 	before = wanted_before(policy, life);
 	if (policy->kind == KT_PLAN_TOKEN && before == 0) {
 		/* Half of a short life, 77 % of a longer one; 10 % of that to both sides. */
-		offset = life < 10 * KT_MINUTE ? life / 2 : life / 100 * 77;
+		offset = life < TOKEN_SHORT_LIFE ? life / 2 : life / 100 * 77;
 		span = offset / 10;
-		return start + offset - span + kt_plan_jitter(seed, KT_SALT_RENEW, 2 * span);
+		offset += kt_plan_jitter(seed, KT_SALT_RENEW, 2 * span) - span;
+		return start + kt_plan_max(offset, kt_plan_max(kt_plan_min(TOKEN_LEAST, life - TOKEN_GRACE), kt_plan_min(KT_SECOND, life)));
 	}
 	if (before)
 		offset = life - before;

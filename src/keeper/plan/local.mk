@@ -37,4 +37,10 @@ TESTS += tests/unit/schedule_test
 tests_unit_schedule_test_SOURCES = tests/unit/schedule_test.c
 tests_unit_schedule_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_schedule_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
+
+check_PROGRAMS += tests/unit/token_schedule_test
+TESTS += tests/unit/token_schedule_test
+tests_unit_token_schedule_test_SOURCES = tests/unit/token_schedule_test.c
+tests_unit_token_schedule_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_token_schedule_test_LDADD = libkt_plan.a libkt_base.a $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
 endif

@@ -3,6 +3,8 @@
 
 /* How far a certificate may begin in the future before a clock must be wrong. */
 #define CLOCK_SLACK (5 * KT_MINUTE)
+/* A server whose tokens have ended when they come is not asked without a pause. */
+#define TOKEN_PAUSE (1 * KT_SECOND)
 /* How often an issuer that is not ready is looked at without being told. */
 #define NOT_READY_POLL (5 * KT_MINUTE)
 
@@ -22,8 +24,21 @@ static struct life life_of(const struct kt_plan_state *state)
 	return life;
 }
 
+/*
+ * Whether it was made by a clock that is ahead of the one we have now. A token's end was reckoned by ours, so that a clock
+ * that was set back a little makes a short one live too long.
+ */
+static bool is_from_the_future(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now)
+{
+	kt_ms from = kt_plan_bound(state->not_before), issued = kt_plan_bound(state->issued_at), slack = CLOCK_SLACK;
+
+	if (policy->kind == KT_PLAN_TOKEN)
+		slack = kt_plan_max(KT_SECOND, kt_plan_min(slack, (kt_plan_bound(state->not_after) - from) / 10));
+	return from > kt_plan_add(now, slack) && issued > kt_plan_add(now, slack);
+}
+
 /* Bits of state that make the material unfit, the worst first. */
-static enum kt_plan_reason reissue_reason(const struct kt_plan_state *state, kt_ms now)
+static enum kt_plan_reason reissue_reason(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now)
 {
 	if (state->revoked)
 		return KT_WHY_REVOKED;
@@ -45,8 +60,7 @@ static enum kt_plan_reason reissue_reason(const struct kt_plan_state *state, kt_
 		return KT_WHY_REFUSED;
 	/* Made while our clock was ahead: valid only when that time has come. (Where the issuer's clock is the one that
 	 * is ahead, another one would not be better: that is waited for.) */
-	if (kt_plan_bound(state->not_before) > kt_plan_add(now, CLOCK_SLACK) &&
-	    kt_plan_bound(state->issued_at) > kt_plan_add(now, CLOCK_SLACK))
+	if (is_from_the_future(policy, state, now))
 		return KT_WHY_CLOCK;
 	return KT_WHY_NOT_DUE;
 }
@@ -63,7 +77,7 @@ static void decide_cause(const struct kt_plan_policy *policy, const struct kt_pl
 		ret->reason = KT_WHY_NEVER_ISSUED;
 		return;
 	}
-	ret->reason = reissue_reason(state, now);
+	ret->reason = reissue_reason(policy, state, now);
 	if (ret->reason != KT_WHY_NOT_DUE) {
 		ret->action = KT_PLAN_REISSUE;
 		ret->new_key = ret->reason == KT_WHY_KEY_MISMATCH || ret->reason == KT_WHY_REVOKED ||
@@ -75,6 +89,10 @@ static void decide_cause(const struct kt_plan_policy *policy, const struct kt_pl
 		ret->action = KT_PLAN_NONE;
 		ret->reason = KT_WHY_DISABLED;
 		ret->act_at = KT_TIME_MAX;
+	} else if (now >= end && policy->kind == KT_PLAN_TOKEN && now < kt_plan_add(state->issued_at, TOKEN_PAUSE)) {
+		ret->action = KT_PLAN_WAIT;
+		ret->reason = KT_WHY_EXPIRED;
+		ret->act_at = kt_plan_add(state->issued_at, TOKEN_PAUSE);
 	} else if (now >= end) {
 		ret->reason = KT_WHY_EXPIRED;
 	} else if (now >= ret->renew_at) {
@@ -254,6 +272,13 @@ static void set_due(struct kt_plan *ret, kt_ms now)
 		ret->due_at = kt_plan_min(ret->due_at, ret->alarm_at);
 	if (ret->remove_at > now)
 		ret->due_at = kt_plan_min(ret->due_at, ret->remove_at);
+}
+
+kt_ms kt_plan_refusal_until(kt_ms not_before, kt_ms issued_at, kt_ms not_after, kt_ms now)
+{
+	kt_ms from = kt_plan_max(kt_plan_bound(issued_at), kt_plan_bound(not_before));
+
+	return kt_plan_add(now, kt_plan_max(kt_plan_add(not_after, -from) / 10, KT_PLAN_REFUSAL_PAUSE));
 }
 
 void kt_plan_decide_quick(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now,
