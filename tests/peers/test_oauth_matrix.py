@@ -95,12 +95,13 @@ def own_requests(world, since):
     return world.server.requests()[since:]
 
 
-@pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("grant", GRANTS)
-@pytest.mark.parametrize("name", METHODS)
+# Not for public clients: client_credentials (RFC 6749 4.4); see test_what_cannot_be.
+MATRIX = [(name, grant, binding) for name in METHODS for grant in GRANTS for binding in BINDINGS
+          if (name, grant) != ("none", "client_credentials")]
+
+
+@pytest.mark.parametrize("name, grant, binding", MATRIX)
 def test_matrix(kt, world, name, grant, binding):
-    if (name, grant) == ("none", "client_credentials"):
-        pytest.skip("RFC 6749 4.4: not for public clients; see test_what_cannot_be")
     bound = binding == "certificate"
     shown = client_certificate(kt, world, name) if bound or "tls" in name else None
     since = None
