@@ -1,5 +1,6 @@
 # docs: sources, headers and tests of this folder.
-dist_doc_DATA = NEWS docs/acme.md docs/bench.md docs/challenges.md docs/dependencies.md docs/dns01.md docs/exec-solver.md docs/import.md docs/limits.md docs/metrics.md docs/problems.md docs/sidecar.md docs/status-json.md docs/rotation.svg
+dist_doc_DATA = NEWS docs/acme.md docs/alignment.md docs/bench.md docs/challenges.md docs/dependencies.md docs/dns01.md docs/exec-solver.md docs/import.md docs/keystores.md docs/limits.md docs/metrics.md docs/outputs.md docs/problems.md docs/sidecar.md docs/status-json.md docs/token-socket.md docs/rotation.svg
+dist_doc_DATA += docs/proofs.md docs/tokens.md
 internalsdir = $(docdir)/internals
 dist_internals_DATA = docs/internals/rooms.md docs/internals/admin.md
 
@@ -15,7 +16,7 @@ docs/installed/SECURITY.md: SECURITY.md Makefile
 CLEANFILES += $(doc_DATA)
 
 # Manual pages, one a command; tests/unit/man_test.sh lints them and compares them with the program.
-dist_man_MANS = docs/man/keyturn.1 docs/man/keyturn-account.1 docs/man/keyturn-revoke.1 docs/man/keyturn-audit.1 docs/man/keyturn-check.1 docs/man/keyturn-dns-record.1 docs/man/keyturn-doctor.1 docs/man/keyturn-import.1 \
+dist_man_MANS = docs/man/keyturn.1 docs/man/keyturn-account.1 docs/man/keyturn-revoke.1 docs/man/keyturn-audit.1 docs/man/keyturn-check.1 docs/man/keyturn-dns-record.1 docs/man/keyturn-doctor.1 docs/man/keyturn-import.1 docs/man/keyturn-init.1 \
 	docs/man/keyturn-master-key.1 docs/man/keyturn-plan.1 docs/man/keyturn-quit.1 docs/man/keyturn-rehearse.1 docs/man/keyturn-reload.1 \
 	docs/man/keyturn-renew.1 docs/man/keyturn-run.1 docs/man/keyturn-secret.1 docs/man/keyturn-status.1 \
 	docs/man/keyturn-token.1 docs/man/keyturn-trace.1 docs/man/keyturn-version.1 docs/man/keyturn-why.1 \

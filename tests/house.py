@@ -25,7 +25,7 @@ SHARED = {
     "base": {"err", "mem", "buf", "secret", "clock", "log", "text", "json", "io", "sandbox", "cron"},
     "loop": {"loop"},
     "pki": {"pki", "jose", "tls"},
-    "manifest": {"manifest", "manifest_types"},
+    "manifest": {"manifest", "manifest_types", "foreign"},
     "wire": {"wire", "msg", "room"},
 }
 OWNER = {header: folder for folder, headers in SHARED.items() for header in headers}

@@ -86,10 +86,14 @@ struct kt_jwt_claims {
 	struct kt_strs aud; /* one: a string, several: an array */
 	int64_t iat, nbf, exp;
 	const json_t *extra; /* object with further claims; may not repeat the above (KT_E_INVALID) */
+	bool jwk;            /* header: the public key itself, as a DPoP proof has it (RFC 9449 section 4.2) */
 };
 /* The compact token: a secret. */
 enum kt_code kt_jose_jwt_sign(const struct kt_key *key, enum kt_jose_alg alg, const struct kt_jwt_claims *claims,
                               struct kt_secret **ret, struct kt_err *err);
+/* The same with a MAC by a secret that both sides know, as client_secret_jwt wants it; 16 bytes at least. */
+enum kt_code kt_jose_jwt_mac(enum kt_jose_mac mac, struct kt_view mac_key, const struct kt_jwt_claims *claims,
+                             struct kt_secret **ret, struct kt_err *err);
 
 /* Keys by which to verify. */
 struct kt_jwks;

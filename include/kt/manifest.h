@@ -190,5 +190,7 @@ const char *kt_keyalg_name(enum kt_keyalg alg);
 const char *kt_audience_param_name(enum kt_audience_param param);
 const char *kt_auth_method_name(enum kt_auth_method method);
 const char *kt_token_alg_name(enum kt_token_alg alg);
+const char *kt_assertion_alg_name(enum kt_assertion_alg alg); /* NULL for DEFAULT */
+const char *kt_oauth2_profile_name(enum kt_oauth2_profile profile);
 
 #endif

@@ -183,8 +183,16 @@ struct kt_pkcs12 {
 	enum kt_keystore_profile profile;
 };
 
+struct kt_jks {
+	bool create;
+	const char *alias;                  /* printable ASCII; "certificate" when absent */
+	struct kt_secret_ref *password_ref; /* one of these two is set when create is */
+	const char *password;
+};
+
 struct kt_keystores {
 	struct kt_pkcs12 *pkcs12;
+	struct kt_jks *jks;
 };
 
 struct kt_output_formats {
@@ -432,21 +440,56 @@ struct kt_secret_spec {
 /* --- TokenIssuer, Token ----------------------------------------------------------------------------------------- */
 
 enum kt_audience_param { KT_AUDIENCE_AUDIENCE = 0, KT_AUDIENCE_RESOURCE, KT_AUDIENCE_SCOPE, KT_AUDIENCE_NONE };
-enum kt_auth_method { KT_AUTH_SECRET_BASIC = 0, KT_AUTH_SECRET_POST };
+enum kt_auth_method {
+	KT_AUTH_SECRET_BASIC = 0,
+	KT_AUTH_SECRET_POST,
+	KT_AUTH_SECRET_JWT,      /* client_secret_jwt (OpenID Connect Core section 9) */
+	KT_AUTH_PRIVATE_KEY_JWT, /* RFC 7523 */
+	KT_AUTH_TLS,             /* tls_client_auth (RFC 8705) */
+	KT_AUTH_SELF_SIGNED_TLS, /* self_signed_tls_client_auth */
+	KT_AUTH_SPIFFE_JWT,      /* a JWT-SVID as client assertion */
+	KT_AUTH_NONE             /* a public client */
+};
 enum kt_token_alg { KT_TOKEN_ES256 = 0, KT_TOKEN_RS256 };
+/* Signature of client assertions and DPoP proofs; DEFAULT: what the key can do (EC by its curve, RS256, EdDSA). */
+enum kt_assertion_alg {
+	KT_ASSERTION_DEFAULT = 0,
+	KT_ASSERTION_ES256,
+	KT_ASSERTION_ES384,
+	KT_ASSERTION_RS256,
+	KT_ASSERTION_PS256,
+	KT_ASSERTION_EDDSA
+};
+/* What a server of this make does differently from the RFCs; see docs/profiles.md. */
+enum kt_oauth2_profile {
+	KT_PROFILE_GENERIC = 0,
+	KT_PROFILE_ANYPOINT,
+	KT_PROFILE_OKTA,
+	KT_PROFILE_KEYCLOAK,
+	KT_PROFILE_ENTRA
+};
 enum kt_longer_lifetime { KT_LONGER_WARN = 0, KT_LONGER_REFUSE };
 
 struct kt_oauth2_auth {
 	enum kt_auth_method method;
 	const char *client_id;
-	struct kt_secret_ref client_secret_ref; /* key default client-secret */
+	struct kt_secret_ref client_secret_ref; /* key default client-secret; name NULL: not given */
+	struct kt_secret_ref key_secret_ref;    /* private_key_jwt: key default tls.key; name NULL: not given */
+	const char *key_id;                     /* kid of the assertion; NULL: the key's RFC 7638 thumbprint */
+	enum kt_assertion_alg algorithm;
+	const char *certificate_ref; /* tls methods: secretName of a Certificate in the namespace; NULL: not given */
+	const char *token_ref;       /* spiffe_jwt: secretName of the Token that is the assertion; NULL: not given */
+	const char *audience;        /* aud of the assertion; NULL: by the profile (token endpoint, or issuer) */
+	kt_ms assertion_lifetime;    /* 60 s when absent */
 };
 
 struct kt_oauth2_issuer {
 	const char *issuer;    /* its metadata is read (RFC 8414, OIDC discovery); or */
 	const char *token_url; /* the token endpoint itself */
 	enum kt_audience_param audience_param;
+	enum kt_oauth2_profile profile;
 	struct kt_oauth2_auth auth;
+	bool revoke_superseded; /* tokens that a newer one has replaced are revoked (RFC 7009) where the server can */
 	struct kt_bytes ca_bundle; /* PEM */
 };
 
@@ -474,7 +517,46 @@ struct kt_token_issuer_spec {
 	struct kt_local_issuer *local;
 };
 
-enum kt_token_output { KT_TOKEN_OUTPUT_RAW = 1, KT_TOKEN_OUTPUT_HEADER = 2, KT_TOKEN_OUTPUT_JSON = 4 };
+enum kt_token_output {
+	KT_TOKEN_OUTPUT_RAW = 1,
+	KT_TOKEN_OUTPUT_HEADER = 2,
+	KT_TOKEN_OUTPUT_JSON = 4,
+	KT_TOKEN_OUTPUT_CURL = 8,   /* curl.conf: header = "Authorization: Bearer ..." */
+	KT_TOKEN_OUTPUT_ENV = 16,   /* token.env: ACCESS_TOKEN=... */
+	KT_TOKEN_OUTPUT_ENVOY = 32, /* envoy.yaml: a DiscoveryResponse with one generic Secret */
+	KT_TOKEN_OUTPUT_FLEX = 64   /* flex.yaml: a Flex Gateway resource that holds the token */
+};
+
+/* Where a token that goes into a request comes from: exactly one of the two is set. */
+struct kt_token_source {
+	const char *token_ref;       /* secretName of another Token in the namespace, its newest */
+	struct kt_secret_ref secret; /* or a value of the store; name NULL: not given */
+};
+
+enum kt_grant_type { KT_GRANT_CLIENT_CREDENTIALS = 0, KT_GRANT_TOKEN_EXCHANGE, KT_GRANT_JWT_BEARER, KT_GRANT_REFRESH_TOKEN };
+
+/* Which grant, and what it takes; the type is derived from which of the objects is there. */
+struct kt_token_exchange { /* RFC 8693 */
+	struct kt_token_source subject, actor; /* actor: neither set when absent */
+	const char *subject_type, *actor_type; /* urn:ietf:params:oauth:token-type:access_token when absent */
+	const char *requested_type;            /* NULL: the server's choice */
+};
+struct kt_jwt_bearer { /* RFC 7523 section 2.1 */
+	struct kt_token_source assertion;
+};
+struct kt_refresh_grant { /* RFC 6749 section 6; what the server rotates is kept in the store under the same name */
+	struct kt_secret_ref secret; /* key default refresh-token */
+};
+struct kt_token_grant {
+	struct kt_token_exchange *token_exchange;
+	struct kt_jwt_bearer *jwt_bearer;
+	struct kt_refresh_grant *refresh_token;
+};
+
+/* RFC 9449: a key of the Token's own, in dpop.key beside the token; every proof is made by the keeper. */
+struct kt_token_dpop {
+	enum kt_assertion_alg algorithm; /* ES256 when absent */
+};
 
 /* What the embedded issuer writes into a token besides iss, aud, exp, iat, jti and scope. */
 struct kt_token_claims {
@@ -489,6 +571,9 @@ struct kt_token_spec {
 	struct kt_strings audiences;
 	struct kt_strings scopes;
 	struct kt_token_claims claims; /* local issuer only */
+	struct kt_token_grant grant;   /* oauth2 only; none set: client_credentials */
+	const char *certificate_ref;   /* secretName of the Certificate that the token is bound to (RFC 8705); NULL: none */
+	struct kt_token_dpop *dpop;    /* NULL: a bearer token */
 	kt_ms duration;                /* local issuer only; 10 min when absent */
 	kt_ms max_lifetime;            /* cap; 0: none */
 	enum kt_longer_lifetime on_longer_lifetime;
@@ -591,9 +676,14 @@ struct kt_notifies {
 	uint32_t count;
 };
 
+/* What is spoken before the handshake. */
+enum kt_start_tls { KT_START_TLS_NONE = 0, KT_START_TLS_IMAP, KT_START_TLS_LDAP, KT_START_TLS_POSTGRES, KT_START_TLS_SMTP };
+const char *kt_start_tls_name(enum kt_start_tls protocol); /* "smtp", ...; "" for none */
+
 struct kt_prove_tls {
 	const char *address;     /* host:port */
 	const char *server_name; /* SNI; NULL: the host of address */
+	enum kt_start_tls start_tls;
 };
 
 struct kt_observed_http {
@@ -645,9 +735,17 @@ struct kt_rollout {
 	int64_t max_unavailable; /* 0: no limit */
 };
 
+/* Who may ask for tokens at the Agent's listener `tokens` instead of reading a file; known by the peer's credentials. */
+struct kt_consumer_socket {
+	struct kt_strings users;   /* names or numbers */
+	struct kt_strings groups;  /* primary or supplementary */
+	struct kt_strings secrets; /* which tokens; none: all that the Consumer uses */
+};
+
 struct kt_consumer_spec {
 	struct kt_consumer_volumes volumes;
 	struct kt_strings secrets; /* used where they lie in secretsDir, without a volume of its own */
+	struct kt_consumer_socket *socket; /* NULL: nobody may ask */
 	struct kt_validates validate;
 	struct kt_notifies notify;
 	struct kt_proves prove;
@@ -673,7 +771,8 @@ struct kt_listeners {
 	const char *tls_alpn01;
 	const char *probes;
 	struct kt_control_listener control;
-	const char *socket_group; /* of those that are local sockets: mode 0660; NULL: 0600 */
+	const char *tokens;       /* "unix:/path" only; mode 0666: who asks is known by its credentials */
+	const char *socket_group; /* of the others that are local sockets: mode 0660; NULL: 0600 */
 };
 
 /* At most one is set; none: a file "master.key" in the state directory, made on first run. */

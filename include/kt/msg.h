@@ -186,19 +186,37 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 /* effective: where the record really is, after CNAMEs. seen: a line of what authoritative and recursive servers said. */
 #define KT_MSG_DNS01_DONE(F, S) F(S, view, effective, 512) F(S, view, handle, 2048) F(S, view, seen, 2048)
 /*
- * One token. issuer: JSON of spec.oauth2 plus caBundle; request: JSON {audiences, scopes, audienceParam}. The client
- * secret is asked for with CLIENT_SECRET, when the request is about to be sent.
+ * One token. issuer: JSON of spec.oauth2 plus caBundle; request: JSON {audiences, scopes, grantType: "client_credentials" |
+ * "token_exchange" | "jwt_bearer" | "refresh_token", subjectTokenType?, actorTokenType?, requestedTokenType?, actor: bool,
+ * dpop: bool, certificate: bool}. Secrets are asked for (CLIENT_SECRET, ASSERTION, DPOP_PROOF, CLIENT_KEY) when the request is
+ * about to be sent. certificate: the TLS connection shows the Certificate of the binding or of the client authentication.
  */
 #define KT_MSG_MINT(F, S)                                                                                              \
 	F(S, u64, job, 0) F(S, view, issuer, 65536) F(S, view, request, 65536) F(S, view, traceparent, KT_TRACE_MAX)
-/* expires_in: seconds, -1 when the server did not say. date_skew: server's Date minus our clock, seconds. */
+/*
+ * expires_in: seconds, -1 when the server did not say. date_skew: server's Date minus our clock, seconds. refresh_token: empty
+ * when none came; it was saved with SAVE_REFRESH before this. issued_type: of a token exchange, else "".
+ */
 #define KT_MSG_MINTED(F, S)                                                                                            \
 	F(S, secret, token, 65536)                                                                                     \
-	F(S, view, token_type, 64) F(S, i64, expires_in, 0) F(S, view, scope, 8192) F(S, i64, date_skew, 0)
-/* TLS handshake with address ("host:port"), SNI server_name. No verification: what is served is read, not trusted. */
+	F(S, view, token_type, 64) F(S, i64, expires_in, 0) F(S, view, scope, 8192) F(S, i64, date_skew, 0)            \
+		F(S, view, issued_type, 256)
+/*
+ * At the token's server: op "revoke" (RFC 7009), "introspect" (RFC 7662; the answer's body comes back). The endpoint is the
+ * metadata's; KT_E_UNSUPPORTED where there is none. Authenticates as MINT does.
+ */
+#define KT_MSG_TOKEN_OP(F, S)                                                                                          \
+	F(S, u64, job, 0)                                                                                              \
+	F(S, view, op, 16) F(S, view, issuer, 65536) F(S, secret, token, 65536) F(S, view, traceparent, KT_TRACE_MAX)
+#define KT_MSG_TOKEN_OP_DONE(F, S) F(S, view, body, 65536)
+/*
+ * TLS handshake with address ("host:port"), SNI server_name. No verification: what is served is read, not trusted.
+ * start_tls: "smtp", "imap", "ldap" or "postgres" is spoken first; "": TLS from the first byte.
+ */
 #define KT_MSG_PROBE_TLS(F, S)                                                                                         \
 	F(S, view, address, 512)                                                                                       \
-	F(S, view, server_name, KT_NAME_MAX) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)
+	F(S, view, server_name, KT_NAME_MAX) F(S, u32, timeout_ms, 0) F(S, view, traceparent, KT_TRACE_MAX)            \
+		F(S, view, start_tls, 16)
 #define KT_MSG_PROBED_TLS(F, S)                                                                                        \
 	F(S, view, serial, 128)                                                                                        \
 	F(S, view, sha256, 64) F(S, i64, not_after, 0) F(S, view, subject, 1024) F(S, view, protocol, 32)
@@ -243,9 +261,29 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	F(S, u64, job, 0)                                                                                              \
 	F(S, flag, present, 0) F(S, flag, wildcard, 0) F(S, view, name, KT_NAME_MAX) F(S, view, offered, 16384)
 #define KT_MSG_CHALLENGED(F, S) F(S, view, type, 32)
-/* The client secret for the request that is about to go out (wiped after it). */
-#define KT_MSG_CLIENT_SECRET(F, S)       F(S, u64, job, 0)
-#define KT_MSG_CLIENT_SECRET_GIVEN(F, S) F(S, secret, secret, 16384)
+/*
+ * A secret for the request that is about to go out (wiped after it): what "client_secret", "subject_token", "actor_token",
+ * "assertion" (jwt_bearer's) or "refresh_token".
+ */
+#define KT_MSG_CLIENT_SECRET(F, S)       F(S, u64, job, 0) F(S, view, what, 32)
+#define KT_MSG_CLIENT_SECRET_GIVEN(F, S) F(S, secret, secret, 65536)
+/*
+ * The client's assertion, fresh for each try (RFC 7523 section 3, jti single-use): endpoint is the token endpoint in use,
+ * issuer the metadata's issuer ("" when unknown), skew the seconds that the server's clock is ahead of ours. type: value of
+ * client_assertion_type.
+ */
+#define KT_MSG_ASSERTION(F, S)                                                                                         \
+	F(S, u64, job, 0) F(S, view, endpoint, KT_URL_MAX) F(S, view, issuer, KT_URL_MAX) F(S, i64, skew, 0)
+#define KT_MSG_ASSERTION_GIVEN(F, S) F(S, secret, assertion, 65536) F(S, view, type, 128)
+/* A DPoP proof (RFC 9449 section 4.2) by the job's key. nonce "": none. */
+#define KT_MSG_DPOP_PROOF(F, S)                                                                                        \
+	F(S, u64, job, 0) F(S, view, method, 16) F(S, view, url, KT_URL_MAX) F(S, view, nonce, 512) F(S, i64, skew, 0)
+#define KT_MSG_DPOP_PROOF_GIVEN(F, S) F(S, view, proof, 16384)
+/* Certificate (PEM, leaf first) and key (PKCS#8 DER, wiped after the handshake) that the TLS connection shows. */
+#define KT_MSG_CLIENT_KEY(F, S)       F(S, u64, job, 0)
+#define KT_MSG_CLIENT_KEY_GIVEN(F, S) F(S, view, chain, 65536) F(S, secret, key, 16384)
+/* Keep a refresh token that came with an answer, committed before that is used. Reply DONE. */
+#define KT_MSG_SAVE_REFRESH(F, S) F(S, u64, job, 0) F(S, secret, token, 65536)
 
 /* --- keeper -> desk ------------------------------------------------------------------------------------------- */
 /* Serve body at path on the listeners called `listener` ("acme", "jwks"), until SERVE with an empty content_type. */
@@ -268,6 +306,24 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 
 /* A POST with a token, to a path of the listener "control". Reply: PAGE_GIVEN with the status to answer with. */
 #define KT_MSG_COMMAND(F, S) F(S, view, path, 128) F(S, secret, token, 4096)
+
+/*
+ * What a process asks at the listener "tokens": op "get" or "invalidate" of the token in a secret volume. uid, gid, pid: of
+ * the peer as it connected; groups: its supplementary ones, 32-bit numbers. json: token.json, else the token alone. sha256: for
+ * invalidate, the token that was refused, hex, or "": the newest.
+ */
+#define KT_MSG_TOKEN_ASK(F, S)                                                                                         \
+	F(S, view, op, 16)                                                                                             \
+	F(S, u32, uid, 0) F(S, u32, gid, 0) F(S, u32, pid, 0) F(S, view, groups, 4096) F(S, view, ns, KT_NAME_MAX)     \
+		F(S, view, name, KT_NAME_MAX) F(S, flag, json, 0) F(S, view, sha256, 64)
+/*
+ * The keeper's decision: status is HTTP's. token: the body where it is a token (get, 200), else body. sha256: of the token in
+ * force, "" when none. retry_after: seconds, 0: not said.
+ */
+#define KT_MSG_TOKEN_GIVEN(F, S)                                                                                       \
+	F(S, u32, status, 0)                                                                                           \
+	F(S, view, content_type, 128)                                                                                  \
+	F(S, view, body, 4096) F(S, secret, token, 196608) F(S, view, sha256, 64) F(S, u32, retry_after, 0)
 
 /* M(ID, name): the order is the number on the wire. */
 #define KT_MESSAGES(M)                                                                                                 \
@@ -301,6 +357,15 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	M(CHALLENGE, challenge)                                                                                        \
 	M(CLIENT_SECRET, client_secret)                                                                                \
 	M(CLIENT_SECRET_GIVEN, client_secret_given)                                                                    \
+	M(ASSERTION, assertion)                                                                                        \
+	M(ASSERTION_GIVEN, assertion_given)                                                                            \
+	M(DPOP_PROOF, dpop_proof)                                                                                      \
+	M(DPOP_PROOF_GIVEN, dpop_proof_given)                                                                          \
+	M(CLIENT_KEY, client_key)                                                                                      \
+	M(CLIENT_KEY_GIVEN, client_key_given)                                                                          \
+	M(SAVE_REFRESH, save_refresh)                                                                                  \
+	M(TOKEN_OP, token_op)                                                                                          \
+	M(TOKEN_OP_DONE, token_op_done)                                                                                \
 	M(SERVE, serve)                                                                                                \
 	M(PAGE, page)                                                                                                  \
 	M(PAGE_GIVEN, page_given)                                                                                      \
@@ -316,7 +381,9 @@ enum kt_dns01_action { KT_DNS01_ADD = 0, KT_DNS01_REMOVE, KT_DNS01_CHECK };
 	M(DNS01, dns01)                                                                                                \
 	M(DNS01_DONE, dns01_done)                                                                                      \
 	M(SERVE_ALPN, serve_alpn)                                                                                      \
-	M(SOLVE, solve)
+	M(SOLVE, solve)                                                                                                \
+	M(TOKEN_ASK, token_ask)                                                                                        \
+	M(TOKEN_GIVEN, token_given)
 
 #define KT_FIELD_u32(name)                     uint32_t name;
 #define KT_FIELD_u64(name)                     uint64_t name;

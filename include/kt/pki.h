@@ -382,4 +382,17 @@ enum kt_code kt_pki_p12_keystore(const struct kt_key *key, const struct kt_chain
 enum kt_code kt_pki_p12_truststore(const struct kt_chain *cas, const struct kt_secret *password,
                                    enum kt_p12_profile profile, struct kt_buf *out, struct kt_err *err);
 
+/* --- JKS -------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A key store in Java's first format: one PrivateKeyEntry under `alias` (NULL: "certificate"; printable ASCII, stored in small
+ * letters as Java looks them up), the key protected by the store's password (UTF-8). Equal material, alias and password give
+ * equal bytes; the entry's date is the leaf's not_before. KT_E_UNSUPPORTED: OpenSSL here has no SHA-1.
+ */
+enum kt_code kt_pki_jks_keystore(const struct kt_key *key, const struct kt_chain *chain, const char *alias,
+                                 const struct kt_secret *password, struct kt_secret **ret, struct kt_err *err);
+/* A trust store: a TrustedCertEntry for each CA, aliases as in kt_pki_p12_truststore. Adds to out. */
+enum kt_code kt_pki_jks_truststore(const struct kt_chain *cas, const struct kt_secret *password, struct kt_buf *out,
+                                   struct kt_err *err);
+
 #endif

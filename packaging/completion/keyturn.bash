@@ -9,13 +9,13 @@ _keyturn()
 {
 	local cur prev word command= i
 	local global='-c --config --state-dir --secrets-dir --socket -o --output -v --verbose -q --quiet -h --help'
-	local commands='run renew status plan why check rehearse import token secret account revoke audit trace dns-record reload quit doctor master-key version help'
+	local commands='run renew status plan why check rehearse import init token secret account revoke audit trace dns-record reload quit doctor master-key version help'
 
 	cur=${COMP_WORDS[COMP_CWORD]}
 	prev=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	case $prev in
-	-c | --config | --state-dir | --secrets-dir | --socket | --manifests | --ca-bundle | --exec)
+	-c | --config | --state-dir | --secrets-dir | --socket | --manifests | --ca-bundle | --exec | --dir)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -24,18 +24,26 @@ _keyturn()
 		return
 		;;
 	--format)
-		mapfile -t COMPREPLY < <(compgen -W 'raw header json' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W 'raw header json curl env envoy flex aws-web-identity' -- "$cur")
 		return
 		;;
 	--reason)
 		mapfile -t COMPREPLY < <(compgen -W 'unspecified keyCompromise cACompromise affiliationChanged superseded cessationOfOperation certificateHold privilegeWithdrawn aACompromise' -- "$cur")
 		return
 		;;
+	--for)
+		mapfile -t COMPREPLY < <(compgen -W 'mulesoft-downstream' -- "$cur")
+		return
+		;;
+	--call)
+		mapfile -t COMPREPLY < <(compgen -W "$(_keyturn_names)" -- "$cur")
+		return
+		;;
 	--until)
 		mapfile -t COMPREPLY < <(compgen -W 'delivered' -- "$cur")
 		return
 		;;
-	--fail-within | --timeout | --probe-address | --since | --days | --number | --namespace | -n | --email)
+	--fail-within | --timeout | --sha256 | --probe-address | --since | --days | --number | --namespace | -n | --email)
 		return
 		;;
 	esac
@@ -65,10 +73,11 @@ _keyturn()
 		;;
 	why | dns-record) [[ $cur == -* ]] || words=$(_keyturn_names) ;;
 	token)
-		options+=' --format'
+		options+=' --invalidate --sha256 --timeout --format --dpop --nonce'
 		[[ $cur == -* ]] || words=$(_keyturn_names)
 		;;
-	check) options+=' --host --strict' ;;
+	check) options+=' --host --strict --call --expired --request' ;;
+	init) options+=' --for --dir -n --namespace --api-audience --issuer-url --spiffe-id' ;;
 	rehearse) options+=' --days' ;;
 	import)
 		words='certbot lego acme.sh dehydrated certmonger'

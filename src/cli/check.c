@@ -1,4 +1,5 @@
 /* keyturn check: reads manifests as the agent would and says everything that is wrong, without doing anything. */
+#include "cli/check_align.h"
 #include "cli/cli.h"
 
 #include <string.h>
@@ -10,6 +11,9 @@
 const struct kt_cli_option kt_cli_check_options[] = {
         {"host", 0, NULL, "FILEs too: check that hooks exist here and that nobody else may write them"},
         {"strict", 0, NULL, "warnings count as errors"},
+        {"call", 0, "TOKEN[,CERTIFICATE]", "say what each reader of a call with them would answer; - is none"},
+        {"expired", 0, NULL, "with --call: the token is past its end"},
+        {"request", 0, "\"METHOD URL\"", "with --call: of this request"},
         {NULL, 0, NULL, NULL},
 };
 
@@ -21,6 +25,8 @@ struct reading {
 	bool keeps;                   /* ACME issuers are kept for a second reading */
 	struct kt_resource **issuers;
 	size_t issuer_count;
+	struct kt_align *align;       /* what others read of calls; NULL: not looked at */
+	bool calls;                   /* a call is to be predicted */
 };
 
 static bool has_acme(const struct kt_resource *resource)
@@ -125,6 +131,9 @@ static enum kt_code read_all(const char *const *paths, size_t count, const struc
 	if (code == KT_OK) {
 		code = check_names(reading, kt_buf_view(&bundle), err);
 	}
+	if (code == KT_OK && reading->align != NULL) {
+		code = kt_check_align_read(kt_buf_view(&bundle), reading->calls, reading->align, report, err);
+	}
 	drop_issuers(reading);
 	if (code == KT_OK && report->nomem) {
 		code = kt_err_set(err, KT_E_NOMEM, "no memory for all complaints");
@@ -194,7 +203,7 @@ void kt_check_print(const struct kt_check *check, bool warnings)
 	}
 }
 
-static void print_value(const struct kt_cli *cli, const struct kt_check *check)
+static void print_value(const struct kt_cli *cli, const struct kt_check *check, const json_t *findings)
 {
 	json_t *errors = json_array();
 	json_t *warnings = json_array();
@@ -207,46 +216,91 @@ static void print_value(const struct kt_cli *cli, const struct kt_check *check)
 		                            json_pack("{s:s,s:I,s:s}", "file", item->file, "line", (json_int_t)item->line,
 		                                      "text", item->text));
 	}
-	value = json_pack("{s:I,s:I,s:I,s:o,s:o}", "resources", (json_int_t)check->resources, "errorCount",
-	                  (json_int_t)check->report.errors, "warningCount", (json_int_t)check->report.warnings, "errors",
-	                  errors, "warnings", warnings);
+	value = json_pack("{s:I,s:I,s:I,s:I,s:o,s:o,s:O}", "resources", (json_int_t)check->resources, "foreign",
+	                  (json_int_t)check->foreign, "errorCount", (json_int_t)check->report.errors, "warningCount",
+	                  (json_int_t)check->report.warnings, "errors", errors, "warnings", warnings, "findings", findings);
 	kt_cli_print_value(cli, stdout, value);
 }
 
 static void print_counts(const struct kt_check *check)
 {
-	(void)printf("%u resource%s, %u error%s, %u warning%s\n", check->resources, check->resources == 1 ? "" : "s",
-	             check->report.errors, check->report.errors == 1 ? "" : "s", check->report.warnings,
-	             check->report.warnings == 1 ? "" : "s");
+	(void)printf("%u resource%s, ", check->resources, check->resources == 1 ? "" : "s");
+	if (check->foreign > 0) {
+		(void)printf("%u read by check only, ", check->foreign);
+	}
+	(void)printf("%u error%s, %u warning%s\n", check->report.errors, check->report.errors == 1 ? "" : "s",
+	             check->report.warnings, check->report.warnings == 1 ? "" : "s");
+}
+
+static int print_check(const struct kt_cli *cli, const struct kt_check *check, const json_t *findings)
+{
+	if (cli->format >= KT_FORMAT_JSON) {
+		print_value(cli, check, findings);
+	} else {
+		kt_check_print(check, !cli->quiet);
+		if (!cli->quiet) {
+			print_counts(check);
+		}
+	}
+	return check->report.errors > 0 || (kt_cli_flag(cli, "strict") && check->report.warnings > 0) ? KT_EXIT_USAGE
+	                                                                                              : KT_EXIT_OK;
+}
+
+/* A prediction needs manifests without errors; that they don't line up is what it shows. */
+static int print_prediction(const struct kt_cli *cli, const struct kt_check *check, const struct kt_align *align)
+{
+	if (check->report.errors > 0) {
+		kt_check_print(check, false);
+		return KT_EXIT_USAGE;
+	}
+	return kt_check_align_call(cli, align);
+}
+
+static int run_check(const struct kt_cli *cli, struct kt_align *align, struct kt_check *check)
+{
+	bool named = cli->arg_count > 0;
+	bool trust = !named || kt_cli_flag(cli, "host");
+	const char *const *paths = named ? (const char *const *)cli->args : cli->manifests;
+	struct kt_load_options load = {.check_trust = trust,
+	                               .uid = geteuid(),
+	                               .in_pod = cli->sidecar,
+	                               .missing_is_ok = !named && cli->manifests_default};
+	struct reading reading = {.trust = trust, .check = check, .keeps = true, .align = align, .calls = kt_cli_flag(cli, "call")};
+	json_t *findings KT_AUTOJSON = NULL;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (read_all(paths, named ? (size_t)cli->arg_count : cli->manifest_count, &load, &reading, NULL, &err) != KT_OK) {
+		return kt_cli_fail(&err);
+	}
+	check->foreign = kt_align_foreign_count(align);
+	if (kt_cli_flag(cli, "call")) {
+		return print_prediction(cli, check, align);
+	}
+	if (kt_check_align_report(align, &check->report, &findings, &err) != KT_OK) {
+		return kt_cli_fail(&err);
+	}
+	return print_check(cli, check, findings);
 }
 
 int kt_cli_check(struct kt_cli *cli)
 {
-	bool named = cli->arg_count > 0;
-	const char *const *paths = named ? (const char *const *)cli->args : cli->manifests;
-	size_t count = named ? (size_t)cli->arg_count : cli->manifest_count;
-	struct kt_check check;
+	struct kt_check check = {.resources = 0};
+	struct kt_align *align = NULL;
 	struct kt_err err;
-	int status = KT_EXIT_OK;
+	int status;
 
 	kt_err_clear(&err);
-	if (kt_check_manifests(paths, count, !named || kt_cli_flag(cli, "host"), cli->sidecar,
-	                       !named && cli->manifests_default, NULL, NULL, &check, &err) != KT_OK) {
-		status = kt_cli_fail(&err);
-		kt_check_finish(&check);
-		return status;
+	if (!kt_cli_flag(cli, "call") && (kt_cli_flag(cli, "expired") || kt_cli_flag(cli, "request"))) {
+		(void)kt_err_set(&err, KT_E_INVALID, "--expired and --request belong to --call");
+		return kt_cli_fail(&err);
 	}
-	if (check.report.errors > 0 || (kt_cli_flag(cli, "strict") && check.report.warnings > 0)) {
-		status = KT_EXIT_USAGE;
+	kt_report_init(&check.report);
+	if (kt_align_create(&align, &err) != KT_OK) {
+		return kt_cli_fail(&err);
 	}
-	if (cli->format >= KT_FORMAT_JSON) {
-		print_value(cli, &check);
-	} else {
-		kt_check_print(&check, !cli->quiet);
-		if (!cli->quiet) {
-			print_counts(&check);
-		}
-	}
+	status = run_check(cli, align, &check);
+	kt_align_destroy(align);
 	kt_check_finish(&check);
 	return status;
 }

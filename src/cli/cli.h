@@ -75,6 +75,7 @@ struct kt_command {
 /* All commands, in the order of the help; ends with a NULL name. */
 extern const struct kt_command kt_commands[];
 
+int kt_cli_invalidate(struct kt_cli *cli); /* token --invalidate */
 int kt_cli_account(struct kt_cli *cli), kt_cli_revoke(struct kt_cli *cli);
 int kt_cli_run(struct kt_cli *cli), kt_cli_renew(struct kt_cli *cli), kt_cli_plan(struct kt_cli *cli),
         kt_cli_why(struct kt_cli *cli), kt_cli_status(struct kt_cli *cli), kt_cli_check(struct kt_cli *cli),
@@ -82,13 +83,13 @@ int kt_cli_run(struct kt_cli *cli), kt_cli_renew(struct kt_cli *cli), kt_cli_pla
         kt_cli_secret_rm(struct kt_cli *cli), kt_cli_audit(struct kt_cli *cli), kt_cli_trace(struct kt_cli *cli),
         kt_cli_reload(struct kt_cli *cli), kt_cli_doctor(struct kt_cli *cli), kt_cli_master_key(struct kt_cli *cli),
         kt_cli_rehearse(struct kt_cli *cli), kt_cli_dns_record(struct kt_cli *cli), kt_cli_quit(struct kt_cli *cli), kt_cli_version(struct kt_cli *cli),
-        kt_cli_import(struct kt_cli *cli);
+        kt_cli_import(struct kt_cli *cli), kt_cli_init(struct kt_cli *cli);
 extern const struct kt_cli_option kt_cli_account_register_options[], kt_cli_account_update_options[],
         kt_cli_revoke_options[];
 extern const struct kt_cli_option kt_cli_run_options[], kt_cli_renew_options[], kt_cli_status_options[],
         kt_cli_check_options[], kt_cli_token_options[], kt_cli_secret_set_options[], kt_cli_secret_list_options[],
         kt_cli_secret_rm_options[], kt_cli_audit_options[], kt_cli_trace_options[], kt_cli_reload_options[], kt_cli_rehearse_options[],
-        kt_cli_import_options[];
+        kt_cli_import_options[], kt_cli_init_options[];
 
 /* --- options.c -------------------------------------------------------------------------------------------------- */
 
@@ -216,6 +217,7 @@ int kt_client_connect(struct kt_cli *cli, struct kt_err *err);
 struct kt_check {
 	struct kt_report report;
 	uint32_t resources;
+	uint32_t foreign; /* documents that only check reads */
 };
 /* Reads and checks; on_resource (may be NULL) sees each good resource. trust: as the agent would, on this machine; in_pod:
  * as with --sidecar. */

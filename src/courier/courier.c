@@ -117,6 +117,9 @@ static void on_request(struct kt_wire_in *in, void *arg)
 	case KT_MINT:
 		kt_grant_handle(in, arg);
 		break;
+	case KT_TOKEN_OP:
+		kt_grant_handle_op(in, arg);
+		break;
 	case KT_PROBE_TLS:
 		kt_probe_handle_tls(in, arg);
 		break;
@@ -132,7 +135,7 @@ static void on_request(struct kt_wire_in *in, void *arg)
 static const struct kt_wire_handler handlers[] = {
 	{KT_ACME, on_request}, {KT_MINT, on_request},  {KT_PROBE_TLS, on_request},
 	{KT_HTTP, on_request}, {KT_ACME_ACCOUNT, on_request}, {KT_ACME_REVOKE, on_request},
-	{KT_ACME_INFO, on_request}, {KT_DNS01, on_request}, {KT_CANCEL, on_cancel}, {KT_MSG_TYPE_NONE, NULL},
+	{KT_ACME_INFO, on_request}, {KT_DNS01, on_request}, {KT_TOKEN_OP, on_request}, {KT_CANCEL, on_cancel}, {KT_MSG_TYPE_NONE, NULL},
 };
 
 static void on_closed(struct kt_wire *wire, const struct kt_err *why, void *arg)

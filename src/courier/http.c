@@ -201,6 +201,9 @@ enum kt_code kt_http_send(struct kt_http *http, const struct kt_http_request *re
 	if (code == KT_OK) {
 		code = http_trust_get(http, request->ca_bundle, request->insecure, &call->trust, err);
 	}
+	if (code == KT_OK && request->client_key != NULL) {
+		code = http_cert_take(call, request, err);
+	}
 	if (code == KT_OK) {
 		code = http_call_prepare(call, request, err);
 	}

@@ -10,12 +10,15 @@
 #include "kt/err.h"
 #include "kt/json.h"
 #include "kt/loop.h"
+#include "kt/secret.h"
 
 /*
  * A walk through a request. kt_http_send judges the URL, finds (or makes) the trust set the request belongs to,
  * has the host looked up, and then hands an easy handle with pinned addresses to the trust set's multi handle.
  * Connections are therefore reused per origin, but never across trust sets: what one issuer's CA vouches for says
  * nothing about another's. 30 s after the last request connections go, and 10 minutes after it the trust set itself.
+ * A client certificate makes a trust set of its own: a connection that has shown one is never used by requests that
+ * show another or none, and goes with its certificate when that is replaced.
  */
 #define KT_HTTP_CONNECT_TIMEOUT (5 * KT_SECOND)
 #define KT_HTTP_TIMEOUT         (10 * KT_SECOND) /* the longest a request may take, look-up included */
@@ -35,6 +38,7 @@ enum kt_http_header {
 	KT_HTTP_RETRY_AFTER,
 	KT_HTTP_DATE,
 	KT_HTTP_LINK, /* all of them, with ", " between */
+	KT_HTTP_DPOP_NONCE,      /* DPoP-Nonce (RFC 9449) */
 	KT_HTTP_RATE_RESET,      /* X-RateLimit-Reset */
 	KT_HTTP_RATE_RESET_OKTA, /* X-Rate-Limit-Reset */
 	KT_HTTP_HEADER_COUNT
@@ -63,6 +67,10 @@ struct kt_http_request {
 	const char *sigv4;
 	const char *sigv4_id;
 	struct kt_view sigv4_secret; /* followed by a NUL */
+	/* Certificate (PEM, leaf first) and key (PKCS#8 DER) that the connection shows; NULL: it shows none. The key is
+	 * forgotten when the handshake is over. */
+	struct kt_view client_chain;
+	const struct kt_secret *client_key;
 	struct kt_view traceparent; /* empty: none */
 	kt_ms timeout;              /* 0: KT_HTTP_TIMEOUT */
 	size_t body_max;            /* of the answer; 0: KT_HTTP_BODY_MAX */
@@ -73,8 +81,8 @@ struct kt_http_reply {
 	long status;
 	struct kt_view body;
 	const char *headers[KT_HTTP_HEADER_COUNT]; /* NULL when absent */
-	int64_t retry_after; /* seconds, clamped to [1 s, 24 h], of Retry-After, else of a rate limit's reset; 0: not
-				said */
+	int64_t retry_after; /* seconds, clamped to [1 s, 24 h], of Retry-After, else of a rate limit's reset, times
+				reckoned from the server's Date; 0: not said */
 	int64_t date_skew;   /* server's Date minus our clock, seconds; 0 when absent or nonsense */
 };
 

@@ -20,6 +20,7 @@ static const char *const wanted[KT_HTTP_HEADER_COUNT] = {
 	[KT_HTTP_RETRY_AFTER] = "Retry-After",
 	[KT_HTTP_DATE] = "Date",
 	[KT_HTTP_LINK] = "Link",
+	[KT_HTTP_DPOP_NONCE] = "DPoP-Nonce",
 	[KT_HTTP_RATE_RESET] = "X-RateLimit-Reset",
 	[KT_HTTP_RATE_RESET_OKTA] = "X-Rate-Limit-Reset",
 };
@@ -91,7 +92,8 @@ static const char *take_header(struct kt_http_call *call, struct kt_view name, s
 				join(&call->found[i], value);
 				continue;
 			}
-			if (i == KT_HTTP_LOCATION || i == KT_HTTP_REPLAY_NONCE || i == KT_HTTP_CONTENT_TYPE) {
+			if (i == KT_HTTP_LOCATION || i == KT_HTTP_REPLAY_NONCE || i == KT_HTTP_CONTENT_TYPE ||
+			    i == KT_HTTP_DPOP_NONCE) {
 				return "the server sent a header twice that may come once";
 			}
 			continue;
@@ -168,6 +170,7 @@ void http_call_check(struct kt_http_call *call)
 	}
 }
 
+/* Epoch seconds, as both headers are documented; what can't be an epoch (a day in 1973 at most) counts from now. */
 static int64_t reset_to_seconds(const char *value, kt_ms wall)
 {
 	int64_t at;
@@ -175,7 +178,7 @@ static int64_t reset_to_seconds(const char *value, kt_ms wall)
 	if (value == NULL || kt_parse_i64(kt_view_str(value), 0, INT64_MAX / 1000, &at, NULL) != KT_OK) {
 		return 0;
 	}
-	at -= wall / KT_SECOND;
+	at -= at < 100000000 ? 0 : wall / KT_SECOND;
 	return at < 1 ? 1 : at > 86400 ? 86400 : at;
 }
 
@@ -189,15 +192,16 @@ void http_call_reply(struct kt_http_call *call, struct kt_http_reply *ret)
 	for (unsigned i = 0; i < KT_HTTP_HEADER_COUNT; i++) {
 		ret->headers[i] = call->found[i];
 	}
+	if (ret->headers[KT_HTTP_DATE] != NULL &&
+	    kt_time_parse_http(kt_view_str(ret->headers[KT_HTTP_DATE]), &date, NULL) == KT_OK) {
+		ret->date_skew = (date - wall) / KT_SECOND;
+		wall = date;
+	}
 	if (ret->headers[KT_HTTP_RETRY_AFTER] != NULL) {
 		ret->retry_after = kt_retry_after(kt_view_str(ret->headers[KT_HTTP_RETRY_AFTER]), wall);
 	}
 	for (unsigned i = KT_HTTP_RATE_RESET; i <= KT_HTTP_RATE_RESET_OKTA && ret->retry_after == 0; i++) {
 		ret->retry_after = reset_to_seconds(ret->headers[i], wall);
-	}
-	if (ret->headers[KT_HTTP_DATE] != NULL &&
-	    kt_time_parse_http(kt_view_str(ret->headers[KT_HTTP_DATE]), &date, NULL) == KT_OK) {
-		ret->date_skew = (date - wall) / KT_SECOND;
 	}
 }
 
@@ -226,7 +230,6 @@ void http_call_error(struct kt_http_call *call, CURLcode result, struct kt_err *
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_BAD_CONTENT_ENCODING:
-	case CURLE_PARTIAL_FILE:
 		code = KT_E_PROTO;
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
@@ -349,7 +352,7 @@ static void set_limits(struct kt_http_call *call, bool http2)
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, call->trust->insecure ? 0L : 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, call->trust->insecure ? 0L : 2L);
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, http_trust_apply);
-	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, call->trust);
+	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, call);
 }
 
 enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err)
@@ -439,6 +442,7 @@ void http_call_destroy(struct kt_http_call *call)
 		return;
 	}
 	kt_resolve_cancel(call->lookup);
+	http_cert_forget(call);
 	if (call->easy != NULL) {
 		curl_easy_cleanup(call->easy);
 	}

@@ -3,6 +3,7 @@
 #define KT_COURIER_HTTP_INTERNAL_H
 
 #include <curl/curl.h>
+#include <openssl/types.h>
 
 #include "courier/http.h"
 #include "courier/url.h"
@@ -14,10 +15,12 @@ struct http_trust {
 	struct http_trust *next;
 	uint8_t hash[KT_SHA256_LEN];
 	bool insecure;
-	struct kt_trust *trust; /* NULL when insecure */
+	struct kt_trust *trust;  /* NULL when insecure, and in sets with a base */
+	struct http_trust *base; /* of a set for one client certificate: whose CAs it trusts; alive as long as this */
+	uint8_t shown[KT_SHA256_LEN]; /* of that certificate */
 	CURLM *multi;           /* NULL between bursts */
 	struct kt_timer *timer; /* libcurl's */
-	unsigned calls;
+	unsigned calls; /* and sets that have this one as their base */
 	kt_ms used; /* monotonic: end of the last call */
 };
 
@@ -34,6 +37,8 @@ struct kt_http_call {
 	struct kt_http *http;
 	struct kt_http_call *next;
 	struct http_trust *trust;
+	struct kt_chain *client_chain; /* NULL: none; see http_cert.c */
+	struct kt_key *client_key;
 	struct kt_url url;
 	char *url_text;
 	bool allow_local;
@@ -61,13 +66,24 @@ struct kt_http_call {
 /* trust.c */
 enum kt_code http_trust_get(struct kt_http *http, struct kt_view ca_bundle, bool insecure, struct http_trust **ret,
 			    struct kt_err *err);
+/* The set for connections that show this certificate, under the CAs of base. */
+enum kt_code http_trust_get_shown(struct http_trust *base, const uint8_t shown[KT_SHA256_LEN], struct http_trust **ret,
+				  struct kt_err *err);
 enum kt_code http_trust_multi(struct http_trust *trust, struct kt_err *err);
 void http_trust_destroy(struct http_trust *trust);
 /* Closes connections unused for a while and forgets trust sets unused for long; true when something is left to close.
  */
 bool http_trust_tidy(struct kt_http *http);
-/* Applied to each SSL_CTX that libcurl makes: our store, level 2, no renegotiation, a bound on depth. */
+/* Applied to each SSL_CTX that libcurl makes for a call (arg): our store, level 2, no renegotiation, a bound on depth,
+ * the client certificate. */
 CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg);
+
+/* http_cert.c */
+/* Takes certificate and key of a request, and puts the call into the set that belongs to that certificate. */
+enum kt_code http_cert_take(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err);
+void http_cert_forget(struct kt_http_call *call);
+/* Offers them to the handshake of the call's connection, and forgets them after it; false without memory. */
+bool http_cert_apply(struct kt_http_call *call, SSL_CTX *ctx);
 
 /* http_call.c */
 enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err);

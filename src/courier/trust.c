@@ -8,7 +8,7 @@
 #include "kt/text.h"
 #include "pki/pki_openssl.h"
 
-#define TRUST_MAX        32u
+#define TRUST_MAX        32u /* sets with CAs of their own; those for client certificates: one a call */
 #define CHAIN_DEPTH_MAX  8
 #define CONNECTIONS_HOST 8L
 #define CONNECTIONS_ALL  32L
@@ -22,12 +22,13 @@ static kt_ms now(const struct kt_http *http)
 
 CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg)
 {
-	const struct http_trust *trust = arg;
+	struct kt_http_call *call = arg;
+	const struct http_trust *trust = call->trust;
 	SSL_CTX *ctx = ssl_ctx;
 
 	(void)easy;
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-	if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1) {
+	if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 || !http_cert_apply(call, ctx)) {
 		return CURLE_SSL_CERTPROBLEM;
 	}
 	if (trust->insecure) {
@@ -35,7 +36,7 @@ CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg)
 	}
 	SSL_CTX_set_security_level(ctx, 2);
 	SSL_CTX_set_verify_depth(ctx, CHAIN_DEPTH_MAX);
-	SSL_CTX_set1_cert_store(ctx, kt_pki_trust_store(trust->trust));
+	SSL_CTX_set1_cert_store(ctx, kt_pki_trust_store(trust->base != NULL ? trust->base->trust : trust->trust));
 	return CURLE_OK;
 }
 
@@ -158,6 +159,10 @@ void http_trust_destroy(struct http_trust *trust)
 		close_multi(trust);
 		kt_timer_destroy(trust->timer);
 		kt_pki_trust_destroy(trust->trust);
+		if (trust->base != NULL) {
+			trust->base->calls--;
+			trust->base->used = now(trust->http);
+		}
 		kt_free(trust);
 	}
 }
@@ -191,27 +196,54 @@ static enum kt_code load(struct http_trust *trust, struct kt_view bundle, struct
 }
 
 /* Makes room by forgetting the set that was used longest ago. */
-static enum kt_code make_room(struct kt_http *http, struct kt_err *err)
+static enum kt_code make_room(struct kt_http *http, bool shown, struct kt_err *err)
 {
 	struct http_trust **oldest = NULL;
 	unsigned count = 0;
 
 	for (struct http_trust **at = &http->trusts; *at != NULL; at = &(*at)->next) {
+		if (((*at)->base != NULL) != shown) {
+			continue;
+		}
 		count++;
 		if ((*at)->calls == 0 && (oldest == NULL || (*at)->used < (*oldest)->used)) {
 			oldest = at;
 		}
 	}
-	if (count >= TRUST_MAX) {
+	if (count >= (shown ? KT_HTTP_CALLS_MAX : TRUST_MAX)) {
 		struct http_trust *gone;
 
 		if (oldest == NULL) {
-			return kt_err_set(err, KT_E_LATER, "too many CA bundles are in use at once");
+			return kt_err_set(err, KT_E_LATER, "too many %s are in use at once",
+					  shown ? "client certificates" : "CA bundles");
 		}
 		gone = *oldest;
 		*oldest = gone->next;
 		http_trust_destroy(gone);
 	}
+	return KT_OK;
+}
+
+/* A fresh set at the head of the list, trusting nobody yet. */
+static enum kt_code add_set(struct kt_http *http, bool insecure, struct http_trust **ret, struct kt_err *err)
+{
+	struct http_trust *trust = kt_calloc(1, sizeof(*trust));
+	enum kt_code code;
+
+	if (trust == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "out of memory for a CA bundle");
+	}
+	trust->http = http;
+	trust->insecure = insecure;
+	trust->used = now(http);
+	code = kt_timer_create(http->loop, on_timer, trust, &trust->timer, err);
+	if (code != KT_OK) {
+		http_trust_destroy(trust);
+		return code;
+	}
+	trust->next = http->trusts;
+	http->trusts = trust;
+	*ret = trust;
 	return KT_OK;
 }
 
@@ -226,32 +258,53 @@ enum kt_code http_trust_get(struct kt_http *http, struct kt_view ca_bundle, bool
 		kt_sha256(ca_bundle.ptr, ca_bundle.len, hash);
 	}
 	for (trust = http->trusts; trust != NULL; trust = trust->next) {
-		if (trust->insecure == insecure && memcmp(trust->hash, hash, sizeof(hash)) == 0) {
+		if (trust->base == NULL && trust->insecure == insecure &&
+		    memcmp(trust->hash, hash, sizeof(hash)) == 0) {
 			*ret = trust;
 			return KT_OK;
 		}
 	}
-	if (make_room(http, err) != KT_OK) {
+	if (make_room(http, false, err) != KT_OK) {
 		return KT_E_LATER;
 	}
-	trust = kt_calloc(1, sizeof(*trust));
-	if (trust == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "out of memory for a CA bundle");
-	}
-	trust->http = http;
-	trust->insecure = insecure;
-	trust->used = now(http);
-	memcpy(trust->hash, hash, sizeof(hash));
-	code = kt_timer_create(http->loop, on_timer, trust, &trust->timer, err);
+	code = add_set(http, insecure, &trust, err);
 	if (code == KT_OK) {
+		memcpy(trust->hash, hash, sizeof(hash));
 		code = load(trust, ca_bundle, err);
+		if (code != KT_OK) {
+			http->trusts = trust->next;
+			http_trust_destroy(trust);
+		}
+	}
+	*ret = code == KT_OK ? trust : NULL;
+	return code;
+}
+
+/* A set with a base stands before it in the list, always, so that it ends before it. */
+enum kt_code http_trust_get_shown(struct http_trust *base, const uint8_t shown[KT_SHA256_LEN], struct http_trust **ret,
+				  struct kt_err *err)
+{
+	struct kt_http *http = base->http;
+	struct http_trust *trust;
+	enum kt_code code;
+
+	for (trust = http->trusts; trust != NULL; trust = trust->next) {
+		if (trust->base == base && memcmp(trust->shown, shown, sizeof(trust->shown)) == 0) {
+			*ret = trust;
+			return KT_OK;
+		}
+	}
+	base->calls++; /* holds it while room is made */
+	code = make_room(http, true, err);
+	if (code == KT_OK) {
+		code = add_set(http, base->insecure, &trust, err);
 	}
 	if (code != KT_OK) {
-		http_trust_destroy(trust);
+		base->calls--;
 		return code;
 	}
-	trust->next = http->trusts;
-	http->trusts = trust;
+	trust->base = base;
+	memcpy(trust->shown, shown, sizeof(trust->shown));
 	*ret = trust;
 	return KT_OK;
 }
@@ -267,7 +320,8 @@ bool http_trust_tidy(struct kt_http *http)
 		if (trust->calls == 0 && at - trust->used >= KEEP_CONNECTIONS) {
 			close_multi(trust);
 		}
-		if (trust->calls == 0 && at - trust->used >= KEEP_TRUST) {
+		/* One for a client certificate is made again in no time, and has a certificate that may be replaced. */
+		if (trust->calls == 0 && at - trust->used >= (trust->base != NULL ? KEEP_CONNECTIONS : KEEP_TRUST)) {
 			*link = trust->next;
 			http_trust_destroy(trust);
 			continue;

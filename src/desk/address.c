@@ -15,6 +15,7 @@ enum {
 	V2_HEAD = 16,
 	V2_IPV4 = 12, /* bytes of two addresses and two ports */
 	V2_IPV6 = 36,
+	AF_KEY_USER = 1,
 	AF_KEY_IPV4 = 4,
 	AF_KEY_IPV6 = 6,
 	IPV6_NETWORK = 8, /* bytes: a /64 is one customer */
@@ -47,6 +48,13 @@ void kt_desk_address(const struct sockaddr *addr, uint8_t ret[KT_DESK_ADDRESS])
 		key_of_ipv4(&((const struct sockaddr_in *)(const void *)addr)->sin_addr, ret);
 	else if (addr->sa_family == AF_INET6)
 		key_of_ipv6(&((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, ret);
+}
+
+void kt_desk_address_user(uint32_t uid, uint8_t ret[KT_DESK_ADDRESS])
+{
+	memset(ret, 0, KT_DESK_ADDRESS);
+	ret[0] = AF_KEY_USER;
+	memcpy(ret + 1, &uid, sizeof(uid));
 }
 
 bool kt_desk_address_same(const uint8_t a[KT_DESK_ADDRESS], const uint8_t b[KT_DESK_ADDRESS])

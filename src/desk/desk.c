@@ -83,7 +83,7 @@ enum kt_code kt_desk_attach(struct kt_desk *desk, int fd, struct kt_err *err)
 
 /* --- listeners --------------------------------------------------------------------------------------------------- */
 
-const char *const kt_desk_kind_names[KT_DESK_KINDS + 1] = {"metrics", "acme", "jwks", "probes", "control", "tlsAlpn01"};
+const char *const kt_desk_kind_names[KT_DESK_KINDS + 1] = {"metrics", "acme", "jwks", "probes", "control", "tokens", "tlsAlpn01"};
 
 /* The kinds that "name+name" names, as bits; 0 when one is unknown. */
 static unsigned kinds_from_names(struct kt_view names)
@@ -114,7 +114,8 @@ static enum kt_code listen_on(struct kt_desk *desk, struct kt_view line, int *fd
 	enum kt_code code;
 	int flags;
 
-	if (kinds == 0 || ((kinds & KT_DESK_BIT(KT_DESK_ALPN)) && kinds != KT_DESK_BIT(KT_DESK_ALPN)))
+	if (kinds == 0 || ((kinds & KT_DESK_BIT(KT_DESK_ALPN)) && kinds != KT_DESK_BIT(KT_DESK_ALPN)) ||
+	    ((kinds & KT_DESK_BIT(KT_DESK_TOKENS)) && kinds != KT_DESK_BIT(KT_DESK_TOKENS)))
 		return kt_err_set(err, KT_E_UNSUPPORTED, "the desk has no listener called '%.*s'", (int)names.len,
 		                  names.ptr);
 	flags = fcntl(*fd, F_GETFL);
@@ -192,6 +193,7 @@ void kt_desk_destroy(struct kt_desk *desk)
 		return;
 	kt_desk_pages_finish(desk->pages);
 	kt_desk_control_finish(desk);
+	kt_desk_tokens_finish(desk);
 	kt_desk_alpn_destroy(desk->alpn);
 	kt_desk_http_destroy(desk->http);
 	kt_desk_pages_destroy(desk->pages);

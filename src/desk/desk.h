@@ -22,7 +22,8 @@
 /*
  * A request's way: http.c accepts it (libmicrohttpd on the room's loop, one daemon a listener) and keeps the limits;
  * route.c decides who answers: page.c (the status page), pages.c (what the keeper says, fetched when somebody asks)
- * or served.c (paths that the keeper put there before: http-01 answers, JWKS). A handshake's way: alpn.c accepts it and
+ * or served.c (paths that the keeper put there before: http-01 answers, JWKS). What local processes ask at the listener
+ * "tokens" is passed on by tokens.c with who they are. A handshake's way: alpn.c accepts it and
  * keeps its limits, pki's kt_tls_handshake speaks TLS, and served.c has the certificate for the server name.
  */
 
@@ -33,6 +34,7 @@ enum kt_desk_kind {
 	KT_DESK_JWKS,
 	KT_DESK_PROBES,
 	KT_DESK_CONTROL,
+	KT_DESK_TOKENS,               /* alone */
 	KT_DESK_KINDS,                /* of HTTP */
 	KT_DESK_ALPN = KT_DESK_KINDS, /* TLS, and alone */
 };
@@ -45,6 +47,8 @@ enum {
 	KT_DESK_CONNECTIONS_MAX = 256,      /* of the room; one more, and the longest-waiting one is dropped */
 	KT_DESK_CONNECTIONS_HARD = 384,     /* never above, while dropped ones are still being closed */
 	KT_DESK_PER_ADDRESS = 64,           /* of an IPv4 address or an IPv6 /64 */
+	KT_DESK_PER_USER = 32,              /* of a local user at the listener "tokens" */
+	KT_DESK_GROUPS_MAX = 1024,          /* of such a user, that are looked at */
 	KT_DESK_HEADERS_MAX = 16 * 1024,    /* bytes of request line and headers, and of what answers them */
 	KT_DESK_PATH_MAX = 512,             /* bytes */
 	KT_DESK_REQUEST_MS = 10000,         /* from accept, or the answer before, to the end of the answer */
@@ -70,6 +74,8 @@ struct kt_desk_listener;
 enum { KT_DESK_ADDRESS = 9 };
 
 void kt_desk_address(const struct sockaddr *addr, uint8_t ret[KT_DESK_ADDRESS]);
+/* The same for a local user. */
+void kt_desk_address_user(uint32_t uid, uint8_t ret[KT_DESK_ADDRESS]);
 /* False for addresses that are not known: everybody behind a proxy would count as one. */
 bool kt_desk_address_same(const uint8_t a[KT_DESK_ADDRESS], const uint8_t b[KT_DESK_ADDRESS]);
 
@@ -82,7 +88,7 @@ enum kt_desk_proxy kt_desk_proxy_read(struct kt_view in, size_t *ret_len, uint8_
 struct kt_desk_conn {
 	struct MHD_Connection *mhd;
 	struct kt_desk_listener *listener;
-	struct kt_desk *desk; /* control.c: whose, while it waits */
+	struct kt_desk *desk; /* control.c, tokens.c: whose, while it waits */
 	struct kt_desk_conn *prev, *next; /* by age of the request, oldest first */
 	struct kt_desk_conn *waiting;     /* next one that waits for the same page */
 	kt_ms since;                      /* when this request's time began */
@@ -90,6 +96,7 @@ struct kt_desk_conn {
 	bool resumed;                     /* the page that it waited for is there */
 	bool post;                        /* the request's method */
 	unsigned command_status;          /* control.c: the keeper's answer to its command; 0: none yet */
+	struct kt_desk_given *given;      /* tokens.c: the keeper's answer; NULL: none */
 };
 
 /* --- http.c ----------------------------------------------------------------------------------------------------- */
@@ -108,6 +115,7 @@ unsigned kt_desk_http_connections(const struct kt_desk_http *http);
 unsigned kt_desk_http_kinds(const struct kt_desk_listener *listener);
 /* Bound to a loopback address or a local socket. */
 bool kt_desk_http_local(const struct kt_desk_listener *listener);
+int kt_desk_http_fd(const struct kt_desk_conn *conn); /* borrowed; -1: none */
 
 /* --- route.c ---------------------------------------------------------------------------------------------------- */
 
@@ -142,6 +150,16 @@ void kt_desk_pages_destroy(struct kt_desk_pages *pages);
 enum MHD_Result kt_desk_control_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
 /* Wakes everybody who waits. */
 void kt_desk_control_finish(struct kt_desk *desk);
+
+/* --- tokens.c --------------------------------------------------------------------------------------------------- */
+
+struct kt_desk_given;
+
+/* Asks the keeper for a token, or says that one was refused, in the name of who is at the other end. May suspend. */
+enum MHD_Result kt_desk_tokens_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
+/* Wakes everybody who waits. */
+void kt_desk_tokens_finish(struct kt_desk *desk);
+void kt_desk_given_destroy(struct kt_desk_given *given);
 
 /* --- served.c --------------------------------------------------------------------------------------------------- */
 
@@ -190,6 +208,7 @@ struct kt_desk {
 	struct kt_desk_served *served;
 	struct kt_desk_alpn *alpn;
 	struct kt_desk_conn *commands; /* control.c: those that wait for the keeper, by `waiting` */
+	struct kt_desk_conn *askers;   /* tokens.c: the same */
 	bool ending;
 	void (*starved)(void *arg); /* asked for a fresh process; may be NULL */
 	void *starved_arg;

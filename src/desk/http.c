@@ -107,6 +107,11 @@ static int conn_fd(struct MHD_Connection *mhd)
 	return info ? info->connect_fd : -1;
 }
 
+int kt_desk_http_fd(const struct kt_desk_conn *conn)
+{
+	return conn_fd(conn->mhd);
+}
+
 /* Ends the oldest one; it goes to the end of the queue until libmicrohttpd has noticed. */
 static void cut_oldest(struct kt_desk_http *http)
 {
@@ -143,6 +148,21 @@ static enum MHD_Result on_accept(void *cls, const struct sockaddr *addr, socklen
 	return same < KT_DESK_PER_ADDRESS ? MHD_YES : MHD_NO;
 }
 
+/* At a local socket only the connection itself tells who it is of: false when that user has enough of them already. */
+static bool user_may(struct kt_desk_http *http, struct kt_desk_conn *conn)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	unsigned same = 0;
+
+	if (getsockopt(conn_fd(conn->mhd), SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return false;
+	kt_desk_address_user(cred.uid, conn->address);
+	for (const struct kt_desk_conn *other = http->oldest; other; other = other->next)
+		same += kt_desk_address_same(other->address, conn->address);
+	return same < KT_DESK_PER_USER;
+}
+
 static void conn_started(struct kt_desk_listener *listener, struct MHD_Connection *mhd, void **socket_context)
 {
 	struct kt_desk_http *http = listener->http;
@@ -158,7 +178,9 @@ static void conn_started(struct kt_desk_listener *listener, struct MHD_Connectio
 	conn->listener = listener;
 	if (info && info->client_addr)
 		kt_desk_address(info->client_addr, conn->address);
-	if (http->connections >= KT_DESK_CONNECTIONS_MAX)
+	if ((listener->kinds & KT_DESK_BIT(KT_DESK_TOKENS)) && !user_may(http, conn))
+		(void)shutdown(conn_fd(mhd), SHUT_RDWR);
+	else if (http->connections >= KT_DESK_CONNECTIONS_MAX)
 		cut_oldest(http);
 	append_conn(http, conn);
 	if (http->oldest == conn)
@@ -175,6 +197,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
 		conn_started(listener, mhd, socket_context);
 	} else if (conn) {
 		unlink_conn(listener->http, conn);
+		kt_desk_given_destroy(conn->given);
 		kt_free(conn);
 		*socket_context = NULL;
 	}
@@ -341,11 +364,23 @@ static bool is_local(int fd)
 	return addr.ss_family == AF_UNIX;
 }
 
+/* Only there is known who is at the other end. */
+static bool is_unix(int fd)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX;
+}
+
 enum kt_code kt_desk_http_listen(struct kt_desk_http *http, unsigned kinds, int fd, struct kt_err *err)
 {
-	struct kt_desk_listener *listener = kt_calloc(1, sizeof(*listener));
+	struct kt_desk_listener *listener;
 	enum kt_code code;
 
+	if ((kinds & KT_DESK_BIT(KT_DESK_TOKENS)) && !is_unix(fd))
+		return kt_err_set(err, KT_E_POLICY, "tokens are given at a local socket only");
+	listener = kt_calloc(1, sizeof(*listener));
 	if (!listener)
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a listener");
 	*listener = (struct kt_desk_listener){.http = http, .kinds = kinds, .fd = fd, .local = is_local(fd)};

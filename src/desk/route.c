@@ -58,6 +58,8 @@ static bool serves_pages(const struct kt_desk_listener *listener)
 
 static const char *allowed_methods(const struct kt_desk_listener *listener)
 {
+	if (serves(listener, KT_DESK_TOKENS))
+		return "GET, HEAD, POST";
 	if (!serves(listener, KT_DESK_CONTROL))
 		return "GET, HEAD";
 	return kt_desk_http_kinds(listener) == KT_DESK_BIT(KT_DESK_CONTROL) ? "POST" : "GET, HEAD, POST";
@@ -161,13 +163,15 @@ enum MHD_Result kt_desk_route_check(struct kt_desk_conn *conn, const char *metho
 {
 	const unsigned kinds = kt_desk_http_kinds(conn->listener);
 	const unsigned control = KT_DESK_BIT(KT_DESK_CONTROL);
+	const unsigned posts = control | KT_DESK_BIT(KT_DESK_TOKENS);
 	bool reads = strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
 
 	conn->post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
 	if (kinds == control && !conn->post)
 		return refuse(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "only POST\n");
-	if (!reads && !(conn->post && (kinds & control)))
-		return refuse(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+	if (!reads && !(conn->post && (kinds & posts)))
+		return refuse(conn, MHD_HTTP_METHOD_NOT_ALLOWED,
+		              kinds & KT_DESK_BIT(KT_DESK_TOKENS) ? "only GET, HEAD and POST\n" : "only GET and HEAD\n");
 	if (has_body(conn->mhd))
 		return refuse(conn, CONTENT_TOO_LARGE, "a request has no body here\n");
 	if (strnlen(path, KT_DESK_PATH_MAX + 1) > KT_DESK_PATH_MAX)
@@ -177,6 +181,8 @@ enum MHD_Result kt_desk_route_check(struct kt_desk_conn *conn, const char *metho
 
 enum MHD_Result kt_desk_route(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
 {
+	if (serves(conn->listener, KT_DESK_TOKENS))
+		return kt_desk_tokens_answer(desk, conn, path);
 	if (conn->post)
 		return kt_desk_control_answer(desk, conn, path);
 	if (serves_pages(conn->listener) && (strcmp(path, "/") == 0 || kt_desk_pages_has(path)))

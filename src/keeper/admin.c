@@ -24,6 +24,7 @@ static const struct {
         {"why", kt_command_why, DRAFTS},
         {"renew", kt_command_renew, WRITES},
         {"token", kt_command_token, WRITES},
+        {"invalidate", kt_command_invalidate, WRITES},
         {"secret-set", kt_command_secret_set, WRITES},
         {"secret-list", kt_command_secret_list, READS},
         {"secret-rm", kt_command_secret_rm, WRITES},

@@ -93,7 +93,12 @@ kt_command_fn kt_command_account, kt_command_revoke, kt_command_status, kt_comma
         kt_command_secret_set, kt_command_secret_list, kt_command_secret_rm, kt_command_audit, kt_command_audit_verify,
         kt_command_master_key, kt_command_walls, kt_command_rehearse, kt_command_reload, kt_command_quit,
         kt_command_import;
-kt_command_fn kt_command_dns_record;
+kt_command_fn kt_command_dns_record, kt_command_invalidate;
+
+struct kt_refusal;
+/* A token was seen refused (refused.h), says who is at the other end. sha256: hex of that token; NULL or "": the newest. */
+enum kt_code kt_admin_refused(struct kt_session *session, const char *name, const char *sha256, struct kt_refusal *ret,
+                              struct kt_err *err);
 
 /* What an import that is under way holds; NULL accepted. */
 void kt_admin_import_destroy(struct kt_admin_import *import);

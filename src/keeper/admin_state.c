@@ -27,18 +27,25 @@ static enum kt_code audit_command(struct kt_session *session, const char *step, 
 
 /* --- token ------------------------------------------------------------------------------------------------------------ */
 
+/* "token" is the token alone, "text" what a file of the asked format would hold. */
 static enum kt_code add_token(struct kt_session *session, const struct kt_store_resource *resource,
                               const struct kt_store_material *material, json_t *result, struct kt_err *err)
 {
-	struct kt_seal_id id = kt_store_material_seal_id(resource, material->revision, "token");
-	struct kt_secret *token KT_AUTOSECRET = NULL;
-	enum kt_code code = kt_keys_unseal(session->keeper->keys, &id, material->sealed_token, &token, err);
+	const char *format = kt_session_arg(session, "format");
+	struct kt_buf text KT_AUTOBUF = {0};
+	enum kt_code code;
 
+	kt_buf_init(&text, KT_ADMIN_REQUEST_MAX);
+	if (kt_session_arg(session, "method") != NULL && kt_session_arg(session, "url") != NULL) {
+		code = kt_oauth_headers(session->keeper, resource, material, kt_session_arg(session, "method"),
+		                        kt_session_arg(session, "url"), kt_session_arg(session, "nonce"), &text, err);
+		format = "dpop";
+	} else {
+		code = kt_publish_token_text(session->keeper, resource, material, format != NULL ? format : "raw", &text, err);
+	}
 	if (code == KT_OK) {
-		struct kt_view view = kt_secret_view(token);
-
 		/* The one place where a token leaves as JSON: over the private stream of who asked for it. */
-		(void)json_object_set_new(result, "token", json_stringn(view.ptr, view.len));
+		(void)json_object_set_new(result, format != NULL ? "text" : "token", json_stringn(text.ptr, text.len));
 	}
 	return code;
 }
@@ -64,8 +71,11 @@ void kt_command_token(struct kt_session *session)
 			(void)kt_err_set(&err, KT_E_LATER, "%s has no valid token now%s%s", name,
 			                 cred.error_text[0] != '\0' ? ": " : "", cred.error_text);
 		} else if (kt_store_material_get(keeper->store, cred.active, &material, &err) == KT_OK) {
-			result = json_pack("{s:s,s:o,s:s}", "token_type", "Bearer", "expiresAt",
-			                   kt_admin_time(material.not_after), "scope", material.cookie);
+			char type[KT_TOKEN_TYPE_SIZE];
+			const char *scope = kt_publish_token_type(material.cookie, type);
+
+			result = json_pack("{s:s,s:o,s:s}", "token_type", type, "expiresAt", kt_admin_time(material.not_after),
+			                   "scope", scope);
 			(void)add_token(session, &resource, &material, result, &err);
 		}
 	}

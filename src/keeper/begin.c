@@ -9,6 +9,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/fallback.h"
+#include "keeper/refused.h"
 
 
 /* Opens what a stored material holds into the flight. */
@@ -34,18 +35,21 @@ static enum kt_code open_material(struct kt_flight *flight, int64_t id, struct k
 	flight->got.not_before = flight->material.not_before;
 	flight->got.not_after = flight->material.not_after;
 	if (token && flight->material.sealed_token.len > 0) {
-		(void)snprintf(flight->got.token_type, sizeof(flight->got.token_type), "Bearer");
-		(void)snprintf(flight->got.scope, sizeof(flight->got.scope), "%s", flight->material.cookie);
-		return kt_keys_unseal(keeper->keys, &seal, flight->material.sealed_token, &flight->got.token, err);
+		const char *scope = kt_publish_token_type(flight->material.cookie, flight->got.token_type);
+
+		(void)snprintf(flight->got.scope, sizeof(flight->got.scope), "%s", scope);
+		(void)snprintf(flight->bound_to, sizeof(flight->bound_to), "%s", flight->material.finalize_url);
+		code = kt_keys_unseal(keeper->keys, &seal, flight->material.sealed_token, &flight->got.token, err);
 	}
-	if (token || flight->material.sealed_key.len == 0) {
-		return KT_OK;
+	if (code != KT_OK || flight->material.sealed_key.len == 0) {
+		return code;
 	}
+	seal = kt_store_material_seal_id(&flight->resource, flight->material.revision, "key"); /* of a token: DPoP's */
 	code = kt_keys_unseal(keeper->keys, &seal, flight->material.sealed_key, &secret, err);
 	if (code == KT_OK) {
 		code = kt_pki_key_from_der(kt_secret_view(secret), &flight->key, err);
 	}
-	if (code == KT_OK) {
+	if (code == KT_OK && !token) {
 		code = kt_issuers_take_chain(flight, flight->material.chain, flight->material.ca, err);
 	}
 	return code;
@@ -71,7 +75,10 @@ static enum kt_code begin_new(struct kt_flight *flight, struct kt_err *err)
 	if (code != KT_OK) {
 		return code;
 	}
-	(void)kt_audit_trace_id(now, flight->trace_id);
+	/* Who said that the token was refused can follow what came of it. */
+	if ((flight->cred.flags & KT_CRED_REFUSED) == 0 || flight->trace_id[0] == '\0') {
+		(void)kt_audit_trace_id(now, flight->trace_id);
+	}
 	if (dropped || flight->cred.step != KT_STEP_DUE || flight->cred.revision == 0) {
 		flight->cred.revision++; /* "due" without more: nothing was stored under the number yet */
 	}

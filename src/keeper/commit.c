@@ -11,8 +11,10 @@
 
 #include "kt/log.h"
 #include "kt/mem.h"
+#include "kt/text.h"
 #include "keeper/budget.h"
 #include "keeper/fallback.h"
+#include "keeper/refused.h"
 
 static enum kt_code seal_key(struct kt_flight *flight, struct kt_err *err)
 {
@@ -58,6 +60,10 @@ static enum kt_code seal_token(struct kt_flight *flight, struct kt_err *err)
 
 	kt_buf_reset(&flight->sealed_token);
 	flight->material.cookie = flight->got.scope;
+	if (!kt_ascii_ieq(kt_view_str(flight->got.token_type), KT_VIEW_LIT("bearer"))) {
+		(void)snprintf(flight->cookie, sizeof(flight->cookie), "%s\t%s", flight->got.token_type, flight->got.scope);
+		flight->material.cookie = flight->cookie;
+	}
 	return kt_keys_seal(flight->keeper->keys, &id, kt_secret_view(flight->got.token), &flight->sealed_token, err);
 }
 
@@ -90,6 +96,9 @@ static enum kt_code commit_obtained(struct kt_flight *flight, struct kt_err *err
 	material->not_after = got->not_after;
 	material->issued = kt_keeper_now(flight->keeper);
 	material->dir = flight->dir;
+	if (flight->spec->kind == KT_RES_TOKEN) {
+		material->finalize_url = flight->bound_to;
+	}
 	code = put_material(flight, err);
 	flight->stage = KT_FLIGHT_STAGE;
 	if (code == KT_OK && flight->issuer->ops->obtained != NULL) {
@@ -181,7 +190,7 @@ static enum kt_code commit_rolled_back(struct kt_flight *flight, struct kt_err *
 	}
 	cred->attempts++;
 	cred->error_at = now;
-	cred->flags &= ~(unsigned)(KT_CRED_ROLL_BACK | KT_CRED_REDELIVER | KT_CRED_FORCED);
+	cred->flags &= ~(unsigned)(KT_CRED_ROLL_BACK | KT_CRED_REDELIVER | KT_CRED_FORCED | KT_CRED_REFUSED);
 	cred->next_try = now + kt_plan_retry_delay(row, cred->attempts, 0,
 	                                           cred->expiry > now ? cred->expiry - now : KT_TIME_MAX, (uint64_t)now);
 	if (code == KT_OK) {
@@ -191,6 +200,9 @@ static enum kt_code commit_rolled_back(struct kt_flight *flight, struct kt_err *
 	if (code == KT_OK) {
 		(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", cred->error_text);
 		code = kt_flight_step(flight, KT_STEP_ROLLED_BACK, flight->error_text, err);
+	}
+	if (code == KT_OK) {
+		code = kt_oauth_changed(flight, err);
 	}
 	return code == KT_OK ? kt_flight_end(flight, cred->next_try, err) : code;
 }
@@ -218,7 +230,8 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 		cred->cookie = NULL;
 	}
 	/* A set that is only put back does not fulfil a renewal that was asked for: that follows. */
-	cred->flags &= ~(unsigned)((flight->redelivery ? 0 : KT_CRED_FORCED | KT_CRED_HELD) | KT_CRED_REDELIVER | KT_CRED_FAILED);
+	cred->flags &= ~(unsigned)((flight->redelivery ? 0 : KT_CRED_FORCED | KT_CRED_REFUSED | KT_CRED_HELD) | KT_CRED_REDELIVER |
+	                           KT_CRED_FAILED);
 	if (code == KT_OK) {
 		code = kt_flight_step(flight, KT_STEP_SWITCHED, flight->redelivery ? "delivered again" : NULL, err);
 	}
@@ -236,6 +249,9 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 	cred->proof = tasks > 0 ? KT_PROOF_WAITING : KT_PROOF_NOBODY;
 	if (code == KT_OK && flight->spec->kind == KT_RES_CERTIFICATE && flight->spec->certificate.is_ca) {
 		code = kt_flight_wake_dependents(flight, err);
+	}
+	if (code == KT_OK && !flight->redelivery) {
+		code = kt_oauth_changed(flight, err);
 	}
 	if (!flight->redelivery) {
 		flight->keeper->rotations++;

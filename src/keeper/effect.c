@@ -38,6 +38,45 @@ static void key_made(void *arg)
 	kt_free(work);
 }
 
+struct find_key {
+	struct kt_flight *flight;
+	enum kt_key_type type;
+	unsigned bits;
+};
+
+/* The newest key of a Token that is of the kind that is asked for. */
+static bool take_key(const struct kt_store_material *material, void *arg)
+{
+	struct find_key *find = arg;
+	struct kt_flight *flight = find->flight;
+	struct kt_secret *der KT_AUTOSECRET = NULL;
+	struct kt_seal_id id = kt_store_material_seal_id(&flight->resource, material->revision, "key");
+
+	if (material->sealed_key.len == 0 || material->state == KT_MATERIAL_REVOKED ||
+	    kt_keys_unseal(flight->keeper->keys, &id, material->sealed_key, &der, NULL) != KT_OK ||
+	    kt_pki_key_from_der(kt_secret_view(der), &flight->key, NULL) != KT_OK) {
+		return true;
+	}
+	if (kt_pki_key_type(flight->key) == find->type &&
+	    (find->bits == 0 || kt_pki_key_bits(flight->key) == find->bits)) {
+		return false;
+	}
+	kt_pki_key_destroy(flight->key);
+	flight->key = NULL;
+	return false; /* an older one of the right kind was given up on purpose */
+}
+
+/* A Token's DPoP key stays over all its renewals: whoever makes proofs by it has read it once. */
+static bool reuse_dpop_key(struct kt_flight *flight, enum kt_key_type type, unsigned bits)
+{
+	struct find_key find = {flight, type, bits};
+
+	if (!flight->plan.new_key) {
+		(void)kt_store_material_each(flight->keeper->store, flight->id, 8, take_key, &find, NULL);
+	}
+	return flight->key != NULL;
+}
+
 /* rotationPolicy Never: the key that is in use stays, as long as it is of the kind that is asked for. */
 static bool reuse_key(struct kt_flight *flight, enum kt_key_type type, unsigned bits)
 {
@@ -147,16 +186,37 @@ static bool take_from_stash(struct kt_flight *flight, enum kt_key_type type, uns
 	return flight->key != NULL;
 }
 
-static enum kt_effect effect_key(struct kt_flight *flight, struct kt_err *err)
+/* Whether the flight needs a key, and of which kind. */
+static bool wants_key(const struct kt_flight *flight, enum kt_key_type *type, unsigned *bits)
 {
 	static const enum kt_key_type types[] = {KT_KEY_RSA, KT_KEY_ECDSA, KT_KEY_ED25519};
-	const struct kt_private_key *wanted = &flight->spec->certificate.private_key;
-	enum kt_key_type type = types[wanted->algorithm];
-	unsigned bits = (unsigned)wanted->size;
+
+	if (flight->spec->kind == KT_RES_TOKEN && flight->spec->token.dpop != NULL) {
+		enum kt_assertion_alg alg = flight->spec->token.dpop->algorithm;
+
+		*type = alg == KT_ASSERTION_EDDSA                                  ? KT_KEY_ED25519
+		        : alg == KT_ASSERTION_RS256 || alg == KT_ASSERTION_PS256 ? KT_KEY_RSA
+		                                                                 : KT_KEY_ECDSA;
+		*bits = *type == KT_KEY_RSA ? 2048 : *type == KT_KEY_ED25519 ? 0 : alg == KT_ASSERTION_ES384 ? 384 : 256;
+		return true;
+	}
+	if (flight->spec->kind != KT_RES_CERTIFICATE) {
+		return false;
+	}
+	*type = types[flight->spec->certificate.private_key.algorithm];
+	*bits = (unsigned)flight->spec->certificate.private_key.size;
+	return true;
+}
+
+static enum kt_effect effect_key(struct kt_flight *flight, struct kt_err *err)
+{
+	enum kt_key_type type;
+	unsigned bits;
 	struct key_work *work;
 	enum kt_code code;
 
-	if (flight->key != NULL || flight->spec->kind != KT_RES_CERTIFICATE || reuse_key(flight, type, bits) ||
+	if (flight->key != NULL || !wants_key(flight, &type, &bits) ||
+	    (flight->spec->kind == KT_RES_TOKEN ? reuse_dpop_key(flight, type, bits) : reuse_key(flight, type, bits)) ||
 	    take_from_stash(flight, type, bits)) {
 		return KT_EFFECT_DONE;
 	}
@@ -211,6 +271,9 @@ enum kt_effect kt_flight_effect(struct kt_flight *flight, struct kt_err *err)
 	case KT_FLIGHT_SWITCH:
 		return kt_publish_switch(flight, err) == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
 	case KT_FLIGHT_RETIRE:
+		if (kt_oauth_revoke_superseded(flight) == KT_EFFECT_PENDING) {
+			return KT_EFFECT_PENDING;
+		}
 		return kt_publish_retire(flight, err) == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
 	default:
 		return KT_EFFECT_DONE;

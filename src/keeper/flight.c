@@ -7,6 +7,7 @@
 #include "kt/mem.h"
 #include "keeper/budget.h"
 #include "keeper/fallback.h"
+#include "keeper/refused.h"
 
 static bool seen_consumer(const struct kt_flight *flight, int64_t id)
 {
@@ -79,6 +80,7 @@ void kt_flight_destroy(struct kt_flight *flight)
 	if (flight == NULL) {
 		return;
 	}
+	kt_oauth_forget(flight);
 	kt_wire_forget(flight->keeper->courier, flight);
 	kt_rotate_end_job(flight, true);
 	kt_wire_forget(flight->keeper->ctx->warden, flight);
@@ -141,6 +143,10 @@ enum kt_code kt_flight_end(struct kt_flight *flight, kt_ms due_at, struct kt_err
 		flight->cred.flags |= KT_CRED_FORCED;
 		due_at = kt_keeper_now(flight->keeper);
 	}
+	if (flight->refused[0] != '\0' && (flight->cred.flags & KT_CRED_REFUSED) != 0) {
+		flight->cred.trace_id = flight->refused;
+		due_at = kt_keeper_now(flight->keeper);
+	}
 	flight->cred.due_at = due_at == KT_TIME_MAX ? 0 : due_at;
 	return kt_store_cred_put(flight->keeper->store, &flight->cred, err);
 }
@@ -176,6 +182,7 @@ static void plan_state(const struct kt_store_resource *resource, const struct kt
 	state->request_changed =
 	        cred->active != 0 && strcmp(active->request_key, resource->request_key) != 0;
 	state->forced = (cred->flags & KT_CRED_FORCED) != 0;
+	state->refused = (cred->flags & KT_CRED_REFUSED) != 0;
 	state->revoked = cred->active != 0 && active->state == KT_MATERIAL_REVOKED && (cred->flags & KT_CRED_HELD) == 0;
 	state->disk = (cred->flags & KT_CRED_REDELIVER) != 0 ? KT_PLAN_DISK_OUTDATED : KT_PLAN_DISK_OK;
 	state->in_flight = cred->candidate != 0;
@@ -274,6 +281,7 @@ enum kt_code kt_rotate_plan(struct kt_keeper *keeper, const struct kt_store_reso
 
 		plan_state(resource, cred, &active, &candidate, now, &state);
 		add_renewal_info(keeper, cred, &active, &state);
+		state.binding_changed = cred->active != 0 && kt_oauth_binding_changed(keeper, spec, active.finalize_url);
 		kt_plan_decide_quick(&policy.plan, &state, now, ret);
 		code = look_at_limits(keeper, resource, cred, spec, &active, &candidate, ret, &state, limit_text, err);
 		if (state.limit_at != 0) {

@@ -11,7 +11,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
-#include "keeper/keeper.h"
+#include "keeper/refused.h"
 
 #define GONE_GRACE KT_SECOND /* for a fresh end of a wire */
 #define PATHS_MAX 512u
@@ -48,11 +48,16 @@ static const struct kt_wire_handler courier_handlers[] = {
         {KT_ACME_SAVE, kt_acme_on_save},
         {KT_CHALLENGE, kt_acme_on_challenge},
         {KT_CLIENT_SECRET, kt_oauth_on_client_secret},
+        {KT_ASSERTION, kt_oauth_on_assertion},
+        {KT_DPOP_PROOF, kt_oauth_on_dpop_proof},
+        {KT_CLIENT_KEY, kt_oauth_on_client_key},
+        {KT_SAVE_REFRESH, kt_oauth_on_save_refresh},
         {KT_MSG_TYPE_NONE, NULL},
 };
 static const struct kt_wire_handler desk_handlers[] = {
         {KT_PAGE, kt_pages_serve},
         {KT_COMMAND, kt_quit_on_command},
+        {KT_TOKEN_ASK, kt_token_on_ask},
         {KT_MSG_TYPE_NONE, NULL},
 };
 
@@ -133,6 +138,7 @@ static void on_desk_gone(struct kt_wire *wire, const struct kt_err *why, void *a
 	struct kt_keeper *keeper = arg;
 
 	(void)wire;
+	kt_token_asks_forget(keeper);
 	if (keeper->mode != KT_MODE_DAEMON && !kt_admin_waited_for(keeper)) {
 		return;
 	}
@@ -166,6 +172,9 @@ static enum kt_code peer(struct kt_room_ctx *ctx, enum kt_room room, int fd, str
 	if (room != KT_ROOM_COURIER && room != KT_ROOM_DESK) {
 		close(fd);
 		return kt_err_set(err, KT_E_PROTO, "the keeper has no wire to room %d", (int)room);
+	}
+	if (room == KT_ROOM_DESK) {
+		kt_token_asks_forget(keeper); /* numbers of the desk before */
 	}
 	code = kt_wire_attach(room == KT_ROOM_COURIER ? keeper->courier : keeper->desk, fd, err);
 	if (code != KT_OK) { /* no memory for it: another one is asked for in a moment */
@@ -571,7 +580,8 @@ static void finish(struct kt_room_ctx *ctx)
 	kt_renewal_info_finish(keeper);
 	kt_answers_finish(keeper);
 	kt_issuers_drop(keeper, true);
-	kt_publish_finish(keeper);
+	kt_token_asks_finish(keeper);
+	kt_owners_finish(keeper);
 	kt_timer_destroy(keeper->gone);
 	kt_wire_destroy(keeper->courier);
 	kt_wire_destroy(keeper->desk);

@@ -134,6 +134,7 @@ struct kt_flight {
 	bool holds_volume; /* works on a volume that is made of several secrets: the others' flights wait */
 	bool waits_volume; /* ... for the end of one that does */
 	bool forced;   /* renew --force came while it did something else: issue when that is done */
+	char refused[33]; /* the token in force was refused meanwhile (refused.h): the trace of that; else "" */
 	struct kt_err err;
 
 	struct kt_store_resource resource;
@@ -153,7 +154,7 @@ struct kt_flight {
 	char previous_dir[KT_GENERATION_MAX];
 	char order_url[2048];
 	char cert_url[2048];
-	char cookie[800]; /* acme: JSON of the candidate, as its row has it */
+	char cookie[1120]; /* acme: JSON of the candidate, as its row has it; token: type and scope */
 	uint64_t counted_job;   /* budget.c: what was counted of this job already */
 	unsigned counted;
 	kt_ms held_until;       /* ... and until when its CA's limits hold it back, 0: they did not */
@@ -170,7 +171,18 @@ struct kt_flight {
 	size_t consumer_count;
 	size_t next_hook_consumer;
 	size_t next_hook;
-	char waiting_for[520]; /* "ns/secretName" of a CA that has to come first */
+	char waiting_for[520]; /* "ns/secretName" of a CA, Certificate or Token that has to come first */
+
+	/* oauth/: a token in work */
+	char request_hash[65];  /* what is asked for, where others may share the answer; "" where not */
+	int64_t follows;        /* the flight whose answer is this one's too; 0: none */
+	unsigned followers;
+	char bound_to[72];      /* SHA-256 of the certificate that was shown */
+	unsigned asked;         /* questions of the courier in this job */
+	unsigned refresh_at;    /* which of the refresh tokens that are kept is tried */
+	bool refresh_saved;     /* the server gave another in its place */
+	int64_t revoking, revoked; /* materials: the one that is being revoked, the last one that was */
+	unsigned revoke_tries, revoked_count;
 };
 
 /* A stream to a command (admin.c). */
@@ -187,6 +199,7 @@ struct kt_keeper {
 	char *socket_path;
 	struct kt_resource *agent; /* kind Agent, decoded; NULL: defaults */
 	bool needs_pkcs12; /* some Certificate wants a key store */
+	bool tokens_depend; /* some Token is made of, or bound to, another secret of ours */
 
 	struct kt_store *store;
 	struct kt_keys *keys;
@@ -249,7 +262,9 @@ struct kt_keeper {
 	struct kt_sandbox_path *box_paths;
 	unsigned box_path_count;
 
-	struct kt_owner *owners; /* publish.c: names that the warden has looked up */
+	struct kt_owner *owners; /* owners.c: names that the warden has looked up */
+	struct kt_token_ask *token_asks; /* token_ask.c: those that wait for such a name */
+	struct kt_stranger *strangers;   /* token_ask.c: users that asked for what is not theirs, of late */
 	struct kt_session *sessions;
 	uint64_t rotations; /* since the start, for metrics */
 	uint64_t failures;
@@ -352,8 +367,31 @@ enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource
 /* Looks whether what is served is as it should be (stat only), for the sweep. */
 enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_drifted, struct kt_err *err);
 /* "<secretsDir>/<ns>/<secretName>" of a credential into out. */
+#define KT_TOKEN_TYPE_SIZE 32u
+/*
+ * A token's type and scope are kept in its material's cookie: the scope alone where the type is Bearer, else "type\tscope".
+ * Puts the type into `type` and returns the scope, which lies in cookie.
+ */
+const char *kt_publish_token_type(const char *cookie, char type[KT_TOKEN_TYPE_SIZE]);
+/* A token in the words of a format ("raw", "curl", ...), as its file has it; KT_E_INVALID: no such format. Adds to text. */
+enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_store_resource *row,
+                                   const struct kt_store_material *material, const char *format, struct kt_buf *text,
+                                   struct kt_err *err);
 void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char *secret_name, char *out, size_t size);
-void kt_publish_finish(struct kt_keeper *keeper);
+
+/* --- owners.c: users and groups as numbers ------------------------------------------------------------------------- */
+
+/* uid and gid of names for a flight's volume; where no group is named, secretsGroup of the settings. KT_E_BUSY: the warden has
+ * been asked, come again when the flight is woken. */
+enum kt_code kt_owners_of_flight(struct kt_flight *flight, const char *user, const char *group, uid_t *uid, gid_t *gid,
+                                 struct kt_err *err);
+/*
+ * uid of a user, or gid of a group (the other one is ""), by what the warden knows. KT_E_BUSY: it has been asked, and `known`
+ * is called when it has answered; KT_E_NOTFOUND: it knows nobody of that name.
+ */
+enum kt_code kt_owners_find(struct kt_keeper *keeper, const char *user, const char *group,
+                              void (*known)(struct kt_keeper *keeper), uid_t *ret_uid, gid_t *ret_gid, struct kt_err *err);
+void kt_owners_finish(struct kt_keeper *keeper);
 
 /* --- issuers.c ---------------------------------------------------------------------------------------------------- */
 
@@ -386,6 +424,32 @@ void kt_acme_on_inner(struct kt_wire_in *in, void *arg);
 void kt_acme_on_save(struct kt_wire_in *in, void *arg);
 void kt_acme_on_challenge(struct kt_wire_in *in, void *arg);
 void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_assertion(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_dpop_proof(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_client_key(struct kt_wire_in *in, void *arg);
+void kt_oauth_on_save_refresh(struct kt_wire_in *in, void *arg);
+/* The flight ends: those that wait for its answer ask by themselves. */
+void kt_oauth_forget(struct kt_flight *leader);
+/* The flight's secret has come or changed: Tokens that wait for it, or are bound to it, are due. In a transaction. */
+enum kt_code kt_oauth_changed(struct kt_flight *flight, struct kt_err *err);
+/* The Certificate that a Token is bound to is not the one of this fingerprint any more. */
+bool kt_oauth_binding_changed(struct kt_keeper *keeper, const struct kt_resource *spec, const char *bound_to);
+/* Before a generation goes: its tokens are revoked where the issuer says so. PENDING: called again by the flight. */
+enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight);
+/*
+ * A Consumer's volume holds a Certificate and a Token that is bound to it, and the flight has one without the other: the
+ * volume stays as it is until the Token's flight writes both by one rename.
+ */
+bool kt_oauth_set_incomplete(struct kt_flight *flight, const struct kt_consumer_volume *volume);
+/*
+ * For `keyturn token NAME --dpop METHOD URL`: the header lines of one call, each with its end, by the key of the Token's
+ * material. KT_E_INVALID: it has none.
+ */
+enum kt_code kt_oauth_headers(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                              const struct kt_store_material *material, const char *method, const char *url,
+                              const char *nonce, struct kt_buf *out, struct kt_err *err);
+/* Fills in by what the flight's token is named: its jti, or its fingerprint. */
+void kt_token_identify(struct kt_flight *flight, const char *jti);
 /* The flight of an ACME order that is being worked on; NULL, with an error, when it is not any more. */
 struct kt_flight *kt_acme_flight(struct kt_keeper *keeper, uint64_t job, struct kt_err *err);
 /* Gives the flight a job of its own, in flight->job. */

@@ -59,6 +59,9 @@ void kt_load_each_consumed(const struct kt_consumer_spec *consumer, void (*fn)(c
 	for (i = 0; i < consumer->secrets.count; i++) {
 		fn(consumer->secrets.items[i], arg);
 	}
+	for (i = 0; consumer->socket != NULL && i < consumer->socket->secrets.count; i++) {
+		fn(consumer->socket->secrets.items[i], arg);
+	}
 	for (i = 0; i < consumer->prove.count; i++) {
 		fn(consumer->prove.items[i].secret, arg);
 	}
@@ -69,6 +72,43 @@ static void link_secret(const char *secret, void *arg)
 	struct links *links = arg;
 
 	link_add(links, "consumes", links->ns, secret);
+}
+
+static void link_needed(struct links *links, const char *secret)
+{
+	if (secret != NULL) {
+		link_add(links, "needs", links->ns, secret);
+	}
+}
+
+/* Other secrets of ours without which a Token can't be asked for; "bound": it is asked for again when that one changes. */
+static void link_token(struct links *links, const struct kt_token_spec *token)
+{
+	const struct kt_token_exchange *exchange = token->grant.token_exchange;
+
+	link_needed(links, token->certificate_ref);
+	if (token->certificate_ref != NULL) {
+		link_add(links, "bound", links->ns, token->certificate_ref);
+	}
+	if (exchange != NULL) {
+		link_needed(links, exchange->subject.token_ref);
+		link_needed(links, exchange->actor.token_ref);
+	}
+	if (token->grant.jwt_bearer != NULL) {
+		link_needed(links, token->grant.jwt_bearer->assertion.token_ref);
+	}
+}
+
+static bool is_made_of_others(const struct links *links)
+{
+	size_t i;
+
+	for (i = 0; i < links->count; i++) {
+		if (strcmp(links->at[i].rel, "needs") == 0) {
+			return true;
+		}
+	}
+	return false;
 }
 
 static void collect_links(const struct kt_resource *resource, struct links *links)
@@ -83,6 +123,13 @@ static void collect_links(const struct kt_resource *resource, struct links *link
 		break;
 	case KT_RES_TOKEN:
 		link_issuer(links, &resource->token.issuer_ref, ns);
+		link_token(links, &resource->token);
+		break;
+	case KT_RES_TOKEN_ISSUER:
+		if (resource->token_issuer.oauth2 != NULL) {
+			link_needed(links, resource->token_issuer.oauth2->auth.certificate_ref);
+			link_needed(links, resource->token_issuer.oauth2->auth.token_ref);
+		}
 		break;
 	case KT_RES_ISSUER:
 	case KT_RES_CLUSTER_ISSUER:
@@ -238,6 +285,7 @@ static enum kt_code put_resource(struct load *load, const struct kt_resource *re
 	row.file = resource->file;
 	row.line = resource->line;
 	collect_links(resource, &links);
+	load->keeper->tokens_depend = load->keeper->tokens_depend || is_made_of_others(&links);
 	code = kt_store_set_put(load->keeper->store, &row, links.at, links.count, &id, &change, err);
 	if (code != KT_OK || change == KT_STORE_SAME) {
 		return code;

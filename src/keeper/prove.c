@@ -230,6 +230,7 @@ static enum kt_code look_tls(struct kt_task_run *run, const struct kt_prove_tls 
 
 	(void)snprintf(host, sizeof(host), "%.*s", colon != NULL ? (int)(colon - tls->address) : 255, tls->address);
 	msg.server_name = kt_view_str(tls->server_name != NULL ? tls->server_name : host);
+	msg.start_tls = kt_view_str(kt_start_tls_name(tls->start_tls));
 	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->task.trace_id, traceparent));
 	return kt_wire_call(kt_keeper_courier(run->keeper), KT_PROBE_TLS, &msg, NULL, 0, PROBE_TIMEOUT + KT_SECOND,
 	                    on_probed, run, err);

@@ -16,21 +16,13 @@
 
 #define CLOCK_SLACK (5 * KT_MINUTE)
 
-struct kt_owner {
-	struct kt_owner *next;
-	bool known;
-	uid_t uid;
-	gid_t gid;
-	char user[256];
-	char group[256];
-};
-
 /* A material with everything open that its files need. */
 struct rendered {
 	struct kt_fileset files;
 	struct kt_secret *key_pem;
 	struct kt_secret *token;
 	struct kt_secret *password;
+	struct kt_secret *jks_password;
 	struct kt_store_material row;
 	struct kt_store_resource resource;
 	struct kt_resource *spec;
@@ -42,115 +34,25 @@ static void rendered_finish(struct rendered *out)
 	kt_secret_destroy(out->key_pem);
 	kt_secret_destroy(out->token);
 	kt_secret_destroy(out->password);
+	kt_secret_destroy(out->jks_password);
 	kt_store_material_finish(&out->row);
 	kt_store_resource_finish(&out->resource);
 	kt_resource_destroy(out->spec);
 }
 
-/* --- owners --------------------------------------------------------------------------------------------------------- */
-
-struct owner_call {
-	struct kt_keeper *keeper;
-	struct kt_owner *owner;
-	int64_t flight;
-};
-
-static void on_owner(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
-{
-	struct owner_call *call = arg;
-	struct kt_flight *flight = kt_rotate_find(call->keeper, call->flight);
-	const struct kt_msg_owned *owned = msg;
-
-	(void)fds;
-	(void)fd_count;
-	if (why->code == KT_OK && type == KT_OWNED) {
-		call->owner->uid = owned->uid;
-		call->owner->gid = owned->gid;
-		call->owner->known = true;
-	}
-	if (flight != NULL && flight->waiting) {
-		kt_rotate_wake(flight, why);
-	}
-	kt_free(call);
-}
-
-static enum kt_code ask_owner(struct kt_flight *flight, struct kt_owner *owner, struct kt_err *err)
-{
-	struct kt_msg_owner msg = {kt_view_str(owner->user), kt_view_str(owner->group)};
-	struct owner_call *call = kt_calloc(1, sizeof(*call));
-	enum kt_code code;
-
-	if (call == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "no memory for an owner");
-	}
-	*call = (struct owner_call){flight->keeper, owner, flight->id};
-	code = kt_wire_call(flight->keeper->ctx->warden, KT_OWNER, &msg, NULL, 0, 10 * KT_SECOND, on_owner, call, err);
-	if (code != KT_OK) {
-		kt_free(call);
-	}
-	return code == KT_OK ? KT_E_BUSY : code;
-}
-
-/* uid and gid of names; where no group is named, secretsGroup of the settings. KT_E_BUSY: the warden has been asked, come again when the flight is woken. */
-static enum kt_code find_owner(struct kt_flight *flight, const char *user, const char *group, uid_t *uid, gid_t *gid,
-                               struct kt_err *err)
-{
-	struct kt_keeper *keeper = flight->keeper;
-	struct kt_owner *owner;
-
-	*uid = KT_OWNER_KEEP;
-	*gid = keeper->volume_policy.gid;
-	if (user == NULL && group == NULL) {
-		return KT_OK;
-	}
-	user = user != NULL ? user : "";
-	group = group != NULL ? group : "";
-	for (owner = keeper->owners; owner != NULL; owner = owner->next) {
-		if (strcmp(owner->user, user) == 0 && strcmp(owner->group, group) == 0) {
-			break;
-		}
-	}
-	if (owner == NULL) {
-		owner = kt_calloc(1, sizeof(*owner));
-		if (owner == NULL) {
-			return kt_err_set(err, KT_E_NOMEM, "no memory for an owner");
-		}
-		(void)snprintf(owner->user, sizeof(owner->user), "%s", user);
-		(void)snprintf(owner->group, sizeof(owner->group), "%s", group);
-		owner->next = keeper->owners;
-		keeper->owners = owner;
-	}
-	if (!owner->known) {
-		return ask_owner(flight, owner, err);
-	}
-	*uid = owner->uid;
-	*gid = owner->gid != (gid_t)KT_OWNER_KEEP ? owner->gid : keeper->volume_policy.gid;
-	return KT_OK;
-}
-
-void kt_publish_finish(struct kt_keeper *keeper)
-{
-	while (keeper->owners != NULL) {
-		struct kt_owner *owner = keeper->owners;
-
-		keeper->owners = owner->next;
-		kt_free(owner);
-	}
-}
-
 /* --- rendering ------------------------------------------------------------------------------------------------------ */
 
-static enum kt_code pkcs12_password(struct kt_keeper *keeper, const struct kt_resource *spec,
-                                    const struct kt_pkcs12 *pkcs12, struct kt_secret **ret, struct kt_err *err)
+static enum kt_code store_password(struct kt_keeper *keeper, const struct kt_resource *spec,
+                                   const struct kt_secret_ref *ref, const char *plain, struct kt_secret **ret,
+                                   struct kt_err *err)
 {
-	if (pkcs12->password_ref != NULL) {
-		return kt_issuers_secret(keeper, spec->meta.ns, pkcs12->password_ref->name, pkcs12->password_ref->key, ret,
-		                         err);
+	if (ref != NULL) {
+		return kt_issuers_secret(keeper, spec->meta.ns, ref->name, ref->key, ret, err);
 	}
-	return kt_secret_create(pkcs12->password, strlen(pkcs12->password), ret, err);
+	return kt_secret_create(plain, strlen(plain), ret, err);
 }
 
-#define NAMES_MAX 8u
+#define NAMES_MAX 12u
 
 /* secretsGroup and secretsMode are for those who use a certificate or token: the key of a CA is for nobody but us. */
 static struct kt_render_options render_options(const struct kt_keeper *keeper, const struct kt_resource *spec)
@@ -164,21 +66,27 @@ static struct kt_render_options render_options(const struct kt_keeper *keeper, c
 	return options;
 }
 
-/* The files beyond the standard ones (certificate), or all of them (token). Returns how many. */
-static size_t extra_names(const struct kt_resource *spec, bool has_ca, const char *names[NAMES_MAX])
+/* The files beyond the standard ones (certificate), or all of them (token; has_key: it is bound to one). Returns how many. */
+static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_key, const char *names[NAMES_MAX])
 {
 	const struct kt_output_formats *formats = &spec->certificate.additional_output_formats;
 	const struct kt_pkcs12 *pkcs12;
+	const struct kt_jks *jks;
 	size_t count = 0;
 	uint32_t i;
 
 	if (spec->kind == KT_RES_TOKEN) {
-		static const char *const outputs[] = {"token", "header", "token.json"};
+		static const char *const outputs[] = {"token",     "header",     "token.json", "curl.conf",
+		                                      "token.env", "envoy.yaml", "flex.yaml"}; /* in the order of the bits */
 
-		for (i = 0; i < 3; i++) {
+		for (i = 0; i < sizeof(outputs) / sizeof(outputs[0]); i++) {
 			if ((spec->token.outputs & 1u << i) != 0) {
 				names[count++] = outputs[i];
 			}
+		}
+		if (has_key) {
+			names[count++] = "dpop.key";
+			names[count++] = "dpop.jwk";
 		}
 		return count;
 	}
@@ -192,6 +100,13 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, const cha
 			names[count++] = "truststore.p12";
 		}
 	}
+	jks = spec->certificate.keystores.jks;
+	if (jks != NULL && jks->create) {
+		names[count++] = "keystore.jks";
+		if (has_ca) {
+			names[count++] = "truststore.jks";
+		}
+	}
 	return count;
 }
 
@@ -203,10 +118,11 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	                                               KT_P12_MODERN_2026};
 	const struct kt_certificate_spec *cert = &spec->certificate;
 	const struct kt_pkcs12 *pkcs12 = cert->keystores.pkcs12;
+	const struct kt_jks *jks = cert->keystores.jks;
 	struct kt_render_options options = render_options(keeper, spec);
 	struct kt_material_view view = {.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = chain, .ca_pem = ca};
 	const char *names[NAMES_MAX];
-	size_t count = extra_names(spec, ca.len > 0, names);
+	size_t count = extra_names(spec, ca.len > 0, true, names);
 	enum kt_code code;
 
 	code = kt_pki_key_to_pem(key, cert->private_key.encoding == KT_KEYENC_PKCS1 ? KT_KEY_PKCS1 : KT_KEY_PKCS8,
@@ -216,34 +132,61 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	}
 	view.key_pem = out->key_pem;
 	if (pkcs12 != NULL && pkcs12->create) {
-		code = pkcs12_password(keeper, spec, pkcs12, &out->password, err);
+		code = store_password(keeper, spec, pkcs12->password_ref, pkcs12->password, &out->password, err);
 		if (code != KT_OK) {
 			return code;
 		}
 		view.pkcs12_password = out->password;
 		view.pkcs12_profile = (int)profiles[pkcs12->profile];
 	}
+	if (jks != NULL && jks->create) {
+		code = store_password(keeper, spec, jks->password_ref, jks->password, &out->jks_password, err);
+		if (code != KT_OK) {
+			return code;
+		}
+		view.jks_password = out->jks_password;
+		view.jks_alias = jks->alias;
+	}
 	return kt_format_render_set(&view, names, count, &options, &out->files, err);
 }
 
-static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *token,
-                                 const char *type, const char *scope, kt_ms from, kt_ms to, struct rendered *out,
-                                 struct kt_err *err)
+const char *kt_publish_token_type(const char *cookie, char type[KT_TOKEN_TYPE_SIZE])
 {
-	const struct kt_token_spec *wanted = &spec->token;
-	struct kt_render_options options = render_options(keeper, spec);
-	struct kt_material_view view = {.kind = KT_MATERIAL_TOKEN,
-	                                .token = token,
-	                                .token_type = type,
-	                                .issued_at = from,
-	                                .expires_at = to,
-	                                .scope = scope,
-	                                .audiences = (const char *const *)wanted->audiences.items,
-	                                .audience_count = wanted->audiences.count};
-	const char *names[NAMES_MAX];
-	size_t count = extra_names(spec, false, names);
+	const char *tab = cookie != NULL ? strchr(cookie, '\t') : NULL;
 
-	return kt_format_render_set(&view, names, count, &options, &out->files, err);
+	(void)snprintf(type, KT_TOKEN_TYPE_SIZE, "%.*s", tab != NULL ? (int)(tab - cookie) : 6, tab != NULL ? cookie : "Bearer");
+	return tab != NULL ? tab + 1 : cookie != NULL ? cookie : "";
+}
+
+static struct kt_material_view token_view(const struct kt_resource *spec, const struct kt_secret *token, const char *type,
+                                          const char *scope, kt_ms from, kt_ms to)
+{
+	const struct kt_strings *audiences = &spec->token.audiences;
+
+	return (struct kt_material_view){.kind = KT_MATERIAL_TOKEN,
+	                                 .token = token,
+	                                 .token_type = type,
+	                                 .issued_at = from,
+	                                 .expires_at = to,
+	                                 .secret_name = spec->token.secret_name,
+	                                 .scope = scope,
+	                                 .audiences = (const char *const *)audiences->items,
+	                                 .audience_count = audiences->count};
+}
+
+/* key: of DPoP, or NULL. */
+static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *token,
+                                 const struct kt_key *key, const char *type, const char *scope, kt_ms from, kt_ms to,
+                                 struct rendered *out, struct kt_err *err)
+{
+	struct kt_render_options options = render_options(keeper, spec);
+	struct kt_material_view view = token_view(spec, token, type, scope, from, to);
+	const char *names[NAMES_MAX];
+	size_t count = extra_names(spec, false, key != NULL, names);
+	enum kt_code code = key != NULL ? kt_pki_key_to_pem(key, KT_KEY_PKCS8, &out->key_pem, err) : KT_OK;
+
+	view.key_pem = out->key_pem;
+	return code == KT_OK ? kt_format_render_set(&view, names, count, &options, &out->files, err) : code;
 }
 
 /* The set of a flight: from what it holds in memory. */
@@ -253,8 +196,8 @@ static enum kt_code render_flight(struct kt_flight *flight, struct rendered *out
 
 	kt_fileset_init(&out->files);
 	if (flight->spec->kind == KT_RES_TOKEN) {
-		return render_token(flight->keeper, flight->spec, got->token, got->token_type, got->scope, got->not_before, got->not_after,
-		                    out, err);
+		return render_token(flight->keeper, flight->spec, got->token, flight->key, got->token_type, got->scope,
+		                    got->not_before, got->not_after, out, err);
 	}
 	return render_certificate(flight->keeper, flight->spec, flight->key, kt_view_str(got->chain_pem),
 	                          kt_view_str(got->ca_pem), out, err);
@@ -294,13 +237,60 @@ static enum kt_code render_current(struct kt_keeper *keeper, const char *ns, con
 		return code;
 	}
 	if (token) {
+		char type[KT_TOKEN_TYPE_SIZE];
+		const char *scope = kt_publish_token_type(out->row.cookie, type);
+
 		out->token = secret;
 		secret = NULL;
-		return render_token(keeper, out->spec, out->token, "Bearer", out->row.cookie, out->row.not_before,
-		                    out->row.not_after, out, err);
+		if (out->row.sealed_key.len > 0) {
+			id = kt_store_material_seal_id(&out->resource, out->row.revision, "key");
+			code = kt_keys_unseal(keeper->keys, &id, out->row.sealed_key, &secret, err);
+			if (code == KT_OK) {
+				code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
+			}
+		}
+		return code == KT_OK ? render_token(keeper, out->spec, out->token, key, type, scope, out->row.not_before,
+		                                    out->row.not_after, out, err)
+		                     : code;
 	}
 	code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
 	return code == KT_OK ? render_certificate(keeper, out->spec, key, out->row.chain, out->row.ca, out, err) : code;
+}
+
+enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_store_resource *row,
+                                   const struct kt_store_material *material, const char *format, struct kt_buf *text,
+                                   struct kt_err *err)
+{
+	struct kt_seal_id id = kt_store_material_seal_id(row, material->revision, "token");
+	const struct kt_format *found = kt_format_find(KT_MATERIAL_TOKEN, format);
+	struct kt_secret *token KT_AUTOSECRET = NULL;
+	struct kt_fileset files KT_AUTOFILESET = {0};
+	char type[KT_TOKEN_TYPE_SIZE];
+	const char *scope = kt_publish_token_type(material->cookie, type);
+	struct kt_resource *spec = NULL;
+	enum kt_code code;
+
+	kt_fileset_init(&files);
+	if (found == NULL) {
+		return kt_err_set(err, KT_E_INVALID, "there is no format %s for a token", format);
+	}
+	code = kt_load_spec(row, &spec, err);
+	if (code == KT_OK) {
+		code = kt_keys_unseal(keeper->keys, &id, material->sealed_token, &token, err);
+	}
+	if (code == KT_OK) {
+		struct kt_material_view view =
+		        token_view(spec, token, type, scope, material->not_before, material->not_after);
+
+		view.now = kt_keeper_now(keeper);
+		code = kt_format_render(found, &view, NULL, &files, err);
+		if (code == KT_OK && files.count == 1) {
+			kt_buf_addv(text, files.files[0].bytes);
+			code = kt_buf_check(text, "the token", err);
+		}
+	}
+	kt_resource_destroy(spec);
+	return code;
 }
 
 /* --- projected volumes ------------------------------------------------------------------------------------------------ */
@@ -480,7 +470,7 @@ static enum kt_code resolve_one(struct kt_flight *flight, const struct kt_consum
 	gid_t gid;
 
 	(void)arg;
-	return find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	return kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 }
 
 static enum kt_code stage_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
@@ -488,9 +478,9 @@ static enum kt_code stage_one(struct kt_flight *flight, const struct kt_consumer
 {
 	uid_t uid;
 	gid_t gid;
-	enum kt_code code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	enum kt_code code = kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 
-	if (code == KT_OK) {
+	if (code == KT_OK && !kt_oauth_set_incomplete(flight, volume)) {
 		code = stage_volume(flight, volume, arg, uid, gid, err);
 		if (code == KT_E_NOTFOUND) { /* another secret comes later and brings this one along */
 			kt_err_clear(err);
@@ -539,7 +529,7 @@ static enum kt_code open_consumer(struct kt_flight *flight, const struct kt_cons
 	struct kt_volume_policy policy;
 	uid_t uid;
 	gid_t gid;
-	enum kt_code code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	enum kt_code code = kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 
 	if (code != KT_OK) {
 		return code;
@@ -590,7 +580,7 @@ static enum kt_code withdraw_from(struct kt_flight *flight, const struct kt_cons
 	if (!others) {
 		return kt_volume_withdraw(vol, err);
 	}
-	code = find_owner(flight, volume->owner, volume->group, &uid, &gid, err);
+	code = kt_owners_of_flight(flight, volume->owner, volume->group, &uid, &gid, err);
 	if (code == KT_OK) {
 		(void)kt_volume_generation_name(kt_keeper_now(flight->keeper), flight->dir);
 		code = stage_volume(flight, volume, NULL, uid, gid, err);
@@ -684,7 +674,7 @@ static enum kt_code expected_files(const struct kt_keeper *keeper, const struct 
 	enum kt_material_kind kind = spec->kind == KT_RES_TOKEN ? KT_MATERIAL_TOKEN : KT_MATERIAL_CERTIFICATE;
 	struct kt_render_options options = render_options(keeper, spec);
 	const char *names[NAMES_MAX + 3];
-	size_t count = extra_names(spec, material->ca.len > 0, names);
+	size_t count = extra_names(spec, material->ca.len > 0, material->sealed_key.len > 0, names);
 	enum kt_code code = KT_OK;
 	size_t i;
 

@@ -158,7 +158,7 @@ void kt_rotate_release(struct kt_flight *of)
 	struct kt_flight *flight;
 	char name[520];
 
-	if (of->spec->kind != KT_RES_CERTIFICATE || !of->spec->certificate.is_ca) {
+	if (!of->keeper->tokens_depend && (of->spec->kind != KT_RES_CERTIFICATE || !of->spec->certificate.is_ca)) {
 		return;
 	}
 	(void)snprintf(name, sizeof(name), "%s/%s", of->resource.ns, of->secret_name);

@@ -4,8 +4,8 @@ libkt_manifest_a_CPPFLAGS = $(AM_CPPFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 libkt_manifest_a_SOURCES = src/manifest/node.c src/manifest/yaml.c src/manifest/decode.c src/manifest/encode.c \
 	src/manifest/value.c src/manifest/report.c src/manifest/manifest.c src/manifest/table_meta.c \
 	src/manifest/table_issuer.c src/manifest/table_solver.c src/manifest/table_certificate.c src/manifest/table_token.c \
-	src/manifest/table_consumer.c src/manifest/table_agent.c src/manifest/set.c src/manifest/load.c src/manifest/doc.c
-noinst_HEADERS += include/kt/manifest.h include/kt/manifest_types.h src/manifest/node.h src/manifest/field.h \
+	src/manifest/table_consumer.c src/manifest/table_agent.c src/manifest/set.c src/manifest/load.c src/manifest/doc.c src/manifest/foreign.c
+noinst_HEADERS += include/kt/manifest.h include/kt/manifest_types.h include/kt/foreign.h src/manifest/node.h src/manifest/field.h \
 	src/manifest/rows.h src/manifest/doc.h
 
 # Writes the schemas and reference pages into the source tree; a test says when they are out of date.

@@ -1,6 +1,7 @@
 /* Reads files of manifests document by document, and turns resources into their stored form and back. */
 #include <string.h>
 
+#include "kt/foreign.h"
 #include "kt/json.h"
 #include "kt/manifest.h"
 #include "kt/mem.h"
@@ -202,8 +203,8 @@ static enum kt_code read_tree(struct reader *r, const struct kt_node *root, unsi
 	const struct kt_node *kind = kt_node_get(root, "kind"), *items = kt_node_get(root, "items");
 	enum kt_code code = KT_OK;
 
-	if (root->type == KT_NODE_NULL)
-		return KT_OK;
+	if (root->type == KT_NODE_NULL || kt_foreign_is(root))
+		return KT_OK; /* nothing, or what only `check` reads, for itself */
 	if (root->type != KT_NODE_MAP) {
 		kt_report_add(r->report, KT_COMPLAINT_ERROR, r->file, root->line,
 			      "a document must be an object with apiVersion and kind, not %s",
@@ -403,6 +404,14 @@ void kt_certificate_request_key(const struct kt_certificate_spec *c, struct kt_b
 	}
 }
 
+static void key_source(struct kt_buf *out, const char *name, const struct kt_token_source *source)
+{
+	kt_buf_addf(out, "source=%s\n", name);
+	key_text(out, "token", source->token_ref);
+	key_text(out, "secret", source->secret.name);
+	key_text(out, "key", source->secret.name != NULL ? source->secret.key : NULL);
+}
+
 void kt_token_request_key(const struct kt_token_spec *t, struct kt_buf *out)
 {
 	kt_buf_adds(out, "token 1\n");
@@ -416,4 +425,20 @@ void kt_token_request_key(const struct kt_token_spec *t, struct kt_buf *out)
 		key_text(out, "value", t->claims.extra.items[i].value);
 	}
 	kt_buf_addf(out, "duration=%lld\n", (long long)t->duration);
+	key_text(out, "certificate", t->certificate_ref);
+	if (t->dpop != NULL)
+		kt_buf_addf(out, "dpop=%s\n", kt_assertion_alg_name(t->dpop->algorithm));
+	if (t->grant.token_exchange != NULL) {
+		key_source(out, "subject", &t->grant.token_exchange->subject);
+		key_source(out, "actor", &t->grant.token_exchange->actor);
+		key_text(out, "subject-type", t->grant.token_exchange->subject_type);
+		key_text(out, "actor-type", t->grant.token_exchange->actor_type);
+		key_text(out, "requested-type", t->grant.token_exchange->requested_type);
+	}
+	if (t->grant.jwt_bearer != NULL)
+		key_source(out, "assertion", &t->grant.jwt_bearer->assertion);
+	if (t->grant.refresh_token != NULL) {
+		key_text(out, "refresh", t->grant.refresh_token->secret.name);
+		key_text(out, "refresh-key", t->grant.refresh_token->secret.key);
+	}
 }

@@ -18,6 +18,9 @@
  * and what is asked for, with the first place that asks and how many do:
  *   I<kind>/<ns>/<name>  an issuer             L…, A…        a TokenIssuer that must be local, must not be local
  *   S<ns>/<name>         a secret, a warning   C<ns>/<name>  a secret of a Certificate or Token, an error
+ *   X<ns>/<name>         one of a Certificate  T<ns>/<name>  one of a Token
+ *   O<kind>/<ns>/<name>  a TokenIssuer that must be oauth2; P…: whose client must not be a public one
+ *   B<kind>/<ns>/<name>/<secret>  one that shows no other client certificate; c…: the one that it shows
  */
 struct entry {
 	struct entry *next; /* in the bucket */
@@ -27,6 +30,8 @@ struct entry {
 	uint32_t count;
 	enum kt_kind kind; /* of the resource that made it */
 	bool local;        /* of a TokenIssuer */
+	bool by_tls;       /* of a TokenIssuer: its client shows a Certificate */
+	bool public;       /* of a TokenIssuer: its client shows nothing */
 	const char *what;  /* the asking field; a literal */
 	char key[];
 };
@@ -39,9 +44,10 @@ struct kt_set {
 	uint32_t kinds[KT_RES_COUNT];
 	const char *file; /* the last one, kept once */
 	struct entry *agent;
-	struct entry *listener; /* an ACME issuer that needs our own listener */
-	struct entry *alpn;     /* one that needs that of tls-alpn-01 */
-	bool http01, tls_alpn01; /* the Agent has them */
+	struct entry *listener;  /* an ACME issuer that needs our own listener */
+	struct entry *alpn;      /* one that needs that of tls-alpn-01 */
+	struct entry *asking;    /* a Consumer that asks for tokens at a listener */
+	bool http01, tls_alpn01, tokens; /* the Agent has them */
 };
 
 /* FNV-1a: names come from manifests that only the administrator writes. */
@@ -247,9 +253,63 @@ static void add_issuer(struct adding *a)
 		add_listeners(a, spec->acme);
 }
 
+static void add_token_issuer(struct adding *a, struct entry *entry)
+{
+	const struct kt_resource *resource = a->resource;
+	const char *ns = resource->meta.ns;
+	const struct kt_oauth2_auth *auth;
+
+	entry->local = resource->token_issuer.local != NULL;
+	if (!resource->token_issuer.oauth2)
+		return;
+	auth = &resource->token_issuer.oauth2->auth;
+	entry->by_tls = auth->certificate_ref != NULL;
+	entry->public = auth->method == KT_AUTH_NONE;
+	if (auth->client_secret_ref.name)
+		ask(a, "spec.oauth2.auth.clientSecretRef.name", "S%s/%s", ns, auth->client_secret_ref.name);
+	if (auth->key_secret_ref.name)
+		ask(a, "spec.oauth2.auth.keySecretRef.name", "S%s/%s", ns, auth->key_secret_ref.name);
+	if (auth->token_ref)
+		ask(a, "spec.oauth2.auth.tokenRef", "T%s/%s", ns, auth->token_ref);
+	if (auth->certificate_ref) {
+		ask(a, "spec.oauth2.auth.certificateRef", "X%s/%s", ns, auth->certificate_ref);
+		ask(a, "spec.oauth2.auth.certificateRef", "c%d/%s/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns,
+		    resource->meta.name, auth->certificate_ref);
+	}
+}
+
+static void ask_source(struct adding *a, const char *ref, const char *secret, const struct kt_token_source *source)
+{
+	const char *ns = a->resource->meta.ns;
+
+	if (source->token_ref)
+		ask(a, ref, "T%s/%s", ns, source->token_ref);
+	if (source->secret.name)
+		ask(a, secret, "S%s/%s", ns, source->secret.name);
+}
+
+static void ask_grant(struct adding *a, const struct kt_token_grant *grant)
+{
+	const struct kt_token_exchange *exchange = grant->token_exchange;
+
+	if (exchange) {
+		ask_source(a, "spec.grant.tokenExchange.subject.tokenRef",
+			   "spec.grant.tokenExchange.subject.secretRef.name", &exchange->subject);
+		ask_source(a, "spec.grant.tokenExchange.actor.tokenRef",
+			   "spec.grant.tokenExchange.actor.secretRef.name", &exchange->actor);
+	}
+	if (grant->jwt_bearer)
+		ask_source(a, "spec.grant.jwtBearer.assertion.tokenRef",
+			   "spec.grant.jwtBearer.assertion.secretRef.name", &grant->jwt_bearer->assertion);
+	if (grant->refresh_token)
+		ask(a, "spec.grant.refreshToken.secretRef.name", "S%s/%s", a->resource->meta.ns,
+		    grant->refresh_token->secret.name);
+}
+
 static void add_token(struct adding *a)
 {
 	const struct kt_token_spec *token = &a->resource->token;
+	const struct kt_token_grant *grant = &token->grant;
 	const char *ns = a->resource->meta.ns, *issuer = token->issuer_ref.name;
 
 	add_owner(a, "spec.secretName", ns, token->secret_name);
@@ -258,12 +318,26 @@ static void add_token(struct adding *a)
 		ask(a, "spec.claims", "L%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
 	if (!token->audiences.count)
 		ask(a, "spec.audiences", "A%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (grant->token_exchange || grant->jwt_bearer || grant->refresh_token)
+		ask(a, "spec.grant", "O%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	else
+		ask(a, "spec.issuerRef.name", "P%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->dpop)
+		ask(a, "spec.dpop", "O%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+	if (token->certificate_ref) {
+		ask(a, "spec.certificateRef", "O%d/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer);
+		ask(a, "spec.certificateRef", "X%s/%s", ns, token->certificate_ref);
+		ask(a, "spec.certificateRef", "B%d/%s/%s/%s", (int)KT_RES_TOKEN_ISSUER, ns, issuer,
+		    token->certificate_ref);
+	}
+	ask_grant(a, grant);
 }
 
 static void add_certificate(struct adding *a)
 {
 	const struct kt_certificate_spec *cert = &a->resource->certificate;
 	const struct kt_pkcs12 *p12 = cert->keystores.pkcs12;
+	const struct kt_jks *jks = cert->keystores.jks;
 	const char *ns = a->resource->meta.ns;
 
 	add_owner(a, "spec.secretName", ns, cert->secret_name);
@@ -271,6 +345,8 @@ static void add_certificate(struct adding *a)
 	    cert->issuer_ref.kind == KT_RES_CLUSTER_ISSUER ? "" : ns, cert->issuer_ref.name);
 	if (p12 && p12->create && p12->password_ref)
 		ask(a, "spec.keystores.pkcs12.passwordSecretRef.name", "S%s/%s", ns, p12->password_ref->name);
+	if (jks && jks->create && jks->password_ref)
+		ask(a, "spec.keystores.jks.passwordSecretRef.name", "S%s/%s", ns, jks->password_ref->name);
 }
 
 static void add_consumer(struct adding *a)
@@ -280,6 +356,10 @@ static void add_consumer(struct adding *a)
 
 	for (uint32_t i = 0; i < consumer->secrets.count; i++)
 		ask(a, "spec.secrets", "C%s/%s", ns, consumer->secrets.items[i]);
+	for (uint32_t i = 0; consumer->socket && i < consumer->socket->secrets.count; i++)
+		ask(a, "spec.socket.secrets", "T%s/%s", ns, consumer->socket->secrets.items[i]);
+	if (consumer->socket && !a->set->asking)
+		a->set->asking = add(a, "spec.socket", "q");
 	for (uint32_t i = 0; i < consumer->volumes.count; i++) {
 		const struct kt_consumer_volume *volume = &consumer->volumes.items[i];
 		size_t len = strlen(volume->path);
@@ -314,6 +394,7 @@ static void add_agent(struct adding *a)
 	a->set->agent = add(a, "", "a");
 	a->set->http01 = a->resource->agent.listeners.http01 != NULL;
 	a->set->tls_alpn01 = a->resource->agent.listeners.tls_alpn01 != NULL;
+	a->set->tokens = a->resource->agent.listeners.tokens != NULL;
 }
 
 enum kt_code kt_set_know_secret(struct kt_set *set, const char *ns, const char *name, struct kt_err *err)
@@ -354,10 +435,7 @@ enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, 
 		add_owner(&a, "metadata.name", resource->meta.ns, resource->meta.name);
 		break;
 	case KT_RES_TOKEN_ISSUER:
-		entry->local = resource->token_issuer.local != NULL;
-		if (resource->token_issuer.oauth2)
-			ask(&a, "spec.oauth2.auth.clientSecretRef.name", "S%s/%s", resource->meta.ns,
-			    resource->token_issuer.oauth2->auth.client_secret_ref.name);
+		add_token_issuer(&a, entry);
 		break;
 	case KT_RES_TOKEN:
 		add_token(&a);
@@ -399,17 +477,20 @@ static const char *nearest(const struct kt_set *set, char letter, const char *wa
 	return found;
 }
 
-static bool provided(const struct kt_set *set, const char *wanted, bool known_too)
+/* Whether something here provides the secret; by its first letter: anything, a Certificate (X), a Token (T), one of
+ * both (C). */
+static bool provided(const struct kt_set *set, const char *wanted)
 {
-	char key[KEY_MAX];
+	char key[KEY_MAX], letter = wanted[0];
 	const struct entry *entry;
 
 	(void)snprintf(key, sizeof(key), "s%s", wanted + 1);
 	entry = find(set, key);
 	if (entry)
-		return known_too || entry->kind == KT_RES_CERTIFICATE || entry->kind == KT_RES_TOKEN;
+		return letter == 'S' || (entry->kind == KT_RES_CERTIFICATE && letter != 'T') ||
+		       (entry->kind == KT_RES_TOKEN && letter != 'X');
 	key[0] = 'k';
-	return known_too && find(set, key);
+	return letter == 'S' && find(set, key);
 }
 
 static void complain(struct kt_report *report, enum kt_severity severity, const struct entry *asked, const char *name,
@@ -438,11 +519,40 @@ static void check_issuer(const struct kt_set *set, const struct entry *asked, st
 	else if (letter == 'A' && issuer && issuer->local)
 		complain(report, KT_COMPLAINT_ERROR, asked, name,
 			 "must not be empty: this TokenIssuer is local and writes aud into each token", NULL);
+	else if (letter == 'O' && issuer && issuer->local)
+		complain(report, KT_COMPLAINT_ERROR, asked, name,
+			 "has a meaning only with an oauth2 TokenIssuer, this one is local; remove it", NULL);
+	else if (letter == 'P' && issuer && issuer->public)
+		complain(
+			report, KT_COMPLAINT_ERROR, asked, name,
+			"has a public client (method none), which can't use client_credentials (RFC 6749 section 4.4); "
+			"give it a credential, or the Token a spec.grant",
+			NULL);
 	if (letter != 'I' || issuer)
 		return;
 	(void)snprintf(problem, sizeof(problem), "names %s %s that is not there", kind == KT_RES_ISSUER ? "an" : "a",
 		       kt_kind_name((enum kt_kind)kind));
 	complain(report, KT_COMPLAINT_ERROR, asked, name, problem, nearest(set, 'r', asked->key));
+}
+
+/* One connection shows one certificate: that of the client authentication is also the one that the token is bound to.
+ */
+static void check_one_certificate(const struct kt_set *set, const struct entry *asked, struct kt_report *report)
+{
+	char key[KEY_MAX], *name;
+	const struct entry *issuer;
+
+	(void)snprintf(key, sizeof(key), "r%s", asked->key + 1);
+	name = strrchr(key, '/');
+	*name = '\0';
+	issuer = find(set, key);
+	*name = '/';
+	key[0] = 'c';
+	if (issuer && issuer->by_tls && !find(set, key))
+		complain(report, KT_COMPLAINT_ERROR, asked, name + 1,
+			 "is another certificate than the one in auth.certificateRef of its TokenIssuer; a connection "
+			 "shows one",
+			 NULL);
 }
 
 static void check_volume(const struct kt_set *set, const struct entry *volume, struct kt_report *report)
@@ -470,19 +580,29 @@ static void check_entry(const struct kt_set *set, const struct entry *entry, str
 	case 'I':
 	case 'L':
 	case 'A':
+	case 'O':
+	case 'P':
 		check_issuer(set, entry, report);
 		break;
+	case 'B':
+		check_one_certificate(set, entry, report);
+		break;
 	case 'S':
-		if (!provided(set, entry->key, true))
+		if (!provided(set, entry->key))
 			complain(report, KT_COMPLAINT_WARNING, entry, strrchr(entry->key, '/') + 1,
 				 "names a secret that nothing here provides; it must come from the store (keyturn "
 				 "secret set) or a mounted folder",
 				 nearest(set, 's', entry->key));
 		break;
 	case 'C':
-		if (!provided(set, entry->key, false))
+	case 'X':
+	case 'T':
+		if (!provided(set, entry->key))
 			complain(report, KT_COMPLAINT_ERROR, entry, strrchr(entry->key, '/') + 1,
-				 "names a secret that no Certificate and no Token has as its secretName",
+				 entry->key[0] == 'X'   ? "names a secret that no Certificate has as its secretName"
+				 : entry->key[0] == 'T' ? "names a secret that no Token has as its secretName"
+							: "names a secret that no Certificate and no Token has as its "
+							  "secretName",
 				 nearest(set, 's', entry->key));
 		break;
 	case 'v':
@@ -522,5 +642,9 @@ enum kt_code kt_set_check(struct kt_set *set, struct kt_report *report, struct k
 		kt_report_add(report, KT_COMPLAINT_WARNING, set->alpn->file, set->alpn->line,
 			      "spec.acme.solvers has tls-alpn-01, which can't be answered: no Agent has "
 			      "spec.listeners.tlsAlpn01 (such as \":443\")");
+	if (set->asking && !set->tokens)
+		kt_report_add(report, KT_COMPLAINT_WARNING, set->asking->file, set->asking->line,
+			      "spec.socket is of no use: no Agent has spec.listeners.tokens (such as "
+			      "\"unix:/run/keyturn/tokens.sock\")");
 	return KT_OK;
 }

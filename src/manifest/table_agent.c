@@ -86,11 +86,14 @@ static const struct kt_field listeners_rows[] = {
 	ROW("probes", KT_F_STRING, struct kt_listeners, probes, .check = kt_value_listen,
 	    DOC "/livez, /readyz, /startupz and /metrics only, for a kubelet; `:9403` with --sidecar when absent."),
 	ROW("socketGroup", KT_F_STRING, struct kt_listeners, socket_group, .check = kt_value_user,
-	    DOC "Group (name or number) that may connect to those listeners that are Unix sockets, such as the one of a proxy: "
-		"they have mode 0660 then, else 0600."),
+	    DOC "Group (name or number) that may connect to those listeners that are Unix sockets (but tokens), such as the one "
+		"of a proxy: they have mode 0660 then, else 0600."),
 	ROW("tlsAlpn01", KT_F_STRING, struct kt_listeners, tls_alpn01, .check = kt_value_listen,
 	    DOC "Answers of tls-alpn-01 challenges, such as `:443`, or a Unix socket that a proxy hands them to by SNI or "
 		"ALPN."),
+	ROW("tokens", KT_F_STRING, struct kt_listeners, tokens, .check = kt_value_listen,
+	    DOC "Unix socket (mode 0666), such as `unix:/run/keyturn/tokens.sock`, where those that spec.socket of a Consumer names "
+		"may ask for tokens and say that one was refused."),
 };
 
 static void check_listeners(struct kt_decoder *d, const struct kt_node *node, void *object)
@@ -102,12 +105,21 @@ static void check_listeners(struct kt_decoder *d, const struct kt_node *node, vo
 	for (size_t i = 0; listeners->tls_alpn01 && i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] && strcmp(others[i], listeners->tls_alpn01) == 0)
 			kt_complain(d, node, "tlsAlpn01", "speaks TLS: it can't share %.128s with another listener", others[i]);
+	if (listeners->tokens && strncmp(listeners->tokens, "unix:", 5) != 0)
+		kt_complain(d, node, "tokens", "(%.128s) must be a local socket, unix:/path: only there is known who asks",
+			    listeners->tokens);
+	for (size_t i = 0; listeners->tokens && i < sizeof(others) / sizeof(others[0]) + 1; i++) {
+		const char *other = i < sizeof(others) / sizeof(others[0]) ? others[i] : listeners->tls_alpn01;
+
+		if (other && strcmp(other, listeners->tokens) == 0)
+			kt_complain(d, node, "tokens", "is open to everybody here: it can't share %.128s with another listener", other);
+	}
 }
 
 static const struct kt_table listeners_table = TABLE(
 	"Listeners", struct kt_listeners, listeners_rows, .check = check_listeners,
 	.doc = "Addresses listened on: `host:port`, `:port` (IPv6 and IPv4) or `unix:/path`; none when absent. All but "
-	       "tlsAlpn01 may be the same.");
+	       "tlsAlpn01 and tokens may be the same.");
 
 static const struct kt_field master_key_rows[] = {
 	ROW("command", KT_F_STRINGS, struct kt_master_key, command, CHOICE, .max = 32,

@@ -94,6 +94,45 @@ static const struct kt_table issuer_ref_table =
 
 SECRET_REF_TABLE(password_ref_table, "password");
 
+static void check_password(struct kt_decoder *d, const struct kt_node *node, bool create, const char *password,
+			   const struct kt_secret_ref *ref)
+{
+	if (password && ref)
+		kt_complain(d, node, "password", "excludes passwordSecretRef; keep one of them");
+	else if (create && !password && !ref)
+		kt_complain(d, node, "", "must have passwordSecretRef or password when create is true");
+}
+
+static const char *check_alias(const char *text)
+{
+	for (const char *c = text; *c; c++) {
+		if (*c < ' ' || *c > '~')
+			return "must be printable ASCII: Java finds no other alias for certain";
+	}
+	return NULL;
+}
+
+static const struct kt_field jks_rows[] = {
+	ROW("alias", KT_F_STRING, struct kt_jks, alias, .def_text = "certificate", .max = 250, .check = check_alias,
+	    DOC "Alias of the key's entry; stored in small letters, as Java looks it up."),
+	ROW("create", KT_F_BOOL, struct kt_jks, create, REQUIRED,
+	    DOC "Whether to write keystore.jks and, where there is a CA, truststore.jks."),
+	ROW("password", KT_F_STRING, struct kt_jks, password, .flags = KT_F_QUIET, .max = 1024,
+	    DOC "Password in plain sight, for readers that want one of no worth; excludes passwordSecretRef."),
+	ROW("passwordSecretRef", KT_F_OBJECT, struct kt_jks, password_ref, OF(password_ref_table),
+	    DOC "Where the password of store and key is kept; key `password` when absent."),
+};
+
+static void check_jks(struct kt_decoder *d, const struct kt_node *node, void *object)
+{
+	const struct kt_jks *jks = object;
+
+	check_password(d, node, jks->create, jks->password, jks->password_ref);
+}
+
+static const struct kt_table jks_table =
+	TABLE("JKS", struct kt_jks, jks_rows, .check = check_jks, .doc = "A JKS key store in the set.");
+
 static const struct kt_field pkcs12_rows[] = {
 	ROW("create", KT_F_BOOL, struct kt_pkcs12, create, REQUIRED,
 	    DOC "Whether to write keystore.p12 and, where there is a CA, truststore.p12."),
@@ -109,17 +148,15 @@ static void check_pkcs12(struct kt_decoder *d, const struct kt_node *node, void 
 {
 	const struct kt_pkcs12 *p12 = object;
 
-	if (p12->password && p12->password_ref)
-		kt_complain(d, node, "password", "excludes passwordSecretRef; keep one of them");
-	else if (p12->create && !p12->password && !p12->password_ref)
-		kt_complain(d, node, "", "must have passwordSecretRef or password when create is true");
+	check_password(d, node, p12->create, p12->password, p12->password_ref);
 }
 
 static const struct kt_table pkcs12_table =
 	TABLE("PKCS12", struct kt_pkcs12, pkcs12_rows, .check = check_pkcs12, .doc = "A PKCS#12 key store in the set.");
 
 static const struct kt_field keystores_rows[] = {
-	REFUSED("jks", "JKS key stores come with the token release; use pkcs12, which Java reads since version 8"),
+	ROW("jks", KT_F_OBJECT, struct kt_keystores, jks, OF(jks_table),
+	    DOC "JKS key store, for Java programs that read nothing else."),
 	ROW("pkcs12", KT_F_OBJECT, struct kt_keystores, pkcs12, OF(pkcs12_table), DOC "PKCS#12 key store."),
 };
 static const struct kt_table keystores_table =

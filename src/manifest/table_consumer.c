@@ -189,11 +189,24 @@ static const struct kt_table notify_table = TABLE("Notify", struct kt_notify, no
 /* --- prove
  * ------------------------------------------------------------------------------------------------------------- */
 
+static const struct kt_enum_name protocols[] = {{"imap", KT_START_TLS_IMAP},
+						{"ldap", KT_START_TLS_LDAP},
+						{"postgres", KT_START_TLS_POSTGRES},
+						{"smtp", KT_START_TLS_SMTP},
+						{NULL, 0}};
+
+const char *kt_start_tls_name(enum kt_start_tls protocol)
+{
+	return protocol == KT_START_TLS_NONE ? "" : kt_enum_text(protocols, (int)protocol);
+}
+
 static const struct kt_field prove_tls_rows[] = {
 	ROW("address", KT_F_STRING, struct kt_prove_tls, address, REQUIRED, .check = kt_value_address,
 	    DOC "Where the server listens."),
 	ROW("serverName", KT_F_STRING, struct kt_prove_tls, server_name, .check = kt_value_dns_name,
 	    DOC "Name asked for (SNI); the host of address when absent."),
+	ROW("startTLS", KT_F_ENUM, struct kt_prove_tls, start_tls, .def = KT_START_TLS_NONE, .names = protocols,
+	    DOC "What the server speaks before TLS; TLS from the first byte when absent."),
 };
 static const struct kt_table prove_tls_table =
 	TABLE("ProveTLS", struct kt_prove_tls, prove_tls_rows,
@@ -284,6 +297,41 @@ static const struct kt_field rollout_rows[] = {
 static const struct kt_table rollout_table =
 	TABLE("Rollout", struct kt_rollout, rollout_rows, .doc = "Consumers of one secret in turn.");
 
+static const struct kt_field socket_rows[] = {
+	ROW("groups", KT_F_STRINGS, struct kt_consumer_socket, groups, .check = kt_value_user, .max = 32,
+	    DOC "Groups (names or numbers) whose members may ask."),
+	ROW("secrets", KT_F_STRINGS, struct kt_consumer_socket, secrets, .check = kt_value_name, .max = 100,
+	    DOC "Tokens (their secretName) that may be asked for; when absent all that the Consumer uses."),
+	ROW("users", KT_F_STRINGS, struct kt_consumer_socket, users, .check = kt_value_user, .max = 32,
+	    DOC "Users (names or numbers) that may ask."),
+};
+
+/* Whom the kernel shows where it has no number for a user: strangers of other user namespaces. */
+static bool is_nobody(const char *name)
+{
+	return !strcmp(name, "nobody") || !strcmp(name, "nogroup") || !strcmp(name, "65534");
+}
+
+static void check_socket(struct kt_decoder *d, const struct kt_node *node, void *object)
+{
+	const struct kt_consumer_socket *who = object;
+
+	if (!who->users.count && !who->groups.count)
+		kt_complain(d, node, "", "must say who may ask: users, groups or both");
+	for (uint32_t i = 0; i < who->users.count; i++)
+		if (is_nobody(who->users.items[i]))
+			kt_complain(d, node, "users", "have %.64s, which is everybody of other user namespaces; give it a user "
+				    "of its own", who->users.items[i]);
+	for (uint32_t i = 0; i < who->groups.count; i++)
+		if (is_nobody(who->groups.items[i]))
+			kt_complain(d, node, "groups", "have %.64s, which is everybody of other user namespaces; give it a group "
+				    "of its own", who->groups.items[i]);
+}
+
+static const struct kt_table socket_table =
+	TABLE("Socket", struct kt_consumer_socket, socket_rows, .check = check_socket,
+	      .doc = "Who may ask for tokens at the Agent's listener `tokens`, known by the credentials of the process.");
+
 typedef struct kt_consumer_spec consumer;
 
 static const struct kt_field spec_rows[] = {
@@ -297,6 +345,8 @@ static const struct kt_field spec_rows[] = {
 	ROW("rollout", KT_F_STRUCT, consumer, rollout, OF(rollout_table), DOC "Consumers of one secret in turn."),
 	ROW("secrets", KT_F_STRINGS, consumer, secrets, .check = kt_value_name, .max = 100,
 	    DOC "Secrets used where they lie in secretsDir."),
+	ROW("socket", KT_F_OBJECT, consumer, socket, OF(socket_table),
+	    DOC "Who may ask for tokens at the Agent's listener `tokens` instead of reading a file."),
 	ROW("validate", KT_F_LIST, consumer, validate, .max = 16, OF(validate_table),
 	    DOC "Checks of the candidate before the switch; all must pass."),
 	ROW("volumes", KT_F_LIST, consumer, volumes, .max = 32, OF(volume_table), DOC "Folders of its own."),
@@ -308,6 +358,10 @@ static bool uses(const consumer *c, const char *secret)
 {
 	for (uint32_t i = 0; i < c->secrets.count; i++) {
 		if (!strcmp(c->secrets.items[i], secret))
+			return true;
+	}
+	for (uint32_t i = 0; c->socket && i < c->socket->secrets.count; i++) {
+		if (!strcmp(c->socket->secrets.items[i], secret))
 			return true;
 	}
 	for (uint32_t i = 0; i < c->volumes.count; i++) {
@@ -323,8 +377,8 @@ static void check_consumer(struct kt_decoder *d, const struct kt_node *node, voi
 {
 	const consumer *c = object;
 
-	if (!c->volumes.count && !c->secrets.count)
-		kt_complain(d, node, "", "must use a secret: name it under secrets or in volumes");
+	if (!c->volumes.count && !c->secrets.count && !(c->socket && c->socket->secrets.count))
+		kt_complain(d, node, "", "must use a secret: name it under secrets, in volumes or under socket.secrets");
 	for (uint32_t i = 0; i < c->prove.count; i++) {
 		char path[64];
 

@@ -3,20 +3,32 @@
 
 #include "manifest/rows.h"
 
-#define WITH_TOKENS "it comes with the token release; use client_secret_basic or client_secret_post"
-#define LATER       "it comes with the token release; leave it out for now"
-
 static const struct kt_enum_name audience_params[] = {{"resource", KT_AUDIENCE_RESOURCE},
 						      {"audience", KT_AUDIENCE_AUDIENCE},
 						      {"scope", KT_AUDIENCE_SCOPE},
 						      {"none", KT_AUDIENCE_NONE},
 						      {NULL, 0}};
-static const struct kt_enum_name methods[] = {
-	{"client_secret_basic", KT_AUTH_SECRET_BASIC}, {"client_secret_post", KT_AUTH_SECRET_POST}, {NULL, 0}};
+static const struct kt_enum_name methods[] = {{"client_secret_basic", KT_AUTH_SECRET_BASIC},
+					      {"client_secret_post", KT_AUTH_SECRET_POST},
+					      {"client_secret_jwt", KT_AUTH_SECRET_JWT},
+					      {"private_key_jwt", KT_AUTH_PRIVATE_KEY_JWT},
+					      {"tls_client_auth", KT_AUTH_TLS},
+					      {"self_signed_tls_client_auth", KT_AUTH_SELF_SIGNED_TLS},
+					      {"spiffe_jwt", KT_AUTH_SPIFFE_JWT},
+					      {"none", KT_AUTH_NONE},
+					      {NULL, 0}};
+static const struct kt_enum_name assertion_algs[] = {{"ES256", KT_ASSERTION_ES256}, {"ES384", KT_ASSERTION_ES384},
+						     {"RS256", KT_ASSERTION_RS256}, {"PS256", KT_ASSERTION_PS256},
+						     {"EdDSA", KT_ASSERTION_EDDSA}, {NULL, 0}};
+static const struct kt_enum_name profiles[] = {{"Generic", KT_PROFILE_GENERIC},   {"Anypoint", KT_PROFILE_ANYPOINT},
+					       {"Okta", KT_PROFILE_OKTA},         {"Keycloak", KT_PROFILE_KEYCLOAK},
+					       {"Entra", KT_PROFILE_ENTRA},       {NULL, 0}};
 static const struct kt_enum_name algorithms[] = {{"ES256", KT_TOKEN_ES256}, {"RS256", KT_TOKEN_RS256}, {NULL, 0}};
 static const struct kt_enum_name longer[] = {{"Warn", KT_LONGER_WARN}, {"Refuse", KT_LONGER_REFUSE}, {NULL, 0}};
 static const struct kt_enum_name outputs[] = {
-	{"raw", KT_TOKEN_OUTPUT_RAW}, {"header", KT_TOKEN_OUTPUT_HEADER}, {"json", KT_TOKEN_OUTPUT_JSON}, {NULL, 0}};
+	{"raw", KT_TOKEN_OUTPUT_RAW},   {"header", KT_TOKEN_OUTPUT_HEADER}, {"json", KT_TOKEN_OUTPUT_JSON},
+	{"curl", KT_TOKEN_OUTPUT_CURL}, {"env", KT_TOKEN_OUTPUT_ENV},       {"envoy", KT_TOKEN_OUTPUT_ENVOY},
+	{"flex", KT_TOKEN_OUTPUT_FLEX}, {NULL, 0}};
 static const struct kt_enum_name issuer_kinds[] = {{"TokenIssuer", KT_RES_TOKEN_ISSUER}, {NULL, 0}};
 
 const char *kt_audience_param_name(enum kt_audience_param param)
@@ -29,6 +41,16 @@ const char *kt_auth_method_name(enum kt_auth_method method)
 	return kt_enum_text(methods, (int)method);
 }
 
+const char *kt_assertion_alg_name(enum kt_assertion_alg alg)
+{
+	return kt_enum_text(assertion_algs, (int)alg);
+}
+
+const char *kt_oauth2_profile_name(enum kt_oauth2_profile profile)
+{
+	return kt_enum_text(profiles, (int)profile);
+}
+
 const char *kt_token_alg_name(enum kt_token_alg alg)
 {
 	return kt_enum_text(algorithms, (int)alg);
@@ -39,30 +61,59 @@ const char *kt_token_alg_name(enum kt_token_alg alg)
 
 SECRET_REF_TABLE(client_secret_table, "client-secret");
 
-/* Methods of the token release are refused by name, before the enumeration would call them unknown. */
-static const char *check_method(const char *text)
-{
-	static const char *const later[] = {"private_key_jwt", "client_secret_jwt", "tls_client_auth",
-					    "self_signed_tls_client_auth", "none"};
-
-	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-		if (!strcmp(text, later[i]))
-			return "is not offered yet: " WITH_TOKENS;
-	}
-	return NULL;
-}
+SECRET_REF_TABLE(client_key_table, "tls.key");
+SECRET_REF_TABLE(refresh_table, "refresh-token");
+SECRET_REF_TABLE(source_table, "token");
 
 static const struct kt_field auth_rows[] = {
+	ROW("algorithm", KT_F_ENUM, struct kt_oauth2_auth, algorithm, .def = KT_ASSERTION_DEFAULT,
+	    .names = assertion_algs, DOC "Signature of the assertion; when absent what fits the key (RSA: RS256)."),
+	ROW("assertionLifetime", KT_F_DURATION, struct kt_oauth2_auth, assertion_lifetime, .def = 60 * KT_SECOND,
+	    .min = 5 * KT_SECOND, .max = KT_HOUR, DOC "Life of an assertion."),
+	ROW("audience", KT_F_STRING, struct kt_oauth2_auth, audience, .check = kt_value_printable, .max = 1024,
+	    DOC "`aud` of the assertion; when absent the token endpoint, or what the profile wants."),
+	ROW("certificateRef", KT_F_STRING, struct kt_oauth2_auth, certificate_ref, .check = kt_value_name,
+	    DOC "tls_client_auth, self_signed_tls_client_auth: secretName of the Certificate that the connection shows "
+		"(RFC 8705)."),
 	ROW("clientID", KT_F_STRING, struct kt_oauth2_auth, client_id, REQUIRED, .check = kt_value_printable,
 	    .max = 1024, DOC "client_id at the server."),
-	ROW("clientSecretRef", KT_F_STRUCT, struct kt_oauth2_auth, client_secret_ref, REQUIRED, OF(client_secret_table),
-	    DOC "Where the client secret is kept; key `client-secret` when absent."),
-	REFUSED("keySecretRef", WITH_TOKENS),
+	ROW("clientSecretRef", KT_F_STRUCT, struct kt_oauth2_auth, client_secret_ref, .flags = KT_F_OPTIONAL,
+	    OF(client_secret_table), DOC "Where the client secret is kept; key `client-secret` when absent."),
+	ROW("keyID", KT_F_STRING, struct kt_oauth2_auth, key_id, .check = kt_value_printable, .max = 256,
+	    DOC "`kid` of the assertion; when absent the thumbprint of the key (RFC 7638)."),
+	ROW("keySecretRef", KT_F_STRUCT, struct kt_oauth2_auth, key_secret_ref, .flags = KT_F_OPTIONAL,
+	    OF(client_key_table), DOC "private_key_jwt: where the private key (PEM) is kept; key `tls.key` when absent."),
 	ROW("method", KT_F_ENUM, struct kt_oauth2_auth, method, .def = KT_AUTH_SECRET_BASIC, .names = methods,
-	    .check = check_method, DOC "How the client shows who it is (RFC 6749 2.3.1)."),
+	    DOC "How the client shows who it is (RFC 6749 2.3.1, RFC 7523, RFC 8705)."),
+	ROW("tokenRef", KT_F_STRING, struct kt_oauth2_auth, token_ref, .check = kt_value_name,
+	    DOC "spiffe_jwt: secretName of the Token (a JWT-SVID) that is the assertion."),
 };
-static const struct kt_table auth_table =
-	TABLE("ClientAuth", struct kt_oauth2_auth, auth_rows, .doc = "Client authentication.");
+
+/* Each method has what it needs, and nothing that it would not look at. */
+static void check_auth(struct kt_decoder *d, const struct kt_node *node, void *object)
+{
+	const struct kt_oauth2_auth *auth = object;
+	enum kt_auth_method method = auth->method;
+	bool by_secret = method == KT_AUTH_SECRET_BASIC || method == KT_AUTH_SECRET_POST || method == KT_AUTH_SECRET_JWT;
+	bool by_tls = method == KT_AUTH_TLS || method == KT_AUTH_SELF_SIGNED_TLS;
+	const struct {
+		const char *field;
+		bool given, needed;
+	} rows[] = {{"clientSecretRef", auth->client_secret_ref.name != NULL, by_secret},
+		    {"keySecretRef", auth->key_secret_ref.name != NULL, method == KT_AUTH_PRIVATE_KEY_JWT},
+		    {"certificateRef", auth->certificate_ref != NULL, by_tls},
+		    {"tokenRef", auth->token_ref != NULL, method == KT_AUTH_SPIFFE_JWT}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].needed && !rows[i].given)
+			kt_complain(d, node, rows[i].field, "is needed for method %s", kt_auth_method_name(method));
+		else if (rows[i].given && !rows[i].needed)
+			kt_complain(d, node, rows[i].field, "is of no use to method %s", kt_auth_method_name(method));
+	}
+}
+
+static const struct kt_table auth_table = TABLE("ClientAuth", struct kt_oauth2_auth, auth_rows, .check = check_auth,
+						.doc = "Client authentication.");
 
 static const struct kt_field oauth2_rows[] = {
 	ROW("audienceParam", KT_F_ENUM, struct kt_oauth2_issuer, audience_param, .def = KT_AUDIENCE_AUDIENCE,
@@ -75,12 +126,16 @@ static const struct kt_field oauth2_rows[] = {
 	ROW("issuer", KT_F_STRING, struct kt_oauth2_issuer, issuer, CHOICE, .check = kt_value_url,
 	    DOC "Issuer identifier; its metadata names the token endpoint (RFC 8414, OIDC discovery) and tokens are "
 		"checked against it."),
+	ROW("profile", KT_F_ENUM, struct kt_oauth2_issuer, profile, .def = KT_PROFILE_GENERIC, .names = profiles,
+	    DOC "What make of server it is: its ways beside the RFCs (rate-limit headers, `aud` of assertions, nonces)."),
+	ROW("revokeSuperseded", KT_F_BOOL, struct kt_oauth2_issuer, revoke_superseded,
+	    DOC "Revoke a token at the server once a newer one has taken its place (RFC 7009)."),
 	ROW("tokenURL", KT_F_STRING, struct kt_oauth2_issuer, token_url, CHOICE, .check = kt_value_url,
 	    DOC "The token endpoint itself."),
 };
 static const struct kt_table oauth2_table =
 	TABLE("OAuth2", struct kt_oauth2_issuer, oauth2_rows, .choice_min = 1, .choice_max = 2,
-	      .doc = "client_credentials at an authorization server (RFC 6749 4.4).");
+	      .doc = "An authorization server (RFC 6749); client_credentials when the Token names no other grant.");
 
 static const struct kt_field volume_rows[] = {
 	ROW("path", KT_F_STRING, struct kt_publish_volume, path, REQUIRED, .check = kt_value_path,
@@ -128,7 +183,7 @@ static const struct kt_table local_table =
 	      .doc = "The embedded issuer: signed JWTs (RFC 9068).");
 
 static const struct kt_field issuer_rows[] = {
-	REFUSED("anypoint", "it comes with the token release; use oauth2 with tokenURL", .flags = KT_F_CHOICE),
+	REFUSED("anypoint", "use oauth2 with profile: Anypoint", .flags = KT_F_CHOICE),
 	ROW("local", KT_F_OBJECT, struct kt_token_issuer_spec, local, CHOICE, OF(local_table),
 	    DOC "The embedded issuer."),
 	ROW("oauth2", KT_F_OBJECT, struct kt_token_issuer_spec, oauth2, CHOICE, OF(oauth2_table),
@@ -185,24 +240,88 @@ static void check_ref(struct kt_decoder *d, const struct kt_node *node, void *ob
 static const struct kt_table issuer_ref_table =
 	TABLE("TokenIssuerRef", struct kt_issuer_ref, issuer_ref_rows, .check = check_ref, .doc = "Which issuer.");
 
+static const struct kt_field source_rows[] = {
+	ROW("secretRef", KT_F_STRUCT, struct kt_token_source, secret, .flags = KT_F_CHOICE | KT_F_OPTIONAL,
+	    OF(source_table), DOC "A value of the store; key `token` when absent."),
+	ROW("tokenRef", KT_F_STRING, struct kt_token_source, token_ref, CHOICE, .check = kt_value_name,
+	    DOC "secretName of another Token in the namespace: its newest."),
+};
+static const struct kt_table token_source_table = TABLE("TokenSource", struct kt_token_source, source_rows, .choice_min = 1,
+							.choice_max = 1, .doc = "A token that goes into the request.");
+
+#define ACCESS_TOKEN_TYPE "urn:ietf:params:oauth:token-type:access_token"
+
+static const struct kt_field exchange_rows[] = {
+	ROW("actor", KT_F_STRUCT, struct kt_token_exchange, actor, .flags = KT_F_OPTIONAL, OF(token_source_table),
+	    DOC "Who acts for the subject (`act`)."),
+	ROW("actorTokenType", KT_F_STRING, struct kt_token_exchange, actor_type, .def_text = ACCESS_TOKEN_TYPE,
+	    .check = kt_value_printable, .max = 256, DOC "What the actor token is."),
+	ROW("requestedTokenType", KT_F_STRING, struct kt_token_exchange, requested_type, .check = kt_value_printable,
+	    .max = 256, DOC "What is wanted; the server's choice when absent."),
+	ROW("subject", KT_F_STRUCT, struct kt_token_exchange, subject, REQUIRED, OF(token_source_table),
+	    DOC "For whom the token is."),
+	ROW("subjectTokenType", KT_F_STRING, struct kt_token_exchange, subject_type, .def_text = ACCESS_TOKEN_TYPE,
+	    .check = kt_value_printable, .max = 256, DOC "What the subject token is."),
+};
+static const struct kt_table exchange_table =
+	TABLE("TokenExchange", struct kt_token_exchange, exchange_rows, .doc = "Token exchange (RFC 8693).");
+
+static const struct kt_field bearer_rows[] = {
+	ROW("assertion", KT_F_STRUCT, struct kt_jwt_bearer, assertion, REQUIRED, OF(token_source_table),
+	    DOC "The JWT that is the grant."),
+};
+static const struct kt_table bearer_table =
+	TABLE("JWTBearer", struct kt_jwt_bearer, bearer_rows, .doc = "JWT bearer grant (RFC 7523 section 2.1).");
+
+static const struct kt_field refresh_rows[] = {
+	ROW("secretRef", KT_F_STRUCT, struct kt_refresh_grant, secret, REQUIRED, OF(refresh_table),
+	    DOC "Where the first refresh token is kept, and each that the server gives in its place; key `refresh-token` "
+		"when absent."),
+};
+static const struct kt_table refresh_grant_table =
+	TABLE("RefreshToken", struct kt_refresh_grant, refresh_rows, .doc = "Refresh token (RFC 6749 section 6).");
+
+static const struct kt_field grant_rows[] = {
+	ROW("jwtBearer", KT_F_OBJECT, struct kt_token_grant, jwt_bearer, CHOICE, OF(bearer_table),
+	    DOC "A JWT is the grant."),
+	ROW("refreshToken", KT_F_OBJECT, struct kt_token_grant, refresh_token, CHOICE, OF(refresh_grant_table),
+	    DOC "A refresh token is the grant; the server may rotate it."),
+	ROW("tokenExchange", KT_F_OBJECT, struct kt_token_grant, token_exchange, CHOICE, OF(exchange_table),
+	    DOC "One token for another."),
+};
+static const struct kt_table grant_table = TABLE("Grant", struct kt_token_grant, grant_rows, .choice_min = 0,
+						 .choice_max = 1, .doc = "At most one; client_credentials when none.");
+
+static const struct kt_field dpop_rows[] = {
+	ROW("algorithm", KT_F_ENUM, struct kt_token_dpop, algorithm, .def = KT_ASSERTION_ES256, .names = assertion_algs,
+	    DOC "Signature of the proofs; the key is made accordingly."),
+};
+static const struct kt_table dpop_table =
+	TABLE("DPoP", struct kt_token_dpop, dpop_rows, .doc = "Proof of possession (RFC 9449).");
+
 static const struct kt_field token_rows[] = {
 	ROW("audiences", KT_F_STRINGS, token, audiences, .check = kt_value_printable, .max = 32,
 	    DOC "For whom the token is (`aud`)."),
-	REFUSED("certificateRef", LATER),
+	ROW("certificateRef", KT_F_STRING, token, certificate_ref, .check = kt_value_name,
+	    DOC "secretName of the Certificate that the token is bound to (RFC 8705): minted again when that rotates."),
 	ROW("claims", KT_F_STRUCT, token, claims, OF(claims_table),
 	    DOC "Only with the embedded issuer: what it writes into the token."),
 	ROW("defaultLifetime", KT_F_DURATION, token, default_lifetime, .def = 5 * KT_MINUTE, .min = KT_SECOND,
 	    .max = 366 * KT_DAY, DOC "Life of an opaque token whose answer had no expires_in."),
+	ROW("dpop", KT_F_OBJECT, token, dpop, OF(dpop_table),
+	    DOC "The token is bound to a key of its own (RFC 9449); `keyturn token NAME --dpop METHOD URL` makes proofs."),
 	ROW("duration", KT_F_DURATION, token, duration, .def = 10 * KT_MINUTE, .min = 5 * KT_SECOND, .max = 30 * KT_DAY,
 	    DOC "Only with the embedded issuer: life of the token. A server elsewhere decides itself."),
+	ROW("grant", KT_F_STRUCT, token, grant, OF(grant_table),
+	    DOC "Only with an authorization server: another grant than client_credentials."),
 	ROW("issuerRef", KT_F_STRUCT, token, issuer_ref, REQUIRED, OF(issuer_ref_table), DOC "Which issuer."),
 	ROW("maxLifetime", KT_F_DURATION, token, max_lifetime, .min = KT_SECOND, .max = 366 * KT_DAY,
 	    DOC "A token counts as expired after so long, whatever the server says."),
 	ROW("onLongerLifetime", KT_F_ENUM, token, on_longer_lifetime, .def = KT_LONGER_WARN, .names = longer,
 	    DOC "What to do when the server gives a token that lives longer than maxLifetime."),
 	ROW("outputs", KT_F_FLAGS, token, outputs, .def = KT_TOKEN_OUTPUT_RAW, .names = outputs,
-	    DOC "Files: raw writes `token` (no newline), header writes `header` (`Authorization: Bearer ...`), json "
-		"writes `token.json`."),
+	    DOC "Files: raw writes `token` (no newline), header `header` (`Authorization: Bearer ...`), json `token.json`, "
+		"curl `curl.conf`, env `token.env`, envoy `envoy.yaml` (a generic secret), flex `flex.yaml` (Flex Gateway)."),
 	ROW("renewBefore", KT_F_DURATION, token, renew_before, .min = KT_SECOND, .max = 366 * KT_DAY,
 	    DOC "Renew so long before the end; when absent at half of a life under 10 min, else with a fifth left, "
 		"jittered."),
@@ -221,6 +340,11 @@ static void check_token(struct kt_decoder *d, const struct kt_node *node, void *
 	const char *max = kt_written(node, "maxLifetime", t->max_lifetime, c);
 	bool has_duration = kt_node_get(node, "duration") != NULL;
 
+	if (t->certificate_ref != NULL && t->dpop != NULL)
+		kt_complain(d, node, "dpop", "and spec.certificateRef can't both bind the token; give one of them");
+	if (t->dpop != NULL && (t->outputs & (KT_TOKEN_OUTPUT_ENVOY | KT_TOKEN_OUTPUT_FLEX)))
+		kt_warn(d, node, "outputs", "has envoy or flex, which send no proof: servers refuse a token of spec.dpop "
+			"without one");
 	if (t->max_lifetime && t->renew_before >= t->max_lifetime)
 		kt_complain(d, node, "renewBefore", "(%s) must be shorter than spec.maxLifetime (%s)", before, max);
 	else if (has_duration && t->renew_before >= t->duration)

@@ -22,4 +22,10 @@ void kt_pki_spki_write(struct kt_buf *out, enum kt_key_type type, unsigned bits,
 /* Big-endian bytes of RSA's modulus and exponent; adds to out. */
 enum kt_code kt_pki_rsa_public(const struct kt_key *key, struct kt_buf *n, struct kt_buf *e, struct kt_err *err);
 
+/* "HS256"; NULL for others. */
+const char *kt_jose_mac_name(enum kt_jose_mac mac);
+/* The MAC over data, base64url added to out. KT_E_INVALID for a key that is too short. */
+enum kt_code kt_jose_mac(enum kt_jose_mac mac, struct kt_view mac_key, struct kt_view data, struct kt_buf *out,
+                         struct kt_err *err);
+
 #endif

@@ -248,25 +248,46 @@ enum kt_code kt_jose_jws_acme(const struct kt_key *key, const struct kt_jws_head
 	return code == KT_OK ? put_flattened(&input, head, &signature, out, err) : code;
 }
 
+static const struct {
+	const char *name, *digest;
+} macs[] = {{"HS256", "SHA2-256"}, {"HS384", "SHA2-384"}, {"HS512", "SHA2-512"}};
+
+const char *kt_jose_mac_name(enum kt_jose_mac mac)
+{
+	return (size_t)mac < sizeof(macs) / sizeof(macs[0]) ? macs[mac].name : NULL;
+}
+
+enum kt_code kt_jose_mac(enum kt_jose_mac mac, struct kt_view mac_key, struct kt_view data, struct kt_buf *out,
+                         struct kt_err *err)
+{
+	unsigned char tag[EVP_MAX_MD_SIZE];
+	size_t len = 0;
+
+	if (kt_jose_mac_name(mac) == NULL || mac_key.len < MAC_KEY_MIN)
+		return kt_err_set(err, KT_E_INVALID, "a MAC key needs %u bytes at least", MAC_KEY_MIN);
+	if (EVP_Q_mac(NULL, "HMAC", NULL, macs[mac].digest, NULL, mac_key.ptr, mac_key.len,
+	              (const unsigned char *)data.ptr, data.len, tag, sizeof(tag), &len) == NULL)
+		return kt_pki_openssl_err(err, KT_E_CRYPTO, "a MAC with %s", macs[mac].name);
+	kt_base64url_encode(out, tag, len);
+	return KT_OK;
+}
+
 enum kt_code kt_jose_jws_mac(enum kt_jose_mac mac, struct kt_view mac_key, const char *kid, const char *url,
                              struct kt_view payload, struct kt_buf *out, struct kt_err *err)
 {
-	static const struct {
-		const char *name, *digest;
-	} macs[] = {{"HS256", "SHA2-256"}, {"HS384", "SHA2-384"}, {"HS512", "SHA2-512"}};
 	struct kt_buf KT_AUTOBUF protected;
 	struct kt_buf KT_AUTOBUF input;
 	struct kt_buf KT_AUTOBUF signature;
-	unsigned char tag[EVP_MAX_MD_SIZE];
-	size_t len = 0, head;
+	const char *name = kt_jose_mac_name(mac);
+	size_t head;
 	enum kt_code code;
 
 	kt_buf_init(&protected, 16384);
 	kt_buf_init(&input, 2 * KT_JOSE_PAYLOAD_MAX);
 	kt_buf_init(&signature, 2 * EVP_MAX_MD_SIZE);
-	if ((size_t)mac >= sizeof(macs) / sizeof(macs[0]) || mac_key.len < MAC_KEY_MIN)
+	if (name == NULL || mac_key.len < MAC_KEY_MIN)
 		return kt_err_set(err, KT_E_INVALID, "a MAC key needs %u bytes at least", MAC_KEY_MIN);
-	kt_buf_addf(&protected, "{\"alg\":\"%s\"", macs[mac].name);
+	kt_buf_addf(&protected, "{\"alg\":\"%s\"", name);
 	put_member(&protected, "kid", kid);
 	put_member(&protected, "url", url);
 	kt_buf_addc(&protected, '}');
@@ -275,13 +296,9 @@ enum kt_code kt_jose_jws_mac(enum kt_jose_mac mac, struct kt_view mac_key, const
 		return code;
 	head = put_input(&protected, payload, &input);
 	code = kt_buf_check(&input, "JWS", err);
-	if (code != KT_OK)
-		return code;
-	if (EVP_Q_mac(NULL, "HMAC", NULL, macs[mac].digest, NULL, mac_key.ptr, mac_key.len,
-	              (const unsigned char *)input.ptr, input.len, tag, sizeof(tag), &len) == NULL)
-		return kt_pki_openssl_err(err, KT_E_CRYPTO, "a MAC with %s", macs[mac].name);
-	kt_base64url_encode(&signature, tag, len);
-	return put_flattened(&input, head, &signature, out, err);
+	if (code == KT_OK)
+		code = kt_jose_mac(mac, mac_key, kt_buf_view(&input), &signature, err);
+	return code == KT_OK ? put_flattened(&input, head, &signature, out, err) : code;
 }
 
 enum kt_code kt_jose_key_authorization(const struct kt_key *account, const char *token, struct kt_buf *out,

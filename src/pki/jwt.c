@@ -59,21 +59,17 @@ static enum kt_code fill_claims(json_t *object, const struct kt_jwt_claims *clai
 	return KT_OK;
 }
 
-enum kt_code kt_jose_jwt_sign(const struct kt_key *key, enum kt_jose_alg alg, const struct kt_jwt_claims *claims,
-                              struct kt_secret **ret, struct kt_err *err)
+/* "header.claims" into token. key: goes into the header where the claims say so. */
+static enum kt_code put_input(const char *alg, const struct kt_key *key, const struct kt_jwt_claims *claims,
+                              struct kt_buf *token, struct kt_err *err)
 {
 	KT_AUTOJSON json_t *object = json_object();
 	struct kt_buf KT_AUTOBUF header;
 	struct kt_buf KT_AUTOBUF body;
-	struct kt_buf KT_AUTOBUF token;
-	struct kt_buf KT_AUTOBUF signature;
 	enum kt_code code;
 
-	kt_buf_init(&header, 2048);
+	kt_buf_init(&header, 8192);
 	kt_buf_init(&body, KT_JOSE_JWT_MAX);
-	kt_buf_init(&token, KT_JOSE_JWT_MAX);
-	kt_buf_init(&signature, 4096);
-	alg = alg != KT_JOSE_NONE ? alg : kt_jose_alg_default(key);
 	if (object == NULL)
 		return kt_err_set(err, KT_E_NOMEM, "JWT: out of memory");
 	code = fill_claims(object, claims, err);
@@ -81,7 +77,11 @@ enum kt_code kt_jose_jwt_sign(const struct kt_key *key, enum kt_jose_alg alg, co
 		code = kt_json_dump(object, &body, err);
 	if (code != KT_OK)
 		return code;
-	kt_buf_addf(&header, "{\"alg\":\"%s\"", kt_jose_alg_name(alg));
+	kt_buf_addf(&header, "{\"alg\":\"%s\"", alg);
+	if (claims->jwk && key != NULL) {
+		kt_buf_adds(&header, ",\"jwk\":");
+		code = kt_jose_jwk(key, &header, err);
+	}
 	if (claims->kid != NULL) {
 		kt_buf_adds(&header, ",\"kid\":");
 		kt_buf_add_json(&header, kt_view_str(claims->kid));
@@ -91,21 +91,59 @@ enum kt_code kt_jose_jwt_sign(const struct kt_key *key, enum kt_jose_alg alg, co
 		kt_buf_add_json(&header, kt_view_str(claims->typ));
 	}
 	kt_buf_addc(&header, '}');
-	code = kt_buf_check(&header, "JWT header", err);
+	if (code == KT_OK)
+		code = kt_buf_check(&header, "JWT header", err);
 	if (code != KT_OK)
 		return code;
-	kt_base64url_encode(&token, header.ptr, header.len);
-	kt_buf_addc(&token, '.');
-	kt_base64url_encode(&token, body.ptr, body.len);
-	code = kt_buf_check(&token, "JWT", err);
+	kt_base64url_encode(token, header.ptr, header.len);
+	kt_buf_addc(token, '.');
+	kt_base64url_encode(token, body.ptr, body.len);
+	return kt_buf_check(token, "JWT", err);
+}
+
+static enum kt_code put_signature(struct kt_buf *token, const struct kt_buf *signature, struct kt_secret **ret,
+                                  struct kt_err *err)
+{
+	enum kt_code code;
+
+	kt_buf_addc(token, '.');
+	kt_buf_addv(token, kt_buf_view(signature));
+	code = kt_buf_check(token, "JWT", err);
+	return code == KT_OK ? kt_secret_from_buf(token, ret, err) : code;
+}
+
+enum kt_code kt_jose_jwt_sign(const struct kt_key *key, enum kt_jose_alg alg, const struct kt_jwt_claims *claims,
+                              struct kt_secret **ret, struct kt_err *err)
+{
+	struct kt_buf KT_AUTOBUF token;
+	struct kt_buf KT_AUTOBUF signature;
+	enum kt_code code;
+
+	kt_buf_init(&token, KT_JOSE_JWT_MAX);
+	kt_buf_init(&signature, 4096);
+	alg = alg != KT_JOSE_NONE ? alg : kt_jose_alg_default(key);
+	code = put_input(kt_jose_alg_name(alg), key, claims, &token, err);
 	if (code == KT_OK)
 		code = kt_jose_sign(key, alg, kt_buf_view(&token), &signature, err);
-	if (code != KT_OK)
-		return code;
-	kt_buf_addc(&token, '.');
-	kt_buf_addv(&token, kt_buf_view(&signature));
-	code = kt_buf_check(&token, "JWT", err);
-	return code == KT_OK ? kt_secret_from_buf(&token, ret, err) : code;
+	return code == KT_OK ? put_signature(&token, &signature, ret, err) : code;
+}
+
+enum kt_code kt_jose_jwt_mac(enum kt_jose_mac mac, struct kt_view mac_key, const struct kt_jwt_claims *claims,
+                             struct kt_secret **ret, struct kt_err *err)
+{
+	struct kt_buf KT_AUTOBUF token;
+	struct kt_buf KT_AUTOBUF signature;
+	const char *name = kt_jose_mac_name(mac);
+	enum kt_code code;
+
+	kt_buf_init(&token, KT_JOSE_JWT_MAX);
+	kt_buf_init(&signature, 4096);
+	if (name == NULL)
+		return kt_err_set(err, KT_E_INVALID, "no such MAC");
+	code = put_input(name, NULL, claims, &token, err);
+	if (code == KT_OK)
+		code = kt_jose_mac(mac, mac_key, kt_buf_view(&token), &signature, err);
+	return code == KT_OK ? put_signature(&token, &signature, ret, err) : code;
 }
 
 /* --- taking apart ----------------------------------------------------------------------------------------------------------- */

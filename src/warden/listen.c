@@ -120,8 +120,9 @@ int kt_listen_on(const char *address, gid_t gid, struct kt_err *err)
 /* --- all of them ------------------------------------------------------------------------------------------------- */
 
 #define TLS_ALPN "tlsAlpn01"
+#define TOKENS   "tokens"
 
-static const char *const known_names[] = {"acme", "jwks", "metrics", "probes", "control", TLS_ALPN};
+static const char *const known_names[] = {"acme", "jwks", "metrics", "probes", "control", TLS_ALPN, TOKENS};
 
 bool kt_bound_names_known(const char *names)
 {
@@ -149,14 +150,20 @@ static struct kt_bound *find_bound(const struct kt_bound_list *list, const char 
 	return NULL;
 }
 
+/* Another protocol, or other people that may come in. */
+static bool is_alone(const char *name)
+{
+	return strcmp(name, TLS_ALPN) == 0 || strcmp(name, TOKENS) == 0;
+}
+
 /* What speaks HTTP may share a socket: the paths tell. */
 static enum kt_code share(struct kt_bound *bound, const char *name, struct kt_err *err)
 {
 	char *names;
 
-	if (strcmp(name, TLS_ALPN) == 0 || strcmp(bound->names, TLS_ALPN) == 0) {
-		return kt_err_set(err, KT_E_INVALID, "spec.listeners of kind Agent: tlsAlpn01 can't share %s with others",
-		                  bound->address);
+	if (is_alone(name) || is_alone(bound->names)) {
+		return kt_err_set(err, KT_E_INVALID, "spec.listeners of kind Agent: %s can't share %s with others",
+		                  is_alone(name) ? name : bound->names, bound->address);
 	}
 	names = kt_asprintf("%s+%s", bound->names, name);
 	if (names == NULL) {
@@ -186,7 +193,11 @@ static enum kt_code open_one(const char *name, const char *address, gid_t gid, c
 		bound->fd = fcntl(known->fd, F_DUPFD_CLOEXEC, 3);
 		return bound->fd < 0 ? kt_err_sys(err, "listener %s", address) : KT_OK;
 	}
-	bound->fd = kt_listen_on(address, gid, err);
+	if (strcmp(name, TOKENS) == 0) {
+		bound->fd = kt_starts_with(address, UNIX_TAG) ? kt_local_listen_open(address + strlen(UNIX_TAG), BACKLOG, err) : -1;
+	} else {
+		bound->fd = kt_listen_on(address, gid, err);
+	}
 	return bound->fd < 0 ? (err != NULL ? err->code : KT_E_SYS) : KT_OK;
 }
 
@@ -194,7 +205,7 @@ enum kt_code kt_bound_open(const struct kt_listeners *listeners, const struct kt
                            struct kt_err *err)
 {
 	const char *const addresses[] = {listeners->http01,          listeners->jwks, listeners->metrics, listeners->probes,
-	                                 listeners->control.address, listeners->tls_alpn01};
+	                                 listeners->control.address, listeners->tls_alpn01, listeners->tokens};
 	struct kt_bound_list list = {0};
 	gid_t gid = (gid_t)-1;
 	enum kt_code code = KT_OK;

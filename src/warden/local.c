@@ -131,12 +131,7 @@ static enum kt_code clear_spot(const struct spot *spot, const char *path, struct
 	                                                                 : KT_OK;
 }
 
-int kt_local_listen(const char *path, gid_t gid, int backlog, struct kt_err *err)
-{
-	return kt_local_listen_in_pod(path, gid, backlog, false, err);
-}
-
-int kt_local_listen_in_pod(const char *path, gid_t gid, int backlog, bool in_pod, struct kt_err *err)
+static int listen_at(const char *path, gid_t gid, mode_t mode, int backlog, bool in_pod, struct kt_err *err)
 {
 	struct spot spot;
 	enum kt_code code = spot_open(path, true, &spot, err);
@@ -158,9 +153,8 @@ int kt_local_listen_in_pod(const char *path, gid_t gid, int backlog, bool in_pod
 		(void)umask(mask);
 		if (rc < 0) {
 			code = kt_err_sys(err, "socket %s", path);
-		} else if ((grouped && (fchownat(spot.dir, spot.name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) < 0 ||
-		                        fchmodat(spot.dir, spot.name, 0660, 0) < 0)) ||
-		           listen(fd, backlog) < 0) {
+		} else if ((grouped && fchownat(spot.dir, spot.name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) < 0) ||
+		           (mode != 0600 && fchmodat(spot.dir, spot.name, mode, 0) < 0) || listen(fd, backlog) < 0) {
 			code = kt_err_sys(err, "socket %s", path);
 			(void)unlinkat(spot.dir, spot.name, 0);
 		}
@@ -173,6 +167,21 @@ int kt_local_listen_in_pod(const char *path, gid_t gid, int backlog, bool in_pod
 		close(spot.dir);
 	}
 	return fd;
+}
+
+int kt_local_listen_in_pod(const char *path, gid_t gid, int backlog, bool in_pod, struct kt_err *err)
+{
+	return listen_at(path, gid, gid != (gid_t)-1 ? 0660 : 0600, backlog, in_pod, err);
+}
+
+int kt_local_listen(const char *path, gid_t gid, int backlog, struct kt_err *err)
+{
+	return kt_local_listen_in_pod(path, gid, backlog, false, err);
+}
+
+int kt_local_listen_open(const char *path, int backlog, struct kt_err *err)
+{
+	return listen_at(path, (gid_t)-1, 0666, backlog, false, err);
 }
 
 static void no_agent(const char *path, struct kt_err *err)

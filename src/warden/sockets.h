@@ -18,6 +18,8 @@
 int kt_local_listen(const char *path, gid_t gid, int backlog, struct kt_err *err);
 /* As above; in_pod: folders above it may be mount points that others may write to. */
 int kt_local_listen_in_pod(const char *path, gid_t gid, int backlog, bool in_pod, struct kt_err *err);
+/* As kt_local_listen, for everybody (mode 0666): who is there is asked of the kernel later. */
+int kt_local_listen_open(const char *path, int backlog, struct kt_err *err);
 /* Connects; KT_E_NOTFOUND when nobody listens. -1 on failure. */
 int kt_local_connect(const char *path, struct kt_err *err);
 /* Removes the socket if fd is still the one that is bound there. */
@@ -41,10 +43,10 @@ void kt_control_socket_destroy(struct kt_control_socket *control);
 
 /* --- listeners (listen.c) ---------------------------------------------------------------------------------------- */
 
-#define KT_LISTENERS_MAX 6u
+#define KT_LISTENERS_MAX 7u
 
 struct kt_bound {
-	char *names;   /* "acme", "jwks", "metrics", "probes", "control", "tlsAlpn01"; with "+" between those that share it */
+	char *names;   /* "acme", "jwks", "metrics", "probes", "control", "tlsAlpn01", "tokens"; with "+" between those that share it */
 	char *address; /* as in the settings */
 	int fd;
 };

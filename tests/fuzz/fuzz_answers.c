@@ -60,14 +60,19 @@ static void problem(json_t *json, unsigned status)
 	(void)acme_problem_is(&err, "badNonce");
 }
 
-static void token(struct kt_http_reply *reply)
+static void token(struct kt_http_reply *reply, unsigned how)
 {
-	struct grant_input input = {.client_id = "client", .scopes = scopes, .client_secret = secret};
+	struct grant_input input = {.client_id = "client", .scopes = scopes, .secret[GRANT_CLIENT_SECRET] = secret};
 	struct grant_token got;
 	struct kt_err err;
 
 	kt_err_clear(&err);
+	input.secret[GRANT_REFRESH] = secret;
+	input.dpop = how % 2 != 0;
+	input.exchange = how / 2 % 2 != 0;
+	input.requested_type = how / 4 % 2 != 0 ? GRANT_TYPE_URN "jwt" : NULL;
 	if (grant_answer(reply, &input, &got, &err) == KT_OK) {
+		FUZZ_MUST(got.token_type != NULL && strlen(got.issued_type) <= GRANT_TYPE_MAX);
 		FUZZ_MUST(kt_secret_len(got.token) > 0 && kt_secret_len(got.token) <= GRANT_TOKEN_MAX);
 		FUZZ_MUST(got.expires_in == -1 || (got.expires_in > 0 && got.expires_in <= GRANT_LIFE_MAX));
 		FUZZ_MUST(strlen(got.scope) < sizeof(got.scope));
@@ -75,21 +80,43 @@ static void token(struct kt_http_reply *reply)
 		check_error(&err);
 		FUZZ_MUST(strstr(err.what, CANARY) == NULL && strstr(err.problem_type, CANARY) == NULL);
 	}
+	FUZZ_MUST(got.refresh == NULL ||
+		  (kt_secret_len(got.refresh) > 0 && kt_secret_len(got.refresh) <= GRANT_TOKEN_MAX));
 	grant_token_finish(&got);
+}
+
+/* Answers of the other endpoints. */
+static void op(const struct kt_http_reply *reply, const char *what)
+{
+	struct grant_input input = {.client_id = "client", .secret[GRANT_TOKEN] = secret};
+	struct kt_view body;
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (grant_op_answer(reply, what, &input, &body, &err) == KT_OK) {
+		FUZZ_MUST(body.len <= 65536 && (body.len == 0 || body.ptr == reply->body.ptr));
+	} else {
+		check_error(&err);
+		FUZZ_MUST(strstr(err.what, CANARY) == NULL && strstr(err.problem_type, CANARY) == NULL);
+	}
 }
 
 static void metadata(const struct kt_http_reply *reply)
 {
-	char *endpoint = NULL;
+	struct grant_endpoints at;
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (grant_metadata_parse(reply, "https://as.example", &endpoint, &err) == KT_OK) {
-		FUZZ_MUST(strncasecmp(endpoint, "https://", 8) == 0);
+	if (grant_metadata_parse(reply, "https://as.example", &at, &err) == KT_OK) {
+		FUZZ_MUST(at.plain[GRANT_TOKEN_ENDPOINT] != NULL);
+		for (unsigned i = 0; i < GRANT_ENDPOINT_COUNT; i++) {
+			FUZZ_MUST(at.plain[i] == NULL || strncasecmp(at.plain[i], "https://", 8) == 0);
+			FUZZ_MUST(at.mtls[i] == NULL || strncasecmp(at.mtls[i], "https://", 8) == 0);
+		}
 	} else {
 		check_error(&err);
 	}
-	kt_free(endpoint);
+	grant_endpoints_finish(&at);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -105,7 +132,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	reply.status = statuses[(data[0] >> 2) % 8];
 	reply.body = (struct kt_view){(const char *)data + 1, size - 1};
 	if (data[0] % 4 == 0) {
-		token(&reply);
+		for (unsigned how = 0; how < 8; how++) {
+			token(&reply, how);
+		}
+		op(&reply, "revoke");
+		op(&reply, "introspect");
 	} else if (data[0] % 4 == 1) {
 		metadata(&reply);
 	} else {

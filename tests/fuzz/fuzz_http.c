@@ -40,7 +40,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	kt_log_setup("fuzz", KT_LOG_ERROR, false);
 	FUZZ_MUST(kt_loop_create(1, &loop, &err) == KT_OK && kt_desk_create(loop, &desk, &err) == KT_OK);
 	for (unsigned kind = 0; kind < KT_DESK_KINDS; kind++) {
-		FUZZ_MUST(kt_desk_http_listen(desk->http, (enum kt_desk_kind)kind, listener(kind), &err) == KT_OK);
+		FUZZ_MUST(kt_desk_http_listen(desk->http, KT_DESK_BIT(kind), listener(kind), &err) == KT_OK);
 	}
 	FUZZ_MUST(kt_desk_served_put(desk->served, &serve, &err) == KT_OK);
 	return 0;

@@ -1,7 +1,7 @@
 # tests/fuzz: one target an area. Without --enable-fuzzers each is a program that replays its corpus in `make check`; with
 # it (and CC=clang) `make fuzzers` builds libFuzzer targets: tests/fuzz/fuzz_json -max_total_time=60 FOLDER
-fuzz_targets = tests/fuzz/fuzz_import tests/fuzz/fuzz_manifest tests/fuzz/fuzz_json tests/fuzz/fuzz_answers tests/fuzz/fuzz_pki \
-	tests/fuzz/fuzz_jose tests/fuzz/fuzz_wire tests/fuzz/fuzz_http tests/fuzz/fuzz_alpn tests/fuzz/fuzz_url tests/fuzz/fuzz_time
+fuzz_targets = tests/fuzz/fuzz_align tests/fuzz/fuzz_import tests/fuzz/fuzz_manifest tests/fuzz/fuzz_json tests/fuzz/fuzz_answers tests/fuzz/fuzz_pki \
+	tests/fuzz/fuzz_jose tests/fuzz/fuzz_wire tests/fuzz/fuzz_http tests/fuzz/fuzz_alpn tests/fuzz/fuzz_starttls tests/fuzz/fuzz_url tests/fuzz/fuzz_time
 if HAVE_LDNS
 fuzz_targets += tests/fuzz/fuzz_dns
 endif
@@ -55,6 +55,10 @@ tests_fuzz_fuzz_alpn_SOURCES = tests/fuzz/fuzz_alpn.c $(fuzz_replay)
 tests_fuzz_fuzz_alpn_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"alpn\"
 tests_fuzz_fuzz_alpn_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_alpn_LDADD = $(keyturn_desk_LDADD) $(CRYPTO_LIBS)
+tests_fuzz_fuzz_starttls_SOURCES = tests/fuzz/fuzz_starttls.c $(fuzz_replay)
+tests_fuzz_fuzz_starttls_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"starttls\"
+tests_fuzz_fuzz_starttls_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_starttls_LDADD = $(COURIER_LIBS)
 tests_fuzz_fuzz_url_SOURCES = tests/fuzz/fuzz_url.c $(fuzz_replay)
 tests_fuzz_fuzz_url_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"url\"
 tests_fuzz_fuzz_url_LDFLAGS = $(fuzz_ldflags)
@@ -71,3 +75,7 @@ tests_fuzz_fuzz_import_SOURCES = tests/fuzz/fuzz_import.c $(fuzz_replay)
 tests_fuzz_fuzz_import_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"import\"
 tests_fuzz_fuzz_import_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_import_LDADD = $(keyturn_LDADD)
+tests_fuzz_fuzz_align_SOURCES = tests/fuzz/fuzz_align.c $(fuzz_replay)
+tests_fuzz_fuzz_align_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"align\"
+tests_fuzz_fuzz_align_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_align_LDADD = $(keyturn_LDADD)

@@ -60,17 +60,16 @@ class Authority:
         """For caBundle."""
         return b64(self.pem())
 
-    def issue(self, *names, days=1):
-        """(certificate, key) for names and addresses."""
+    def issue(self, *names, days=1, client=False):
+        """(certificate, key) for names and addresses, of a server or a client."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.utcnow()
         cert = (x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(self.name).public_key(key.public_key())
                 .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
                 .not_valid_after(now + datetime.timedelta(days=days))
                 .add_extension(alternatives(names), True)
-                .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
-                               if hasattr(x509, "ExtendedKeyUsageOID") else
-                               x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), False)
+                .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH if client else
+                                                      x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), False)
                 .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
                 .sign(self.key, hashes.SHA256()))
         return cert, key

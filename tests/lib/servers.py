@@ -1,6 +1,7 @@
-"""Real servers around the agent: Pebble with its DNS, step-ca, nginx, haproxy, oidc-provider; and a small HTTP consumer."""
+"""Real servers around the agent: Pebble with its DNS, step-ca, nginx, haproxy, Envoy, oidc-provider; and small HTTP services."""
 
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -8,10 +9,12 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -366,61 +369,114 @@ frontend tls
 
 
 class OidcProvider(Server):
-    """The certified npm oidc-provider over TLS."""
+    """
+    The certified npm oidc-provider over TLS. client_authority: its certificates authenticate clients, at a second port that the
+    metadata names in mtls_endpoint_aliases (aliases=False: at the only port). Further settings go to oidc.mjs: nonce (DPoP proofs
+    need one), rotate and leeway (refresh tokens), strict (assertions), skew and dateSkew (its clock), formats, tolerance.
+    """
 
-    def __init__(self, tmp, ttl=15, jwt=True, clients=None, scopes=("pay.read", "pay.write")):
+    def __init__(self, tmp, ttl=15, jwt=True, clients=None, scopes=("pay.read", "pay.write"), client_authority=None, aliases=True,
+                 **settings):
         self.tmp = Path(tmp) / f"oidc-{free_port()}"
         self.tmp.mkdir(parents=True)
         self.port = free_port()
+        self.mtls_port = free_port() if client_authority and aliases else self.port
         self.authority = Authority("oidc")
         self.cert, self.key, _ = self.authority.write(self.tmp, "localhost", "127.0.0.1")
         self.issuer_url = f"https://localhost:{self.port}"
-        self.clients = clients or [
+        self.clients = list(clients or [
             {"client_id": "basic", "client_secret": "a:b c/%+secret&=x~0123456789", "token_endpoint_auth_method": "client_secret_basic"},
             {"client_id": "post", "client_secret": "post-secret-0123456789", "token_endpoint_auth_method": "client_secret_post"},
-        ]
-        self.config = {"port": self.port, "cert": str(self.cert), "key": str(self.key), "clients": self.clients, "ttl": ttl,
-                       "format": "jwt" if jwt else "opaque", "scopes": list(scopes)}
+        ])
+        self.config = {"modules": str((PEERS / "npm").resolve()), "port": self.port, "cert": str(self.cert), "key": str(self.key),
+                       "clients": self.clients, "ttl": ttl, "format": "jwt" if jwt else "opaque", "scopes": list(scopes), **settings}
+        if client_authority:
+            self.config["clientCA"] = client_authority.pem().decode()
+            self.config.update({"mtlsPort": self.mtls_port} if aliases else {"certificates": True})
 
     def start(self):
-        node, script = program("node"), PEERS / "npm" / "oidc.mjs"
-        if not script.exists() or not (PEERS / "npm" / "node_modules" / "oidc-provider").is_dir():
+        node = program("node")
+        if not (PEERS / "npm" / "node_modules" / "oidc-provider").is_dir():
             lacking("no oidc-provider")
-        self.process = Process([node, script, json.dumps(self.config)], self.tmp / "oidc.log")
+        self.process = Process([node, TOP / "tests" / "peers" / "oidc.mjs", json.dumps(self.config)], self.tmp / "oidc.log")
         self.process.wait_port(self.port, 30)
 
     def secret_of(self, client):
         return next(c["client_secret"] for c in self.clients if c["client_id"] == client)
 
-    def context(self):
-        return ssl.create_default_context(cadata=self.authority.pem().decode())
+    def context(self, certificate=None):
+        """For requests to it; certificate: (file, key file) that the connection shows."""
+        context = ssl.create_default_context(cadata=self.authority.pem().decode())
+        if certificate:
+            context.load_cert_chain(*map(str, certificate))
+        return context
 
     def call(self, path, data=None, headers=None):
         return fetch(self.issuer_url + path, data, self.context(), headers=headers)
 
+    def form(self, path, fields, headers=None, certificate=None):
+        """(status, headers, JSON) of a form that is posted by hand; with a certificate to the port that asks for one."""
+        port = self.mtls_port if certificate else self.port
+        connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=self.context(certificate))
+        try:
+            connection.request("POST", path, urlencode(fields, doseq=True),
+                               {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})})
+            answer = connection.getresponse()
+            body = answer.read()
+            return answer.status, answer.headers, json.loads(body) if body else None
+        finally:
+            connection.close()
+
+    def hook(self, name, **told):
+        """One of the hooks of oidc.mjs: log, refuse, drop, config, client, trust, refresh."""
+        status, body = self.call(f"/-/{name}", json.dumps(told).encode())
+        assert status == 200, (name, told, body)
+        return json.loads(body)
+
     def requests(self, path="/token"):
-        """What came in: [{time, method, path, status}]."""
-        return [r for r in json.loads(self.call("/-/log")[1]) if path is None or r["path"] == path]
+        """What came in: [{time, method, path, status, port, certificate, dpop, params, assertion, error}]."""
+        return [r for r in self.hook("log") if path is None or r["path"] == path]
 
     def refuse(self, status=429, headers=None, times=-1, path="/token", body=""):
         """Answers this from now on (times: so often); times=0 ends it."""
-        data = json.dumps({"status": status, "headers": headers or {}, "times": times, "path": path, "body": body}).encode()
-        assert self.call("/-/refuse", data)[0] == 200
+        self.hook("refuse", status=status, headers=headers or {}, times=times, path=path, body=body)
+
+    def drop(self, times=1, path="/token", half=False):
+        """Does what it is asked, and then loses the answer (half: in the middle of it)."""
+        self.hook("drop", times=times, path=path, half=half)
+
+    def set_client(self, client_id, **metadata):
+        """A new client, or an old one with other metadata."""
+        self.clients = [c for c in self.clients if c["client_id"] != client_id] + [{"client_id": client_id, **metadata}]
+        self.hook("client", client_id=client_id, **metadata)
+
+    def trust(self, issuer, jwks):
+        """Takes assertions (RFC 7523 2.1) of this issuer."""
+        self.hook("trust", issuer=issuer, jwks=jwks)
+
+    def refresh_token(self, client, subject="alice", scope="pay.write", resource=None):
+        """A first refresh token, as a login would have given it."""
+        return self.hook("refresh", client=client, sub=subject, scope=scope, resource=resource)["refresh_token"]
+
+    def jwks(self):
+        return json.loads(self.call("/jwks")[1])
 
     def introspect(self, token, client="post"):
-        from urllib.parse import urlencode
-
-        data = urlencode({"token": token, "client_id": client, "client_secret": self.secret_of(client)}).encode()
-        status, body = self.call("/token/introspection", data, {"Content-Type": "application/x-www-form-urlencoded"})
-        assert status == 200, body
-        return json.loads(body)
+        status, _, told = self.form("/token/introspection", {"token": token, "client_id": client,
+                                                             "client_secret": self.secret_of(client)})
+        assert status == 200, told
+        return told
 
     def token_issuer(self, name="oidc", client="basic", method=None, bundle=None, **more):
         """The TokenIssuer manifest for it; its secret is in Secret <name>-client."""
         method = method or ("client_secret_post" if client == "post" else "client_secret_basic")
+        return self.oauth2(name, {"method": method, "clientID": client, "clientSecretRef": {"name": f"{name}-client"}},
+                           caBundle=bundle or self.authority.bundle(), **more)
+
+    def oauth2(self, name, auth, **more):
+        """A TokenIssuer manifest for it with any client authentication."""
         return {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": name}, "spec": {"oauth2": {
-            "issuer": self.issuer_url, "audienceParam": "resource", "caBundle": bundle or self.authority.bundle(),
-            "auth": {"method": method, "clientID": client, "clientSecretRef": {"name": f"{name}-client"}}, **more}}}
+            "issuer": self.issuer_url, "audienceParam": "resource", "caBundle": self.authority.bundle(), "auth": auth, **more}}}
 
 
 class Consumer(Server):
@@ -478,4 +534,93 @@ class Consumer(Server):
         return f"http://127.0.0.1:{self.port}{path}"
 
 
-__all__ = ["Consumer", "Haproxy", "Names", "Nginx", "OidcProvider", "Pebble", "StepCa", "fetch", "lacking", "program"]
+class Recorder(Server):
+    """A plain HTTP service that writes down when each request came and with which Authorization."""
+
+    def __init__(self):
+        self.port, self.seen = free_port(), []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                outer.seen.append((time.time(), self.headers.get_all("Authorization") or []))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.handler = Handler
+
+    def start(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(5)
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+class Envoy(Server):
+    """Envoy before an upstream, with the credential injector: its generic secret is read from a file of a secret volume."""
+
+    def __init__(self, tmp, upstream, volume, name, watch=True, workers=2):
+        self.tmp = Path(tmp) / f"envoy-{free_port()}"
+        self.tmp.mkdir(parents=True)
+        self.port, self.admin, self.workers = free_port(), free_port(), workers
+        source = {"path": f"{volume}/envoy.yaml"}
+        if watch:
+            source["watched_directory"] = {"path": str(volume)}
+        extensions = "type.googleapis.com/envoy.extensions"
+        injector = {"@type": f"{extensions}.filters.http.credential_injector.v3.CredentialInjector", "overwrite": True, "credential": {
+            "name": "envoy.http.injected_credentials.generic", "typed_config": {
+                "@type": f"{extensions}.http.injected_credentials.generic.v3.Generic",
+                "credential": {"name": name, "sds_config": {"path_config_source": source}}}}}
+        manager = {"@type": f"{extensions}.filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in",
+                   "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                       {"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}]}]},
+                   "http_filters": [
+                       {"name": "envoy.filters.http.credential_injector", "typed_config": injector},
+                       {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{extensions}.filters.http.router.v3.Router"}}]}
+
+        def address(port):
+            return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+        self.config = self.tmp / "envoy.json"
+        self.config.write_text(json.dumps({"node": {"id": "calls", "cluster": "calls"}, "admin": {"address": address(self.admin)}, "static_resources": {
+            "listeners": [{"name": "in", "address": address(self.port), "filter_chains": [{"filters": [
+                {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}],
+            "clusters": [{"name": "upstream", "type": "STATIC", "connect_timeout": "2s", "load_assignment": {
+                "cluster_name": "upstream", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(upstream)}}]}]}}]}}))
+
+    def start(self):
+        binary = PEERS / "bin" / "envoy"
+        if not binary.exists():
+            lacking("no envoy")
+        self.process = Process([binary, "-c", self.config, "--disable-hot-restart", "--concurrency", self.workers, "-l", "warning"],
+                               self.tmp / "envoy.log")
+        self.process.wait_port(self.port, 30)
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def ask(self, path):
+        """The admin interface, as text."""
+        status, body = fetch(f"http://127.0.0.1:{self.admin}{path}")
+        assert status == 200, (path, status)
+        return body.decode()
+
+    def counter(self, name):
+        return int(self.ask(f"/stats?filter={name}$").rpartition(":")[2])
+
+
+__all__ = ["Consumer", "Envoy", "Haproxy", "Names", "Nginx", "OidcProvider", "Pebble", "Recorder", "StepCa", "fetch", "lacking", "program"]

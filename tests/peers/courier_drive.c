@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "courier/courier.h"
+#include "courier_drive.h"
 #include "kt/io.h"
 #include "kt/jose.h"
 #include "kt/json.h"
@@ -18,6 +19,7 @@
 /*
  * courier_drive [options] acme SERVER NAME[,NAME…]      orders; the account key is made anew unless --key FILE has one
  * courier_drive [options] mint ISSUER-JSON REQUEST-JSON [SECRET]
+ * courier_drive [options] revoke|introspect ISSUER-JSON TOKEN [SECRET]
  * courier_drive [options] tls ADDRESS SERVER-NAME
  * courier_drive [options] http METHOD URL [JSON-PATH] [TOKEN]
  * courier_drive [options] dns add|remove|check RECORD VALUE SOLVER-JSON SECRET-JSON SETTINGS-JSON [HANDLE]
@@ -28,6 +30,12 @@
  *   --room PATH     start this keyturn-courier instead of running the courier in this process
  *   --order URL     resume this order                     --account URL  the account is known
  *   --webroot DIR   write http-01 answers here            --key FILE     account key (made when missing)
+ *   --give WHAT=TEXT         a secret by its name, as CLIENT_SECRET asks for it (mint)
+ *   --assertion-key FILE     signs client assertions (--alg NAME); without it the client secret does
+ *   --dpop-key FILE          signs DPoP proofs             --clock S     our clock as far as those go, off by S seconds
+ *   --show FILE --show-key FILE   the client certificate   --print token[,refresh]   shows them
+ *   --turn FILE,KEY-FILE     another client certificate for each mint, in turn; an empty one: none
+ *   --save no       refuses to keep a refresh token
  *   --repeat N      rounds, one after the other           --cancel MS    call every job off after that time
  *
  * Every event is a line on standard output; the last word on each job is "done …" or "error CODE …". Status 0: all
@@ -139,21 +147,10 @@ static void on_challenge(struct kt_wire_in *in, void *arg)
 	kt_wire_reply(in->wire, in->id, KT_CHALLENGED, &reply, NULL, 0);
 }
 
-static void on_secret(struct kt_wire_in *in, void *arg)
-{
-	struct kt_msg_client_secret_given reply = {0};
-	const char *text = drive.arg_count > 3 ? drive.args[3] : "secret";
-	struct kt_err err;
-
-	(void)arg;
-	check(kt_secret_create(text, strlen(text), &reply.secret, &err), &err, "secret");
-	kt_wire_reply(in->wire, in->id, KT_CLIENT_SECRET_GIVEN, &reply, NULL, 0);
-	kt_secret_destroy(reply.secret);
-}
-
 static const struct kt_wire_handler keeper_handlers[] = {
 	{KT_ACME_SIGN, on_sign},       {KT_ACME_SAVE, on_save},  {KT_CHALLENGE, on_challenge},
-	{KT_CLIENT_SECRET, on_secret}, {KT_MSG_TYPE_NONE, NULL},
+	{KT_CLIENT_SECRET, drive_on_secret}, {KT_ASSERTION, drive_on_assertion}, {KT_DPOP_PROOF, drive_on_proof},
+	{KT_CLIENT_KEY, drive_on_key}, {KT_SAVE_REFRESH, drive_on_refresh}, {KT_MSG_TYPE_NONE, NULL},
 };
 
 /* --- jobs ------------------------------------------------------------------------------------------------------------
@@ -180,10 +177,16 @@ static void on_reply(const struct kt_err *err, enum kt_msg_type type, void *msg,
 	} else if (type == KT_MINTED) {
 		const struct kt_msg_minted *got = msg;
 
-		(void)printf("done mint token of %zu bytes, type %.*s, expires_in %lld, scope '%.*s', skew %lld\n",
+		drive_oauth_print(got->token);
+		(void)printf("done mint token of %zu bytes, type %.*s, expires_in %lld, scope '%.*s', skew %lld, "
+			     "issued '%.*s'\n",
 			     kt_secret_len(got->token), (int)got->token_type.len, got->token_type.ptr,
 			     (long long)got->expires_in, (int)got->scope.len, got->scope.ptr,
-			     (long long)got->date_skew);
+			     (long long)got->date_skew, (int)got->issued_type.len, got->issued_type.ptr);
+	} else if (type == KT_TOKEN_OP_DONE) {
+		const struct kt_msg_token_op_done *got = msg;
+
+		(void)printf("done op %.*s\n", (int)got->body.len, got->body.ptr);
 	} else if (type == KT_PROBED_TLS) {
 		const struct kt_msg_probed_tls *got = msg;
 
@@ -294,9 +297,20 @@ static void start_job(unsigned number)
 		order(number);
 	} else if (strcmp(what, "mint") == 0 && drive.arg_count >= 3) {
 		struct kt_msg_mint msg = {
-			.job = number + 1, .issuer = kt_view_str(drive.args[1]), .request = kt_view_str(drive.args[2])};
+			.job = number + 1,
+			.issuer = kt_view_str(drive.args[1]),
+			.request = kt_view_str(drive_oauth_turn(number + 1, drive.args[2]))};
 
+		drive_oauth_begin(msg.issuer, drive.arg_count > 3 ? drive.args[3] : "secret");
 		call(KT_MINT, &msg);
+	} else if ((strcmp(what, "revoke") == 0 || strcmp(what, "introspect") == 0) && drive.arg_count >= 3) {
+		struct kt_msg_token_op msg = {
+			.job = number + 1, .op = kt_view_str(what), .issuer = kt_view_str(drive.args[1])};
+
+		drive_oauth_begin(msg.issuer, drive.arg_count > 3 ? drive.args[3] : "secret");
+		check(kt_secret_create(drive.args[2], strlen(drive.args[2]), &msg.token, &err), &err, "token");
+		call(KT_TOKEN_OP, &msg);
+		kt_secret_destroy(msg.token);
 	} else if (strcmp(what, "tls") == 0 && drive.arg_count == 3) {
 		struct kt_msg_probe_tls msg = {.address = kt_view_str(drive.args[1]),
 					       .server_name = kt_view_str(drive.args[2]),
@@ -486,6 +500,8 @@ static const char *options(int argc, char **argv)
 			drive.repeat = (unsigned)strtoul(option(&i, argc, argv), NULL, 10);
 		} else if (strcmp(argv[i], "--cancel") == 0) {
 			drive.cancel_after = (int)strtol(option(&i, argc, argv), NULL, 10);
+		} else if (i + 1 < argc && drive_oauth_option(argv[i], argv[i + 1])) {
+			i++;
 		} else {
 			(void)fprintf(stderr, "courier_drive: unknown option %s\n", argv[i]);
 			exit(2);
@@ -507,6 +523,7 @@ static void stop(void)
 	kt_pki_key_destroy(drive.account);
 	kt_pki_key_destroy(drive.leaf);
 	kt_buf_finish(&drive.ca);
+	drive_oauth_finish();
 	if (drive.room > 0 && waitpid(drive.room, &status, 0) == drive.room && status != 0) {
 		(void)printf("error room ended with status 0x%x\n", (unsigned)status);
 		drive.failed++;

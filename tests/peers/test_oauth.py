@@ -249,14 +249,16 @@ def test_token_url_without_metadata(kt, provider):
     assert [r["path"] for r in provider.requests(None)] == ["/token"]
 
 
-def test_one_flight_for_each_token(kt, provider):
-    """Five tokens of one client: five requests, and a second renew none."""
+def test_one_request_for_those_who_ask_for_the_same(kt, provider):
+    """Five Tokens of one client for the same scopes and audience share one request; one for others has its own."""
     kt.secret("oidc-client", client_secret=provider.secret_of("basic"))
-    kt.manifest("token", provider.token_issuer(), *(token(f"t{i}", audiences=[API], scopes=["pay.write"]) for i in range(5)))
+    kt.manifest("token", provider.token_issuer(), token("other", scopes=["pay.write"]),
+                *(token(f"t{i}", audiences=[API], scopes=["pay.write"]) for i in range(5)))
     kt.ok("renew")
-    assert len(provider.requests()) == 5
+    assert len(provider.requests()) == 2
+    assert len({kt.read(f"t{i}-token", "token") for i in range(5)}) == 1
     kt.ok("renew")
-    assert len(provider.requests()) == 5
+    assert len(provider.requests()) == 2
 
 
 def test_accepted_by_an_api(kt, provider):

@@ -1,5 +1,6 @@
 """Secret volumes as they lie on the disk: layout, modes, owners, drift, generations, every format, read by others."""
 
+import calendar
 import grp
 import os
 import pwd
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -152,8 +154,11 @@ def test_running_agent_heals(kt, ca):
     assert running.stop() == 0, running.err()
 
 
+UTF8 = {**os.environ, "LC_ALL": "C.UTF-8"}  # or Java takes what is no ASCII in an argument for something else
+
+
 def keytool(*args):
-    return subprocess.run([program("keytool"), *map(str, args)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([program("keytool"), *map(str, args)], capture_output=True, text=True, timeout=60, env=UTF8)
 
 
 def test_delivering_again_has_a_pace_of_its_own(kt, ca):
@@ -204,6 +209,78 @@ def test_pkcs12_read_by_keytool(kt, ca, profile):
         key, cert, _ = pkcs12.load_key_and_certificates((folder / "keystore.p12").read_bytes(), b"changeit-123")
         assert cert == leaf
         assert key.public_key().public_numbers() == leaf.public_key().public_numbers()
+
+
+def load_store(*args):
+    """A Java program over a key store; text of both ends, and whether it was content."""
+    done = subprocess.run([program("java"), "-Duser.language=en", str(Path(__file__).with_name("LoadStore.java")), *map(str, args)],
+                          capture_output=True, text=True, timeout=120, env=UTF8)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("algorithm", ["ECDSA", "RSA", "Ed25519"])
+def test_jks_read_by_keytool_and_java(kt, ca, algorithm):
+    kt.secret("store", password="Schlüssel-123")
+    asked = certificate("web", "ca", **HOUR, keystores={"jks": {
+        "create": True, "alias": "Mule-Key", "passwordSecretRef": {"name": "store", "key": "password"}}})
+    asked["spec"]["privateKey"] = {"algorithm": algorithm, "rotationPolicy": "Always"}
+    kt.manifest("web", ca_issuer(), asked)
+    kt.ok("renew")
+    folder = kt.volume("web-tls")
+    leaf = check_set(folder, ["web.example"], ca.pem())
+    password, keys, trust = "Schlüssel-123", folder / "keystore.jks", folder / "truststore.jks"
+    assert mode(keys) == 0o600 and mode(trust) == 0o644
+    if algorithm == "ECDSA":
+        listed = keytool("-list", "-v", "-storetype", "JKS", "-keystore", keys, "-storepass", password)
+        assert listed.returncode == 0, listed.stdout + listed.stderr
+        assert "Keystore type: JKS" in listed.stdout and "Alias name: mule-key" in listed.stdout, listed.stdout
+        assert "PrivateKeyEntry" in listed.stdout and f"{leaf.serial_number:x}" in listed.stdout.lower(), listed.stdout
+        trusted = keytool("-list", "-keystore", trust, "-storepass", password)
+        assert trusted.returncode == 0 and "ca, " in trusted.stdout and "trustedCertEntry" in trusted.stdout, trusted.stdout
+        wrong = keytool("-list", "-storetype", "JKS", "-keystore", keys, "-storepass", "not-this-one")
+        assert wrong.returncode != 0 and "password was incorrect" in wrong.stdout, wrong.stdout
+    for kind in ("JKS", "PKCS12"):  # Java opens either by either name
+        good, text = load_store(kind, keys, password, "MULE-KEY", password)
+        assert good and f" {leaf.serial_number:x} chain " in text, text
+        assert f"made {calendar.timegm(leaf.not_valid_before.timetuple()) * 1000}" in text, text
+    good, text = load_store("JKS", trust, password)
+    assert good and f"trusted ca {ca.cert.serial_number:x}" in text, text
+    if algorithm != "ECDSA":
+        return
+    good, text = load_store("JKS", keys, "not-this-one", "mule-key", password)
+    assert not good and "password was incorrect" in text, text
+    good, text = load_store("JKS", keys, password, "mule-key", "not-this-one")
+    assert not good and "Cannot recover key" in text, text
+    good, text = load_store("JKS", keys, password, "certificate", password)
+    assert not good and "no key under certificate" in text, text
+    spoilt = bytearray(keys.read_bytes())
+    assert spoilt[18:26] == b"mule-key"
+    spoilt[18] ^= 1
+    (kt.root / "spoilt.jks").write_bytes(spoilt)
+    good, text = load_store("JKS", kt.root / "spoilt.jks", password)
+    assert not good and "tampered with" in text, text
+    assert b"Schl" not in keys.read_bytes() and b"Schl" not in trust.read_bytes()
+
+
+def test_jks_delivered_again_is_the_same_file(kt, ca):
+    """No salt and no clock in it: what is lost is put back as it was, and a check finds no drift in what is in place."""
+    kt.manifest("web", ca_issuer(), certificate("web", "ca", **HOUR, keystores={
+        "jks": {"create": True, "password": "changeit"}, "pkcs12": {"create": True, "password": "changeit", "profile": "LegacyDES"}}))
+    kt.ok("renew")
+    folder = kt.volume("web-tls")
+    before = {name: (folder / name).read_bytes() for name in ("keystore.jks", "truststore.jks", "tls.key")}
+    assert (folder / "keystore.p12").exists()
+    shutil.rmtree(folder)
+    kt.ok("renew")
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_jks_password_is_missing(kt, ca):
+    kt.manifest("web", ca_issuer(), certificate("web", "ca", **HOUR, keystores={
+        "jks": {"create": True, "passwordSecretRef": {"name": "nowhere", "key": "password"}}}))
+    failed = kt.run("renew")
+    assert failed.status != 0 and "nowhere" in failed.out + failed.err, failed.out + failed.err
+    assert not (kt.volume("web-tls") / "keystore.jks").exists()
 
 
 def test_other_formats(kt, ca):

@@ -113,7 +113,7 @@ static void test_thousand_addresses(void **state)
 	more_descriptors();
 	for (unsigned i = 0; i < MANY; i++) {
 		snprintf(from, sizeof(from), "127.0.%u.%u", 1 + i / 250, 1 + i % 250);
-		fds[i] = client(from, t.ports[i % KT_DESK_KINDS]);
+		fds[i] = client(from, t.ports[i % STAGE_KINDS]);
 		turn();
 		if (kt_desk_http_connections(t.desk->http) > most)
 			most = kt_desk_http_connections(t.desk->http);

@@ -34,6 +34,9 @@
 #define TOKEN "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr_oA"
 #define CHALLENGE "/.well-known/acme-challenge/" TOKEN
 
+/* Those that may listen on TCP. */
+enum { STAGE_KINDS = KT_DESK_TOKENS };
+
 /* What the keeper that the test plays does when it is asked. */
 enum keeper_mode { ANSWERS, HOLDS, FAILS };
 
@@ -41,7 +44,7 @@ static struct {
 	struct kt_loop *loop;
 	struct kt_desk *desk;
 	struct kt_wire *keeper;
-	uint16_t ports[KT_DESK_KINDS];
+	uint16_t ports[STAGE_KINDS];
 	enum keeper_mode mode;
 	unsigned asked;
 	uint32_t held;
@@ -267,19 +270,19 @@ static inline int listener(uint16_t *ret_port)
 static inline int setup(void **state)
 {
 	struct kt_err err;
-	int fds[KT_DESK_KINDS];
+	int fds[STAGE_KINDS];
 
 	(void)state;
 	memset(&t, 0, sizeof(t));
 	assert_int_equal(kt_loop_create(0, &t.loop, &err), KT_OK);
 	assert_int_equal(kt_desk_create(t.loop, &t.desk, &err), KT_OK);
-	for (unsigned i = 0; i < KT_DESK_KINDS; i++)
+	for (unsigned i = 0; i < STAGE_KINDS; i++)
 		fds[i] = listener(&t.ports[i]);
 	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("metrics 127.0.0.1:1\nacme 127.0.0.1:2\njwks x\nprobes :3\n"
 	                                                     "control 127.0.0.1:4\n"), fds,
-	                                KT_DESK_KINDS, &err),
+	                                STAGE_KINDS, &err),
 	                 KT_OK);
-	for (unsigned i = 0; i < KT_DESK_KINDS; i++)
+	for (unsigned i = 0; i < STAGE_KINDS; i++)
 		assert_int_equal(fds[i], -1);
 	return 0;
 }

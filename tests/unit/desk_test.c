@@ -319,6 +319,8 @@ static void test_shared_listener(void **state)
 	assert_non_null(strstr(get_host(KT_DESK_ACME, "PUT", "/quit", "localhost"), "Allow: GET, HEAD, POST\r\n"));
 	fd = listener(&t.ports[KT_DESK_ACME]);
 	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("acme+tlsAlpn01 x\n"), &fd, 1, &err), KT_E_UNSUPPORTED);
+	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("jwks+tokens x\n"), &fd, 1, &err), KT_E_UNSUPPORTED);
+	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("tokens 127.0.0.1:1\n"), &fd, 1, &err), KT_E_POLICY);
 	assert_int_equal(kt_desk_listen(t.desk, KT_VIEW_LIT("acme+ x\n"), &fd, 1, &err), KT_E_UNSUPPORTED);
 	close(fd);
 }

@@ -59,7 +59,7 @@ static struct kt_material_view certificate(void)
 {
 	return (struct kt_material_view){.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = kt_buf_view(&chain),
 	                                 .ca_pem = kt_buf_view(&chain), .key_pem = key_pem, .pkcs12_password = password,
-	                                 .pkcs12_profile = KT_P12_MODERN_2023};
+	                                 .pkcs12_profile = KT_P12_MODERN_2023, .jks_password = password, .jks_alias = "web"};
 }
 
 static struct kt_material_view a_token(void)
@@ -100,12 +100,14 @@ static void test_standard(void **state)
 	kt_fileset_finish(&set);
 	/* no CA: no ca.crt, no trust store; modes and owner as asked */
 	m.ca_pem.len = 0;
-	const char *names[] = {"PKCS12"};
+	const char *names[] = {"PKCS12", "JKS"};
 	struct kt_render_options options = {.uid = 7, .gid = 8, .mode_public = 0444, .mode_secret = 0440};
-	assert_int_equal(kt_format_render_set(&m, names, 1, &options, &set, &err), KT_OK);
-	assert_int_equal(set.count, 3);
+	assert_int_equal(kt_format_render_set(&m, names, 2, &options, &set, &err), KT_OK);
+	assert_int_equal(set.count, 4);
 	assert_null(kt_fileset_find(&set, "ca.crt"));
 	assert_null(kt_fileset_find(&set, "truststore.p12"));
+	assert_null(kt_fileset_find(&set, "truststore.jks"));
+	assert_int_equal(need(&set, "keystore.jks")->mode, 0440);
 	assert_int_equal(need(&set, "keystore.p12")->mode, 0440);
 	assert_int_equal(need(&set, "tls.crt")->mode, 0444);
 	assert_int_equal(need(&set, "tls.crt")->uid, 7);
@@ -114,7 +116,7 @@ static void test_standard(void **state)
 
 static void test_all_certificate_formats(void **state)
 {
-	static const char *const names[] = {"CombinedPEM", "DER", "PKCS12", "keystore.p12"};
+	static const char *const names[] = {"CombinedPEM", "DER", "PKCS12", "keystore.p12", "JKS"};
 	struct kt_fileset set KT_AUTOFILESET;
 	struct kt_material_view m = certificate();
 	struct kt_key *parsed = NULL;
@@ -124,9 +126,9 @@ static void test_all_certificate_formats(void **state)
 
 	(void)state;
 	kt_fileset_init(&set);
-	if (kt_format_render_set(&m, names, 4, NULL, &set, &err) != KT_OK)
+	if (kt_format_render_set(&m, names, 5, NULL, &set, &err) != KT_OK)
 		fail_msg("%s", err.what);
-	assert_int_equal(set.count, 7);
+	assert_int_equal(set.count, 9);
 	/* key, then chain, and nothing else */
 	combined = need(&set, "tls-combined.pem")->bytes;
 	assert_int_equal(combined.len, kt_secret_len(key_pem) + chain.len);
@@ -142,6 +144,10 @@ static void test_all_certificate_formats(void **state)
 	assert_int_equal(need(&set, "keystore.p12")->mode, 0600);
 	assert_int_equal((unsigned char)need(&set, "truststore.p12")->bytes.ptr[0], 0x30);
 	assert_int_equal(need(&set, "truststore.p12")->mode, 0644);
+	assert_memory_equal(need(&set, "keystore.jks")->bytes.ptr, "\xfe\xed\xfe\xed\0\0\0\2\0\0\0\1\0\0\0\1\0\3web", 21);
+	assert_int_equal(need(&set, "keystore.jks")->mode, 0600);
+	assert_memory_equal(need(&set, "truststore.jks")->bytes.ptr, "\xfe\xed\xfe\xed\0\0\0\2\0\0\0\1\0\0\0\2\0\2ca", 20);
+	assert_int_equal(need(&set, "truststore.jks")->mode, 0644);
 	if (kt_pki_chain_parse(need(&set, "tls.crt")->bytes, &parsed_chain, &err) != KT_OK)
 		fail_msg("%s", err.what);
 	kt_pki_chain_destroy(parsed_chain);
@@ -182,9 +188,184 @@ static void test_token_formats(void **state)
 	assert_string_equal(json_string_value(json_array_get(audience, 1)), "b\"\n");
 }
 
+/* One file of a token, as text that the set owns. */
+static struct kt_view render_one(struct kt_fileset *set, const struct kt_material_view *m, const char *format)
+{
+	const struct kt_format *found = kt_format_find(KT_MATERIAL_TOKEN, format);
+	struct kt_err err;
+
+	kt_fileset_init(set);
+	assert_non_null(found);
+	if (kt_format_render(found, m, NULL, set, &err) != KT_OK)
+		fail_msg("%s: %s", format, err.what);
+	assert_int_equal(set->count, 1);
+	assert_string_equal(set->files[0].path, found->file);
+	assert_int_equal(set->files[0].mode, 0600);
+	return set->files[0].bytes;
+}
+
+static void assert_renders(const struct kt_material_view *m, const char *format, const char *expected)
+{
+	struct kt_fileset set KT_AUTOFILESET;
+	struct kt_view bytes = render_one(&set, m, format);
+
+	if (!kt_view_eq_str(bytes, expected))
+		fail_msg("%s gives\n%.*s\nnot\n%s", format, (int)bytes.len, bytes.ptr, expected);
+}
+
+static void assert_holds(struct kt_view bytes, const char *part)
+{
+	if (!memmem(bytes.ptr, bytes.len, part, strlen(part)))
+		fail_msg("%.*s\nhas no %s", (int)bytes.len, bytes.ptr, part);
+}
+
+static void test_token_readers(void **state)
+{
+	struct kt_material_view m = a_token();
+	char digest[KT_SHA256_HEX], envoy[512];
+
+	(void)state;
+	m.secret_name = "orders-token";
+	assert_renders(&m, "curl", "header = \"Authorization: Bearer eyJ.abc.def\"\n");
+	assert_renders(&m, "env",
+	               "ACCESS_TOKEN=\"eyJ.abc.def\"\nTOKEN_TYPE=\"Bearer\"\nEXPIRES_AT=\"2026-11-23T07:10:00Z\"\n");
+	kt_sha256_hex("eyJ.abc.def", 11, digest);
+	snprintf(envoy, sizeof(envoy),
+	         "version_info: \"%.16s\"\nresources:\n"
+	         "- \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret\n"
+	         "  name: \"orders-token\"\n  generic_secret:\n    secret:\n"
+	         "      inline_string: \"Bearer eyJ.abc.def\"\n",
+	         digest);
+	assert_renders(&m, "envoy", envoy);
+	assert_renders(&m, "flex",
+	               "---\napiVersion: gateway.mulesoft.com/v1alpha1\nkind: PolicyBinding\nmetadata:\n"
+	               "  name: \"orders-token-remove\"\nspec:\n  targetRef:\n    kind: Selector\n    selector:\n"
+	               "      kind: ApiInstance\n      labels:\n        keyturn.dev/token: \"orders-token\"\n"
+	               "  policyRef:\n    name: header-removal-flex\n    namespace: default\n  order: 900\n"
+	               "  config:\n    inboundHeaders:\n    - authorization\n"
+	               "---\napiVersion: gateway.mulesoft.com/v1alpha1\nkind: PolicyBinding\nmetadata:\n"
+	               "  name: \"orders-token-inject\"\nspec:\n  targetRef:\n    kind: Selector\n    selector:\n"
+	               "      kind: ApiInstance\n      labels:\n        keyturn.dev/token: \"orders-token\"\n"
+	               "  policyRef:\n    name: header-injection-flex\n    namespace: default\n  order: 901\n"
+	               "  config:\n    inboundHeaders:\n    - key: authorization\n      value: \"Bearer eyJ.abc.def\"\n");
+}
+
+/* token_type decides the scheme, in the spelling that resource servers know. */
+static void test_token_types(void **state)
+{
+	static const struct {
+		const char *type, *scheme;
+	} rows[] = {{NULL, "Bearer"}, {"", "Bearer"}, {"BEARER", "Bearer"}, {"dpop", "DPoP"}, {"DPoP", "DPoP"},
+	            {"N_A", "Bearer"}, {"mac", "mac"}};
+	char expected[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct kt_material_view m = a_token();
+
+		m.token_type = rows[i].type;
+		snprintf(expected, sizeof(expected), "Authorization: %s eyJ.abc.def", rows[i].scheme);
+		assert_renders(&m, "header", expected);
+		snprintf(expected, sizeof(expected), "header = \"Authorization: %s eyJ.abc.def\"\n", rows[i].scheme);
+		assert_renders(&m, "curl", expected);
+	}
+}
+
+/* Every character that a header can carry, and what each reader would make of it: none ends its string or is evaluated. */
+static void test_hostile_tokens(void **state)
+{
+	static const char nasty[] = "\"\\'`$(x)${Y};&|<>!#{}%s:-@*,/?=+~";
+	struct kt_secret *hostile = NULL;
+	struct kt_material_view m = a_token();
+	struct kt_fileset set KT_AUTOFILESET;
+	struct kt_view bytes;
+	struct kt_err err;
+	size_t lines = 0;
+
+	(void)state;
+	assert_int_equal(kt_secret_create(nasty, sizeof(nasty) - 1, &hostile, &err), KT_OK);
+	m.token = hostile;
+	m.secret_name = "s";
+	assert_renders(&m, "raw", nasty);
+	assert_renders(&m, "curl",
+	               "header = \"Authorization: Bearer \\\"\\\\'`$(x)${Y};&|<>!#{}%s:-@*,/?=+~\"\n");
+	bytes = render_one(&set, &m, "env");
+	assert_holds(bytes, "ACCESS_TOKEN=\"\\\"\\\\'\\`\\$(x)\\${Y};&|<>!#{}%s:-@*,/?=+~\"\n");
+	kt_fileset_finish(&set);
+	bytes = render_one(&set, &m, "envoy");
+	assert_holds(bytes, "inline_string: \"Bearer \\\"\\\\'`$(x)");
+	for (size_t i = 0; i < bytes.len; i++)
+		lines += bytes.ptr[i] == '\n';
+	assert_int_equal(lines, 7);
+	kt_fileset_finish(&set);
+	/* Flex Gateway has no way to write $ and #[ literally, so such a token is not written; others are */
+	kt_fileset_init(&set);
+	assert_int_equal(kt_format_render(kt_format_find(KT_MATERIAL_TOKEN, "flex"), &m, NULL, &set, &err), KT_E_INVALID);
+	assert_non_null(strstr(err.what, "Flex Gateway would evaluate"));
+	assert_null(strstr(err.what, "${Y}"));
+	assert_int_equal(set.count, 0);
+	kt_secret_destroy(hostile);
+	assert_int_equal(kt_secret_create("a#[1]", 5, &hostile, &err), KT_OK);
+	m.token = hostile;
+	assert_int_equal(kt_format_render(kt_format_find(KT_MATERIAL_TOKEN, "flex"), &m, NULL, &set, &err), KT_E_INVALID);
+	kt_secret_destroy(hostile);
+	assert_int_equal(kt_secret_create("a#\"[", 4, &hostile, &err), KT_OK);
+	m.token = hostile;
+	bytes = render_one(&set, &m, "flex");
+	assert_holds(bytes, "value: \"Bearer a#\\\"[\"\n");
+	kt_secret_destroy(hostile);
+}
+
+/* A token as long as any that the keeper takes, of nothing but what has to be quoted. */
+static void test_long_tokens(void **state)
+{
+	static const char *const names[] = {"raw", "header", "json", "curl", "env", "envoy", "flex"};
+	static char text[60 << 10];
+	struct kt_material_view m = a_token();
+	struct kt_secret *hostile = NULL;
+	struct kt_fileset set KT_AUTOFILESET;
+	struct kt_err err;
+
+	(void)state;
+	kt_fileset_init(&set);
+	memset(text, '\\', sizeof(text));
+	assert_int_equal(kt_secret_create(text, sizeof(text), &hostile, &err), KT_OK);
+	m.token = hostile;
+	m.secret_name = "s";
+	if (kt_format_render_set(&m, names, 7, NULL, &set, &err) != KT_OK)
+		fail_msg("%s", err.what);
+	assert_int_equal(set.count, 7);
+	assert_true(need(&set, "curl.conf")->bytes.len > 2 * sizeof(text));
+	kt_secret_destroy(hostile);
+}
+
+static void test_web_identity(void **state)
+{
+	/* {"alg":"none"} . {"sub":"a"} */
+	static const char jwt[] = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA";
+	struct kt_material_view m = a_token();
+	struct kt_secret *secret = NULL;
+	struct kt_fileset set KT_AUTOFILESET;
+	struct kt_err err;
+
+	(void)state;
+	kt_fileset_init(&set);
+	assert_int_equal(kt_format_render(kt_format_find(KT_MATERIAL_TOKEN, "aws-web-identity"), &m, NULL, &set, &err),
+	                 KT_E_INVALID);
+	assert_non_null(strstr(err.what, "no JWT"));
+	assert_int_equal(kt_secret_create(jwt, sizeof(jwt) - 1, &secret, &err), KT_OK);
+	m.token = secret;
+	assert_renders(&m, "aws-web-identity", jwt);
+	kt_secret_destroy(secret);
+	/* the relative time is of the command's JSON only */
+	m = a_token();
+	m.now = m.expires_at - 90 * KT_SECOND - 1;
+	assert_holds(render_one(&set, &m, "json"), "\"expires_in\":90,");
+}
+
 static void test_refused(void **state)
 {
-	static const char *const wrong[] = {"CombinedPem"}, *const p12[] = {"PKCS12"}, *const der[] = {"key.der"};
+	static const char *const wrong[] = {"CombinedPem"}, *const p12[] = {"PKCS12"}, *const jks[] = {"JKS"}, *const der[] = {"key.der"};
 	struct kt_fileset set KT_AUTOFILESET;
 	struct kt_material_view m = certificate();
 	struct kt_err err;
@@ -196,6 +377,9 @@ static void test_refused(void **state)
 	assert_int_equal(set.count, 0);
 	m.pkcs12_password = NULL;
 	assert_int_equal(kt_format_render_set(&m, p12, 1, NULL, &set, &err), KT_E_INVALID);
+	kt_fileset_finish(&set);
+	m.jks_password = NULL;
+	assert_int_equal(kt_format_render_set(&m, jks, 1, NULL, &set, &err), KT_E_INVALID);
 	kt_fileset_finish(&set);
 	m.key_pem = token;
 	assert_int_equal(kt_format_render_set(&m, der, 1, NULL, &set, &err), KT_E_CORRUPT);
@@ -241,7 +425,7 @@ static void test_projected(void **state)
 /* Every allocation fails in turn: an error and nothing lost (the leak checker of sanitized builds looks on). */
 static void test_allocations(void **state)
 {
-	static const char *const names[] = {"CombinedPEM", "DER"}, *const outputs[] = {"raw", "header", "json"};
+	static const char *const names[] = {"CombinedPEM", "DER"}, *const outputs[] = {"raw", "header", "json", "curl", "env", "envoy", "flex"};
 	bool failed = true;
 	int n;
 
@@ -251,11 +435,12 @@ static void test_allocations(void **state)
 		struct kt_material_view m = certificate(), t = a_token();
 		struct kt_err err;
 
+		t.secret_name = "orders-token";
 		kt_fileset_init(&set);
 		kt_fileset_init(&tokens);
 		kt_mem_fail_after(n, 0);
 		failed = kt_format_render_set(&m, names, 2, NULL, &set, &err) != KT_OK ||
-		         kt_format_render_set(&t, outputs, 3, NULL, &tokens, &err) != KT_OK;
+		         kt_format_render_set(&t, outputs, 7, NULL, &tokens, &err) != KT_OK;
 		kt_mem_fail_after(-1, 0);
 		if (failed)
 			assert_true(err.code == KT_E_NOMEM);
@@ -267,7 +452,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_standard),     cmocka_unit_test(test_all_certificate_formats),
-	        cmocka_unit_test(test_token_formats), cmocka_unit_test(test_refused),
+	        cmocka_unit_test(test_token_formats), cmocka_unit_test(test_token_readers),
+	        cmocka_unit_test(test_token_types),   cmocka_unit_test(test_hostile_tokens),
+	        cmocka_unit_test(test_long_tokens),   cmocka_unit_test(test_web_identity),
+	        cmocka_unit_test(test_refused),
 	        cmocka_unit_test(test_projected),    cmocka_unit_test(test_allocations),
 	};
 

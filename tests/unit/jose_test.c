@@ -1,6 +1,7 @@
 /* JWK, JWS, JWT and JWK sets: RFC vectors, round trips in every algorithm, and what must be refused. */
 #include "pki_helper.h"
 
+#include <openssl/evp.h>
 #include <stdio.h>
 
 #include "kt/jose.h"
@@ -331,6 +332,47 @@ static void test_mac(void **state)
 	                 KT_E_INVALID);
 }
 
+/* A JWT with a MAC, against OpenSSL by itself; and the public key in the header of a proof. */
+static void test_jwt_mac_and_jwk(void **state)
+{
+	struct kt_jwt_claims claims = plain_claims();
+	KT_AUTOSECRET struct kt_secret *token = NULL;
+	KT_AUTOSECRET struct kt_secret *again = NULL;
+	KT_AUTOSECRET struct kt_secret *proof = NULL;
+	struct kt_buf KT_AUTOBUF mac;
+	struct kt_buf KT_AUTOBUF jwk;
+	struct kt_buf KT_AUTOBUF head;
+	struct kt_view view;
+	const char *dot;
+	char want[EVP_MAX_MD_SIZE];
+	size_t len = 0;
+
+	(void)state;
+	kt_buf_init(&mac, 256);
+	ok(kt_jose_jwt_mac(KT_JOSE_HS256, KT_VIEW_LIT("a secret of more than 16"), &claims, &token, &err));
+	view = kt_secret_view(token);
+	dot = memrchr(view.ptr, '.', view.len);
+	assert_non_null(EVP_Q_mac(NULL, "HMAC", NULL, "SHA2-256", NULL, "a secret of more than 16", 24,
+	                          (const unsigned char *)view.ptr, (size_t)(dot - view.ptr), (unsigned char *)want,
+	                          sizeof(want), &len));
+	kt_base64url_encode(&mac, want, len);
+	assert_true(kt_view_eq((struct kt_view){dot + 1, view.len - (size_t)(dot + 1 - view.ptr)}, kt_buf_view(&mac)));
+	assert_int_equal(kt_jose_jwt_verify(view, set, &plain_rules, NULL, &err), KT_E_CRYPTO);
+	assert_int_equal(kt_jose_jwt_mac(KT_JOSE_HS256, KT_VIEW_LIT("short"), &claims, &again, &err), KT_E_INVALID);
+	assert_null(again);
+	claims.jwk = true;
+	claims.typ = "dpop+jwt";
+	proof = mint(0, &claims);
+	kt_buf_init(&jwk, 4096);
+	kt_buf_init(&head, 4096);
+	ok(kt_jose_jwk(keys[0], &jwk, &err));
+	view = kt_secret_view(proof);
+	ok(kt_base64url_decode((struct kt_view){view.ptr, (size_t)((const char *)memchr(view.ptr, '.', view.len) - view.ptr)},
+	                       &head, &err));
+	assert_non_null(strstr(head.ptr, jwk.ptr));
+	assert_null(strstr(head.ptr, "\"d\""));
+}
+
 static void test_jwks(void **state)
 {
 	static const struct {
@@ -425,6 +467,7 @@ int main(void)
 	        cmocka_unit_test(test_thumbprint), cmocka_unit_test(test_vectors),       cmocka_unit_test(test_jwt_each_alg),
 	        cmocka_unit_test(test_jwt_rules),  cmocka_unit_test(test_jwt_malformed), cmocka_unit_test(test_claims_extra),
 	        cmocka_unit_test(test_acme),       cmocka_unit_test(test_jwks),       cmocka_unit_test(test_mac),
+	        cmocka_unit_test(test_jwt_mac_and_jwk),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -22,6 +22,9 @@
 #define CERT(name, secret)                                                                                             \
 	CM("Certificate", name)                                                                                        \
 	"spec:\n  secretName: " secret "\n  issuerRef: {name: ca}\n  dnsNames: [a.b]\n" /* 8 lines */
+#define AT_SERVER(auth)                                                                                                \
+	HEAD("TokenIssuer", "i") "spec: {oauth2: {tokenURL: \"https://a.b\", auth: {clientID: c, " auth "}}}\n"
+#define TOKEN(spec) HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}, " spec "}\n"
 
 static void read_set(const char *text, const char *known, struct kt_buf *out)
 {
@@ -79,6 +82,22 @@ static const struct {
 	      "i") "spec: {oauth2: {tokenURL: \"https://a.b\", auth: {clientID: c, clientSecretRef: {name: "
 		   "s}}}}\n" HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}, claims: {subject: x}}\n",
 	 "s", "has a meaning only with a local TokenIssuer"},
+	{AT_SERVER("method: tls_client_auth, certificateRef: web") SELF CERT("a", "web")
+		 TOKEN("certificateRef: web, grant: {jwtBearer: {assertion: {tokenRef: t}}}"),
+	 NULL, NULL},
+	{AT_SERVER("method: tls_client_auth, certificateRef: t") TOKEN("outputs: [raw]"), NULL,
+	 "f:5: spec.oauth2.auth.certificateRef (t) names a secret that no Certificate has as its secretName"},
+	{AT_SERVER("method: tls_client_auth, certificateRef: web") SELF CERT("a", "web") CERT("b", "other")
+		 TOKEN("certificateRef: other"),
+	 NULL, "spec.certificateRef (other) is another certificate than the one in auth.certificateRef"},
+	{AT_SERVER("method: none") TOKEN("outputs: [raw]"), NULL, "which can't use client_credentials"},
+	{AT_SERVER("method: none") TOKEN("grant: {refreshToken: {secretRef: {name: r}}}"), "r", NULL},
+	{AT_SERVER("method: none") TOKEN("grant: {refreshToken: {secretRef: {name: r}}}"), NULL,
+	 "warning: spec.grant.refreshToken.secretRef.name (r) names a secret that nothing here provides"},
+	{AT_SERVER("method: none") SELF CERT("a", "web") TOKEN("grant: {tokenExchange: {subject: {tokenRef: web}}}"),
+	 NULL, "spec.grant.tokenExchange.subject.tokenRef (web) names a secret that no Token has as its secretName"},
+	{HEAD("TokenIssuer", "i") "spec: {local: {issuerURL: \"https://a.b\"}}\n" TOKEN("audiences: [x], dpop: {}"),
+	 NULL, "has a meaning only with an oauth2 TokenIssuer"},
 	{SELF CERT("a", "shop") "---\napiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nmetadata: {name: s}\nspec: "
 				"{selfSigned: {}}\n---\napiVersion: cert-manager.io/v1\nkind: Certificate\n"
 				"metadata: {name: b, namespace: shop}\nspec: {secretName: b, issuerRef: {name: s, "
@@ -90,6 +109,12 @@ static const struct {
 	{CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: "
 			    "[{tlsAlpn01: {}}]}}\n",
 	 NULL, "no Agent has spec.listeners.tlsAlpn01"},
+	{SELF CERT("a", "shop") "---\napiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {secrets: [a-tls], "
+				"socket: {users: [x]}}\n",
+	 NULL, "spec.socket is of no use: no Agent has spec.listeners.tokens"},
+	{SELF CERT("a", "shop") "---\napiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {secrets: [a-tls], "
+				"socket: {users: [x], secrets: [a-tls]}}\n",
+	 NULL, "spec.socket.secrets"},
 	{CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: "
 			    "[{dnsPersist01: {}}]}}\n",
 	 NULL, NULL},

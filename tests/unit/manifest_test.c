@@ -162,7 +162,11 @@ static const struct bad bads[] = {
 	{CERT "  nameConstraints: {permitted: {dnsDomains: [a]}}\n", "are for CA certificates only"},
 	{CERT "  isCA: true\n  nameConstraints: {permitted: {}}\n", "must name something"},
 	{CERT "  keystores: {jks: {create: true}}\n",
-	 "f:8: spec.keystores.jks is not offered: JKS key stores come with the token release"},
+	 "f:8: spec.keystores.jks must have passwordSecretRef or password"},
+	{CERT "  keystores: {jks: {alias: x, password: a}}\n", "spec.keystores.jks.create is required"},
+	{CERT "  keystores: {jks: {create: true, password: a, passwordSecretRef: {name: b}}}\n",
+	 "spec.keystores.jks.password excludes passwordSecretRef"},
+	{CERT "  keystores: {jks: {create: true, password: a, alias: \"z\xc3\xbcrich\"}}\n", "must be printable ASCII"},
 	{CERT "  keystores: {pkcs12: {create: true}}\n", "must have passwordSecretRef or password"},
 	{CERT "  keystores: {pkcs12: {create: true, password: 7}}\n",
 	 "spec.keystores.pkcs12.password must be a string"},
@@ -238,7 +242,7 @@ static const struct bad bads[] = {
 	/* TokenIssuer, Token */
 	{ISS "  oauth2: {tokenURL: \"https://a.example/t\", auth: {method: private_key_jwt, clientID: a, "
 	     "clientSecretRef: {name: b}}}\n",
-	 "spec.oauth2.auth.method (private_key_jwt) is not offered yet: it comes with the token release"},
+	 "spec.oauth2.auth.keySecretRef is needed for method private_key_jwt"},
 	{ISS "  oauth2: {auth: {clientID: a, clientSecretRef: {name: b}}}\n",
 	 "spec.oauth2 must have one of: issuer, tokenURL"},
 	{ISS "  anypoint: {}\n", "spec.anypoint is not offered"},
@@ -250,6 +254,12 @@ static const struct bad bads[] = {
 	/* Consumer */
 	{"apiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {within: 5s}\n",
 	 "f:4: spec must use a secret"},
+	{CONSUMER "  socket: {secrets: [web-tls]}\n", "f:6: spec.socket must say who may ask: users, groups or both"},
+	{CONSUMER "  socket: {users: [nobody]}\n", "spec.socket.users have nobody, which is everybody of other user namespaces"},
+	{CONSUMER "  socket: {groups: [\"65534\"]}\n", "spec.socket.groups have 65534"},
+	{CONSUMER "  socket: {users: [\"a b\"]}\n", "spec.socket.users[0] (a b)"},
+	{AGENT "  listeners: {tokens: \":9500\"}\n", "spec.listeners.tokens (:9500) must be a local socket"},
+	{AGENT "  listeners: {tokens: \"unix:/t\", tlsAlpn01: \"unix:/t\"}\n", "spec.listeners.tokens is open to everybody here"},
 	{CONSUMER "  prove: [{secret: other, tls: {address: \"a:1\"}}]\n",
 	 "f:6: spec.prove[0].secret (other) is not used by this Consumer"},
 	{CONSUMER "  prove: [{secret: web-tls}]\n", "spec.prove[0] must have one of: accepted, exec, observed, tls"},
@@ -402,11 +412,11 @@ static const char *const goods[] = {
 	"  nameConstraints:\n    critical: true\n    permitted: {dnsDomains: [a], ipRanges: [10.0.0.0/8], "
 	"emailAddresses: [x], uriDomains: [z]}\n"
 	"    excluded: {dnsDomains: [b]}\n  keystores: {pkcs12: {create: true, profile: Modern2023, passwordSecretRef: "
-	"{name: p, key: k}}}\n"
+	"{name: p, key: k}}, jks: {create: true, alias: Web, passwordSecretRef: {name: p, key: k}}}\n"
 	"  additionalOutputFormats: [{type: CombinedPEM}, {type: DER}]\n  revisionHistoryLimit: 3\nstatus: "
 	"{conditions: []}\n",
 	CERT_HEAD "  literalSubject: CN=x,O=y\n  renewBeforePercentage: 30\n  renewal: {policy: Disabled}\n  "
-		  "keystores: {pkcs12: {create: false, password: changeit}}\n",
+		  "keystores: {pkcs12: {create: false, password: changeit}, jks: {create: true, password: changeit}}\n",
 	ISSUER "  acme:\n    server: https://127.0.0.1:14000/dir\n    email: a@b.example\n    privateKeySecretRef: "
 	       "{name: k, key: x}\n"
 	       "    disableAccountKeyGeneration: true\n    enableDurationFeature: true\n    caBundle: aGVsbG8=\n    "
@@ -442,17 +452,17 @@ static const char *const goods[] = {
 	"{argv: [/bin/true]}\n"
 	"    - systemd: {unit: a.service, action: ReloadOrRestart, timeout: 9s}\n    - touch: {path: /run/t}\n"
 	"    - http: {url: \"http://localhost:1/x\", caBundle: aGVsbG8=, timeout: 3s}\n"
-	"  prove:\n    - {secret: web-tls, tls: {address: \"127.0.0.1:1\", serverName: a.b}}\n"
+	"  prove:\n    - {secret: web-tls, tls: {address: \"127.0.0.1:1\", serverName: a.b, startTLS: smtp}}\n"
 	"    - {secret: t, observed: {http: {url: \"https://a.b\", jsonPath: \".a[0].b\", caBundle: aGVsbG8=}}}\n"
 	"    - {secret: t, observed: {accessLog: {path: /var/log/x, field: \"7\"}}}\n"
 	"    - {secret: t, accepted: {http: {url: \"https://a.b\", expectStatus: 204, headerName: X-Token, "
 	"headerPrefix: \"t \", caBundle: aGVsbG8=}}}\n"
-	"    - {secret: t, exec: {argv: [/bin/true]}}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
+	"    - {secret: t, exec: {argv: [/bin/true]}}\n  socket: {users: [www, \"12\"], groups: [app], secrets: [t]}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
 	"1}\n",
 	AGENT
 	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  allowShared: true\n  secretsGroup: \"4294967294\"\n"
 	"  secretsMode: \"0440\"\n  listeners: {socketGroup: \"12\", probes: \":9403\", control: {address: \":9404\", tokenFile: /t}, metrics: \":9402\", http01: "
-	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\"}\n"
+	"\"[::1]:80\", jwks: \"unix:/run/j\", tlsAlpn01: \":443\", tokens: \"unix:/run/t\"}\n"
 	"  dns01: {recursiveNameservers: [\"192.0.2.1:53\"], recursiveNameserversOnly: true, propagationTimeout: 9s}\n"
 	"  masterKey: {command: [/bin/key, arg]}\n  users: {keeper: a, courier: b, desk: c}\n  limits: {flights: 1, "
 	"perIssuer: 2, hooks: 3}\n"
@@ -471,6 +481,14 @@ static const char *const goods[] = {
 	     "      - dns01: {route53: {accessKeyIDSecretRef: {name: b}, secretAccessKeySecretRef: {name: a}}}\n"
 	     "      - dns01: {exec: {convention: Certbot, exec: {argv: [/a]}, cleanupArgv: [/b]}}\n"
 	     "      - tlsAlpn01: {listener: tlsAlpn01}\n      - dnsPersist01: {issuerDomain: ca.example}\n",
+	ISS "  oauth2: {issuer: \"https://a.b\", profile: Okta, revokeSuperseded: true, auth: {method: private_key_jwt, clientID: "
+	    "c, keySecretRef: {name: s, key: k}, keyID: k1, algorithm: PS256, audience: x, assertionLifetime: 30s}}\n",
+	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: tls_client_auth, clientID: c, certificateRef: web-tls}}\n",
+	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: spiffe_jwt, clientID: c, tokenRef: svid}}\n",
+	TOKEN "  grant: {tokenExchange: {subject: {tokenRef: s}, actor: {secretRef: {name: a, key: k}}, subjectTokenType: u, "
+	      "actorTokenType: v, requestedTokenType: w}}\n  certificateRef: web-tls\n",
+	TOKEN "  grant: {jwtBearer: {assertion: {tokenRef: s}}}\n  dpop: {algorithm: EdDSA}\n",
+	TOKEN "  grant: {refreshToken: {secretRef: {name: s, key: k}}}\n",
 };
 
 /* Equal text when written, read and written again; and every row of the tables was seen to be written. */
@@ -562,6 +580,7 @@ static void test_values(void **state)
 	assert_int_equal(cert->private_key.size, 384);
 	assert_int_equal(cert->duration, 48 * KT_HOUR);
 	assert_string_equal(cert->keystores.pkcs12->password_ref->key, "k");
+	assert_string_equal(cert->keystores.jks->alias, "Web");
 	assert_string_equal(kt_pairs_get(&kept.items[0]->meta.labels, "app"), "web");
 	kt_buf_finish(&out);
 	drop(&kept);
@@ -598,6 +617,18 @@ static void test_values(void **state)
 	kt_buf_finish(&out);
 	drop(&kept);
 
+	/* What can't be used is said, but it is the manifest's owner who decides. */
+	read_text(kt_view_str(TOKEN "  dpop: {}\n  outputs: [raw, envoy]\n"), &kept, &out);
+	assert_int_equal(kept.count, 1);
+	assert_non_null(strstr(out.ptr, "warning: spec.outputs has envoy or flex, which send no proof"));
+	kt_buf_finish(&out);
+	drop(&kept);
+	read_text(kt_view_str(TOKEN "  dpop: {}\n  outputs: [raw, header]\n"), &kept, &out);
+	assert_int_equal(kept.count, 1);
+	assert_int_equal(out.len, 0);
+	kt_buf_finish(&out);
+	drop(&kept);
+
 	/* JSON, aliases of scalars, a List. */
 	read_text(kt_view_str("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"cert-manager.io/"
 			      "v1\",\"kind\":\"Issuer\","
@@ -621,6 +652,7 @@ static void test_request_key(void **state)
 		     {"  revisionHistoryLimit: 9\n", true},
 		     {"  additionalOutputFormats: [{type: DER}]\n", true},
 		     {"  keystores: {pkcs12: {create: true, password: x}}\n", true},
+		     {"  keystores: {jks: {create: true, password: x}}\n", true},
 		     {"  renewal: {policy: Disabled}\n", true},
 		     {"  duration: 48h\n", false},
 		     {"  commonName: x\n", false},

@@ -269,6 +269,7 @@ static void test_reissue(void **state)
 	        {offsetof(struct kt_plan_state, binding_changed), KT_WHY_BINDING_CHANGED, false},
 	        {offsetof(struct kt_plan_state, secret_deleted), KT_WHY_SECRET_DELETED, false},
 	        {offsetof(struct kt_plan_state, forced), KT_WHY_FORCED, false},
+	        {offsetof(struct kt_plan_state, refused), KT_WHY_REFUSED, false},
 	};
 
 	(void)state;

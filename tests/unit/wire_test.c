@@ -280,7 +280,7 @@ static void test_forget(void **state)
 static void test_not_permitted(void **state)
 {
 	struct pair *pair = *state;
-	struct kt_msg_client_secret msg = {1};
+	struct kt_msg_client_secret msg = {1, KT_VIEW_LIT("client_secret")};
 	struct kt_err err;
 
 	connect_pair(pair);

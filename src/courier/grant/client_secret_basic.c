@@ -12,7 +12,7 @@ static enum kt_code apply(const struct grant_input *input, struct kt_buf *form, 
 	kt_buf_init(&pair, 65536);
 	kt_form_encode(&pair, kt_view_str(input->client_id));
 	kt_buf_addc(&pair, ':');
-	kt_form_encode(&pair, kt_secret_view(input->client_secret));
+	kt_form_encode(&pair, kt_secret_view(input->secret[GRANT_CLIENT_SECRET]));
 	code = kt_buf_check(&pair, "the client's credentials", err);
 	if (code == KT_OK) {
 		kt_buf_adds(authorization, "Basic ");

@@ -6,8 +6,7 @@ static enum kt_code apply(const struct grant_input *input, struct kt_buf *form, 
 {
 	(void)authorization;
 	grant_form_add(form, "client_id", kt_view_str(input->client_id));
-	grant_form_add(form, "client_secret", kt_secret_view(input->client_secret));
-	return kt_buf_check(form, "a token request", err);
+	return grant_form_secret(form, "client_secret", input, GRANT_CLIENT_SECRET, err);
 }
 
 const struct grant_auth grant_client_secret_post = {.name = "client_secret_post", .needs_secret = true, .apply = apply};

@@ -35,28 +35,66 @@ enum kt_code grant_well_known(const char *issuer, unsigned which, struct kt_buf 
 	return kt_buf_check(out, "a metadata URL", err);
 }
 
-static enum kt_code from_json(const json_t *metadata, const char *issuer, char **ret_endpoint, struct kt_err *err)
+void grant_endpoints_finish(struct grant_endpoints *endpoints)
 {
-	const char *says = kt_json_str(metadata, "issuer"), *endpoint = kt_json_str(metadata, "token_endpoint");
+	for (unsigned i = 0; i < GRANT_ENDPOINT_COUNT; i++) {
+		kt_free(endpoints->plain[i]);
+		kt_free(endpoints->mtls[i]);
+		endpoints->plain[i] = endpoints->mtls[i] = NULL;
+	}
+}
+
+/* Where a client may send its secrets to: https, or the very origin that the manifest names. */
+static bool acceptable(const char *endpoint, const char *issuer, struct kt_err *err)
+{
 	struct kt_url url;
+
+	return kt_url_parse(endpoint, &url, err) == KT_OK && (url.https || kt_url_text_same_origin(endpoint, issuer));
+}
+
+/* An endpoint that nobody may be sent to is as good as none: its alias or nothing stands in for it. */
+static enum kt_code take(const json_t *from, const char *name, const char *issuer, char **ret, struct kt_err *err)
+{
+	const char *endpoint = kt_json_str(from, name);
+
+	if (endpoint != NULL && acceptable(endpoint, issuer, NULL) && (*ret = kt_strdup(endpoint)) == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "out of memory for metadata");
+	}
+	return KT_OK;
+}
+
+static enum kt_code from_json(const json_t *metadata, const char *issuer, struct grant_endpoints *ret,
+			      struct kt_err *err)
+{
+	static const char *const names[GRANT_ENDPOINT_COUNT] = {"token_endpoint", "revocation_endpoint",
+								"introspection_endpoint"};
+	const char *says = kt_json_str(metadata, "issuer"), *endpoint = kt_json_str(metadata, names[0]);
+	const json_t *aliases = json_object_get(metadata, "mtls_endpoint_aliases");
+	enum kt_code code = KT_OK;
 
 	if (says == NULL || strcmp(says, issuer) != 0) {
 		return kt_err_set(err, KT_E_PROTO, "the metadata says its issuer is '%.200s', not '%.200s'",
 				  says != NULL ? says : "", issuer);
 	}
-	if (kt_url_parse(endpoint, &url, err) != KT_OK || (!url.https && !kt_url_text_same_origin(endpoint, issuer))) {
+	if (!acceptable(endpoint, issuer, err)) {
 		return kt_err_set(err, KT_E_PROTO, "the metadata of '%.200s' has no https token_endpoint: '%.200s'",
 				  issuer, endpoint != NULL ? endpoint : "");
 	}
-	*ret_endpoint = kt_strdup(endpoint);
-	return *ret_endpoint != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory for metadata");
+	for (unsigned i = 0; i < GRANT_ENDPOINT_COUNT && code == KT_OK; i++) {
+		code = take(metadata, names[i], issuer, &ret->plain[i], err);
+		if (code == KT_OK) {
+			code = take(aliases, names[i], issuer, &ret->mtls[i], err);
+		}
+	}
+	return code;
 }
 
-enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char *issuer, char **ret_endpoint,
+enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char *issuer, struct grant_endpoints *ret,
 				  struct kt_err *err)
 {
 	KT_AUTOJSON json_t *metadata = NULL;
 
+	memset(ret, 0, sizeof(*ret));
 	if (reply->status == 429 || reply->status >= 500) {
 		(void)kt_err_set(err, KT_E_LATER, "the metadata of '%.200s' can't be read now: HTTP %ld", issuer,
 				 reply->status);
@@ -76,5 +114,5 @@ enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char 
 	if (kt_http_json(reply, &metadata, err) != KT_OK) {
 		return kt_err_prefix(err, "the metadata of '%.200s'", issuer);
 	}
-	return from_json(metadata, issuer, ret_endpoint, err);
+	return from_json(metadata, issuer, ret, err);
 }

@@ -2,10 +2,17 @@
 #include <string.h>
 
 #include "courier/grant/grant_internal.h"
-#include "kt/text.h"
 
-static const struct grant_type *const types[] = {&grant_client_credentials};
-static const struct grant_auth *const auths[] = {&grant_client_secret_basic, &grant_client_secret_post};
+static const struct grant_type *const types[] = {&grant_client_credentials, &grant_token_exchange, &grant_jwt_bearer,
+						 &grant_refresh_token};
+static const struct grant_auth *const auths[] = {&grant_client_secret_basic,
+						 &grant_client_secret_post,
+						 &grant_client_secret_jwt,
+						 &grant_private_key_jwt,
+						 &grant_spiffe_jwt,
+						 &grant_tls_client_auth,
+						 &grant_self_signed_tls_client_auth,
+						 &grant_none};
 
 const struct grant_type *grant_type_find(const char *name)
 {
@@ -25,14 +32,4 @@ const struct grant_auth *grant_auth_find(const char *name)
 		}
 	}
 	return NULL;
-}
-
-void grant_form_add(struct kt_buf *form, const char *name, struct kt_view value)
-{
-	if (form->len > 0) {
-		kt_buf_addc(form, '&');
-	}
-	kt_form_encode(form, kt_view_str(name));
-	kt_buf_addc(form, '=');
-	kt_form_encode(form, value);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "courier/probe/probe_internal.h"
+#include "courier/probe/starttls.h"
 #include "courier/url.h"
 #include "kt/mem.h"
 #include "kt/pki.h"
@@ -26,6 +27,7 @@ struct tls_probe {
 	uint16_t port;
 	int fd;
 	bool connected;
+	struct kt_starttls_talk *talk; /* NULL: TLS from the first byte, or from here on */
 	SSL_CTX *ctx;
 	SSL *ssl;
 	char address[520], server_name[KT_NAME_MAX + 1];
@@ -53,6 +55,7 @@ static void destroy(struct probe_item *item)
 	kt_resolve_cancel(probe->lookup);
 	kt_timer_destroy(probe->timer);
 	disconnect(probe);
+	kt_starttls_destroy(probe->talk);
 	SSL_CTX_free(probe->ctx);
 	kt_free(probe);
 }
@@ -176,6 +179,53 @@ static enum kt_code start_tls(struct tls_probe *probe, struct kt_err *err)
 	return KT_OK;
 }
 
+/* --- what is said before ---------------------------------------------------------------------------------------------
+ */
+
+static enum kt_code begin_tls(struct tls_probe *probe, struct kt_err *err)
+{
+	enum kt_code code = start_tls(probe, err);
+
+	if (code == KT_OK) {
+		shake(probe);
+	}
+	return code;
+}
+
+/* A few bytes on a connection that has sent none yet, or one line: they go at once or the connection is dead. */
+static enum kt_code say(struct tls_probe *probe, struct kt_view text, struct kt_err *err)
+{
+	ssize_t sent = text.len > 0 ? send(probe->fd, text.ptr, text.len, MSG_NOSIGNAL) : 0;
+
+	if (sent != (ssize_t)text.len) {
+		return kt_err_set(err, KT_E_NET, "the connection broke");
+	}
+	return kt_watch_set(probe->watch, KT_LOOP_READ, err);
+}
+
+static enum kt_code listen_to(struct tls_probe *probe, struct kt_err *err)
+{
+	char bytes[1024];
+	ssize_t got = recv(probe->fd, bytes, sizeof(bytes), 0);
+	struct kt_view answer;
+	bool ready = false;
+	enum kt_code code;
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+		return KT_OK;
+	}
+	if (got <= 0) {
+		return kt_err_set(err, KT_E_NET, "the server closed the connection before TLS");
+	}
+	code = kt_starttls_feed(probe->talk, (struct kt_view){bytes, (size_t)got}, &answer, &ready, err);
+	if (code == KT_OK && ready) {
+		kt_starttls_destroy(probe->talk);
+		probe->talk = NULL;
+		return begin_tls(probe, err);
+	}
+	return code == KT_OK && answer.len > 0 ? say(probe, answer, err) : code;
+}
+
 /* --- connecting -----------------------------------------------------------------------------------------------------
  */
 
@@ -222,6 +272,7 @@ static void on_ready(int events, void *arg)
 	struct tls_probe *probe = arg;
 	int error = 0;
 	socklen_t len = sizeof(error);
+	enum kt_code code = KT_OK;
 	struct kt_err err;
 
 	(void)events;
@@ -236,12 +287,15 @@ static void on_ready(int events, void *arg)
 			return;
 		}
 		probe->connected = true;
-		if (start_tls(probe, &err) != KT_OK) {
-			fail(probe, &err);
-			return;
-		}
+		code = probe->talk != NULL ? say(probe, kt_starttls_hello(probe->talk), &err) : begin_tls(probe, &err);
+	} else if (probe->talk != NULL) {
+		code = listen_to(probe, &err);
+	} else {
+		shake(probe);
 	}
-	shake(probe);
+	if (code != KT_OK) { /* shake has seen to its own end, and the probe may be gone */
+		fail(probe, &err);
+	}
 }
 
 static void on_resolved(const struct kt_err *err, const struct kt_addresses *addresses, void *arg)
@@ -271,6 +325,9 @@ static enum kt_code start(struct tls_probe *probe, const struct kt_msg_probe_tls
 	memcpy(probe->address, msg->address.ptr, msg->address.len);
 	if (msg->server_name.len > 0) {
 		memcpy(probe->server_name, msg->server_name.ptr, msg->server_name.len);
+	}
+	if (msg->start_tls.len > 0 && kt_starttls_create(msg->start_tls, &probe->talk, err) != KT_OK) {
+		return err->code;
 	}
 	if (kt_timer_create(probe->item.courier->loop, on_timer, probe, &probe->timer, err) != KT_OK) {
 		return err->code;

@@ -190,10 +190,14 @@ struct kt_material_view {
 	const char *pkcs12_alias;         /* friendly name; NULL: "certificate" */
 	enum kt_p12_profile pkcs12_profile;
 	const struct kt_secret *pkcs12_password;
+	const char *jks_alias;            /* NULL: "certificate" */
+	const struct kt_secret *jks_password;
 	/* token */
 	const struct kt_secret *token;
-	const char *token_type;           /* "Bearer", "DPoP" */
+	const char *token_type;           /* "Bearer", "DPoP"; NULL or "": Bearer */
 	kt_ms issued_at, expires_at;      /* wall */
+	kt_ms now;                        /* for expires_in of the command's JSON; 0: left out, as in every file */
+	const char *secret_name;          /* envoy, flex: what the resource is called */
 	const char *scope;                /* space-separated, NULL or "" when none */
 	const char *const *audiences;     /* audience_count entries */
 	size_t audience_count;

@@ -53,4 +53,26 @@ bool kt_deliver_top_seen(const struct kt_volume_file *files, size_t i);
 enum kt_code kt_deliver_links(struct kt_volume *vol, const struct kt_volume_file *files, size_t count, bool expect,
                               struct kt_err *err);
 
+/* formats_token.c: what a token's files hold; as struct kt_format.render. */
+enum kt_code kt_token_raw(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                          struct kt_err *err);
+enum kt_code kt_token_header(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                             struct kt_err *err);
+enum kt_code kt_token_json(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                           struct kt_err *err);
+enum kt_code kt_token_curl(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                           struct kt_err *err);
+enum kt_code kt_token_env(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                          struct kt_err *err);
+enum kt_code kt_token_envoy(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                            struct kt_err *err);
+enum kt_code kt_token_flex(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                           struct kt_err *err);
+enum kt_code kt_token_dpop_key(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                               struct kt_err *err);
+enum kt_code kt_token_dpop_jwk(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                               struct kt_err *err);
+enum kt_code kt_token_web_identity(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                   struct kt_err *err);
+
 #endif

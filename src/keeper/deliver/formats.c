@@ -213,9 +213,9 @@ static void chain_cleanup(struct kt_chain **p)
 	kt_pki_chain_destroy(*p);
 }
 
-static enum kt_code need_password(const struct kt_material_view *m, const char *what, struct kt_err *err)
+static enum kt_code need_password(const struct kt_secret *password, const char *what, struct kt_err *err)
 {
-	return m->pkcs12_password ? KT_OK : kt_err_set(err, KT_E_INVALID, "%s needs a password", what);
+	return password ? KT_OK : kt_err_set(err, KT_E_INVALID, "%s needs a password", what);
 }
 
 static enum kt_code render_keystore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
@@ -226,7 +226,7 @@ static enum kt_code render_keystore(const struct kt_material_view *m, struct kt_
 	enum kt_code code = need_key(m, "keystore.p12", err);
 
 	if (code == KT_OK)
-		code = need_password(m, "keystore.p12", err);
+		code = need_password(m->pkcs12_password, "keystore.p12", err);
 	if (code == KT_OK)
 		code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), &key, err);
 	if (code == KT_OK)
@@ -248,7 +248,7 @@ static enum kt_code render_truststore(const struct kt_material_view *m, struct k
 	kt_buf_init(&out, 256 << 10);
 	if (!m->ca_pem.len)
 		return KT_OK;
-	code = need_password(m, "truststore.p12", err);
+	code = need_password(m->pkcs12_password, "truststore.p12", err);
 	if (code == KT_OK)
 		code = kt_pki_chain_parse(m->ca_pem, &chain, err);
 	if (code == KT_OK)
@@ -260,83 +260,41 @@ static enum kt_code render_truststore(const struct kt_material_view *m, struct k
 	return code;
 }
 
-/* ---- tokens ---- */
-
-/* Raw, without a newline: readers put it into a header as it is. */
-static enum kt_code render_token(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
-                                 struct kt_err *err)
+static enum kt_code render_jks_keystore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                        struct kt_err *err)
 {
-	(void)owned;
-	if (!m->token)
-		return kt_err_set(err, KT_E_INVALID, "the token is missing");
-	*ret = kt_secret_view(m->token);
-	return KT_OK;
-}
+	struct kt_key *key KT_AUTOKEY = NULL;
+	struct kt_chain *chain __attribute__((cleanup(chain_cleanup))) = NULL;
+	enum kt_code code = need_key(m, "keystore.jks", err);
 
-/* A whole header line without its end: curl -H @header takes it so, and so does an Envoy that reads a header's value. */
-static enum kt_code render_header(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
-                                  struct kt_err *err)
-{
-	struct kt_buf KT_AUTOBUF out;
-	const char *type = m->token_type && *m->token_type ? m->token_type : "Bearer";
-	enum kt_code code;
-
-	kt_buf_init(&out, 128 << 10);
-	if (!m->token)
-		return kt_err_set(err, KT_E_INVALID, "the token is missing");
-	/* token_type is case-insensitive (RFC 6749 section 5.1), but some resource servers know only this spelling. */
-	if (kt_ascii_ieq(kt_view_str(type), KT_VIEW_LIT("bearer")))
-		type = "Bearer";
-	kt_buf_addf(&out, "Authorization: %s ", type);
-	kt_buf_addv(&out, kt_secret_view(m->token));
-	code = kt_buf_check(&out, "header", err);
 	if (code == KT_OK)
-		code = kt_secret_from_buf(&out, owned, err);
+		code = need_password(m->jks_password, "keystore.jks", err);
+	if (code == KT_OK)
+		code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), &key, err);
+	if (code == KT_OK)
+		code = kt_pki_chain_parse(m->chain_pem, &chain, err);
+	if (code == KT_OK)
+		code = kt_pki_jks_keystore(key, chain, m->jks_alias, m->jks_password, owned, err);
 	if (code == KT_OK)
 		*ret = kt_secret_view(*owned);
 	return code;
 }
 
-static void add_member(struct kt_buf *out, const char *name, const char *text)
+static enum kt_code render_jks_truststore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                          struct kt_err *err)
 {
-	if (!text || !*text)
-		return;
-	kt_buf_addf(out, ",\"%s\":", name);
-	kt_buf_add_json(out, kt_view_str(text));
-}
-
-/* expires_at and issued_at as RFC 3339, exp as seconds since the epoch for readers without a date parser. */
-static enum kt_code render_json(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
-                                struct kt_err *err)
-{
+	struct kt_chain *chain __attribute__((cleanup(chain_cleanup))) = NULL;
 	struct kt_buf KT_AUTOBUF out;
-	char when[32];
 	enum kt_code code;
 
-	kt_buf_init(&out, 192 << 10);
-	if (!m->token)
-		return kt_err_set(err, KT_E_INVALID, "the token is missing");
-	kt_buf_adds(&out, "{\"access_token\":");
-	kt_buf_add_json(&out, kt_secret_view(m->token));
-	add_member(&out, "token_type", m->token_type && *m->token_type ? m->token_type : "Bearer");
-	add_member(&out, "expires_at", kt_time_format(m->expires_at, when));
-	kt_buf_addf(&out, ",\"exp\":%lld", (long long)(m->expires_at / 1000));
-	if (m->issued_at > 0)
-		add_member(&out, "issued_at", kt_time_format(m->issued_at, when));
-	add_member(&out, "scope", m->scope);
-	if (m->audience_count) {
-		kt_buf_adds(&out, ",\"audience\":[");
-		for (size_t i = 0; i < m->audience_count; i++) {
-			if (i)
-				kt_buf_addc(&out, ',');
-			kt_buf_add_json(&out, kt_view_str(m->audiences[i]));
-		}
-		kt_buf_addc(&out, ']');
-	}
-	add_member(&out, "issuer", m->issuer);
-	add_member(&out, "client_id", m->client_id);
-	kt_buf_adds(&out, "}\n");
-	code = kt_buf_check(&out, "token.json", err);
+	kt_buf_init(&out, 256 << 10);
+	if (!m->ca_pem.len)
+		return KT_OK;
+	code = need_password(m->jks_password, "truststore.jks", err);
+	if (code == KT_OK)
+		code = kt_pki_chain_parse(m->ca_pem, &chain, err);
+	if (code == KT_OK)
+		code = kt_pki_jks_truststore(chain, m->jks_password, &out, err);
 	if (code == KT_OK)
 		code = kt_secret_from_buf(&out, owned, err);
 	if (code == KT_OK)
@@ -354,9 +312,19 @@ const struct kt_format kt_formats[] = {
         {"DER", "key.der", KT_MATERIAL_CERTIFICATE, .secret = true, .render = render_der},
         {"PKCS12", "keystore.p12", KT_MATERIAL_CERTIFICATE, .secret = true, .render = render_keystore},
         {"PKCS12", "truststore.p12", KT_MATERIAL_CERTIFICATE, .render = render_truststore},
-        {"raw", "token", KT_MATERIAL_TOKEN, .secret = true, .standard = true, .render = render_token},
-        {"header", "header", KT_MATERIAL_TOKEN, .secret = true, .render = render_header},
-        {"json", "token.json", KT_MATERIAL_TOKEN, .secret = true, .render = render_json},
+        {"JKS", "keystore.jks", KT_MATERIAL_CERTIFICATE, .secret = true, .render = render_jks_keystore},
+        {"JKS", "truststore.jks", KT_MATERIAL_CERTIFICATE, .render = render_jks_truststore},
+        {"raw", "token", KT_MATERIAL_TOKEN, .secret = true, .standard = true, .render = kt_token_raw},
+        {"header", "header", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_header},
+        {"json", "token.json", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_json},
+        {"curl", "curl.conf", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_curl},
+        {"env", "token.env", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_env},
+        {"envoy", "envoy.yaml", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_envoy},
+        {"flex", "flex.yaml", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_flex},
+        {"dpop-key", "dpop.key", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_dpop_key},
+        {"dpop-jwk", "dpop.jwk", KT_MATERIAL_TOKEN, .render = kt_token_dpop_jwk},
+        /* Of the command only: a volume has the same bytes as `token`. */
+        {"aws-web-identity", "web-identity-token", KT_MATERIAL_TOKEN, .secret = true, .render = kt_token_web_identity},
         {0},
 };
 

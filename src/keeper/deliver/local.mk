@@ -5,6 +5,7 @@ libkt_deliver_a_SOURCES = \
 	src/keeper/deliver/challenge.c \
 	src/keeper/deliver/drift.c \
 	src/keeper/deliver/formats.c \
+	src/keeper/deliver/formats_token.c \
 	src/keeper/deliver/fs.c \
 	src/keeper/deliver/open.c \
 	src/keeper/deliver/stage.c \
@@ -13,7 +14,7 @@ libkt_deliver_a_SOURCES = \
 noinst_HEADERS += src/keeper/deliver/deliver.h src/keeper/deliver/deliver_internal.h
 
 if HAVE_CMOCKA
-deliver_libs = libkt_deliver.a libkt_pki.a libkt_base.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS)
+deliver_libs = libkt_deliver.a libkt_pki.a libkt_base.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) -lm
 
 check_PROGRAMS += tests/unit/volume_test
 TESTS += tests/unit/volume_test

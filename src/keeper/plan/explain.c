@@ -45,6 +45,7 @@ static const struct {
         [KT_WHY_ISSUER_NOT_READY] = {"issuer-not-ready", "its issuer is not ready"},
         [KT_WHY_RENEWAL_INFO] = {"renewal-info", "the CA's renewal information asks for it"},
         [KT_WHY_LIMIT] = {"limit", "the CA's limit is reached"},
+        [KT_WHY_REFUSED] = {"refused", "a consumer saw it refused"},
 };
 _Static_assert(sizeof(reasons) / sizeof(reasons[0]) == KT_WHY_COUNT, "a line for each reason");
 

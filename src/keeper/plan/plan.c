@@ -41,6 +41,8 @@ static enum kt_plan_reason reissue_reason(const struct kt_plan_state *state, kt_
 		return KT_WHY_SECRET_DELETED;
 	if (state->forced)
 		return KT_WHY_FORCED;
+	if (state->refused)
+		return KT_WHY_REFUSED;
 	/* Made while our clock was ahead: valid only when that time has come. (Where the issuer's clock is the one that
 	 * is ahead, another one would not be better: that is waited for.) */
 	if (kt_plan_bound(state->not_before) > kt_plan_add(now, CLOCK_SLACK) &&

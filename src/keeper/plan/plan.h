@@ -67,6 +67,7 @@ struct kt_plan_state {
 	bool revoked;                  /* or superseded by a reset: must not be used any more */
 	bool binding_changed;          /* a bound token's certificate or DPoP key has rotated */
 	bool secret_deleted;           /* the user took the secret away (secret rm): cert-manager issues anew */
+	bool refused;                  /* a token that its server did not take: a consumer said so */
 	bool forced;                   /* renew --force, Issuing=True set by hand */
 	/* on disk */
 	enum kt_plan_disk disk;
@@ -140,6 +141,7 @@ enum kt_plan_reason {
 	KT_WHY_ISSUER_NOT_READY,
 	KT_WHY_RENEWAL_INFO,      /* the moment in the window that the CA suggests has come */
 	KT_WHY_LIMIT,             /* due, but what the CA allows is used up for now */
+	KT_WHY_REFUSED,           /* a token that was seen refused */
 	KT_WHY_COUNT
 };
 const char *kt_plan_reason_name(enum kt_plan_reason reason);

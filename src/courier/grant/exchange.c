@@ -1,0 +1,258 @@
+/* One request to an endpoint, and what its answer leads to: a reply, another try, a refresh token to be kept first. */
+#include <string.h>
+
+#include "courier/grant/grant_internal.h"
+#include "courier/url.h"
+#include "kt/log.h"
+
+#define KEEPER_TIME (30 * KT_SECOND)
+#define SKEW_WARN   ((int64_t)300)
+
+void grant_job_try(struct grant_job *job)
+{
+	const struct grant_server *server = grant_server_get(job->grant, job->url);
+
+	job->skew = server != NULL ? server->skew : 0;
+	job->asks |= job->mtls ? GRANT_ASK_KEY : 0;
+	job->asks |= job->auth->needs_assertion ? GRANT_ASK_ASSERTION : 0;
+	job->asks |= job->input.dpop ? GRANT_ASK_PROOF : 0;
+	grant_job_ask(job);
+}
+
+/* --- another try --- */
+
+static bool is_word(const struct kt_err *err, const char *const *words)
+{
+	for (; *words != NULL; words++) {
+		if (strcmp(err->problem_type, *words) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* RFC 9449 section 8: the server wants its nonce in the proof, and has sent it along. */
+static bool wants_nonce(const struct grant_job *job, const struct kt_http_reply *reply, const struct kt_err *err)
+{
+	static const char *const words[] = {"use_dpop_nonce", NULL};
+
+	return job->input.dpop && !job->nonce_tried && (reply->status == 400 || reply->status == 401) &&
+	       reply->headers[KT_HTTP_DPOP_NONCE] != NULL && is_word(err, words);
+}
+
+/*
+ * Servers have no word of their own for an assertion or a proof whose time does not suit them, and no two say it alike.
+ * So the clocks decide: a refusal of what was signed by another clock than the server's is tried by that one, once.
+ */
+static bool wants_time(const struct grant_job *job, const struct kt_http_reply *reply, const struct kt_err *err)
+{
+	static const char *const words[] = {"invalid_client",
+					    "unauthorized_client",
+					    "invalid_grant",
+					    "invalid_request",
+					    "invalid_dpop_proof",
+					    "",
+					    NULL};
+	int64_t apart = grant_skew(reply->date_skew) - job->skew;
+
+	return (job->auth->needs_assertion || job->input.dpop) && !job->skew_tried &&
+	       (err->code == KT_E_AUTH || err->code == KT_E_DENIED) && reply->headers[KT_HTTP_DATE] != NULL &&
+	       (apart >= GRANT_SKEW_RETRY || apart <= -GRANT_SKEW_RETRY) && is_word(err, words);
+}
+
+static bool try_again(struct grant_job *job, const struct kt_http_reply *reply, const struct kt_err *err)
+{
+	if (wants_nonce(job, reply, err)) {
+		job->nonce_tried = true;
+	} else if (wants_time(job, reply, err)) {
+		job->skew_tried = true;
+		kt_log(KT_LOG_INFO, "%.200s refuses what our clock has dated, trying by its own: %lld s apart",
+		       job->named, (long long)reply->date_skew);
+	} else {
+		return false;
+	}
+	grant_job_try(job);
+	return true;
+}
+
+/* --- the answer --- */
+
+static void reply_minted(struct grant_job *job)
+{
+	struct kt_msg_minted minted = {.token = job->token.token,
+				       .token_type = kt_view_str(job->token.token_type),
+				       .expires_in = job->token.expires_in,
+				       .scope = kt_view_str(job->token.scope),
+				       .date_skew = job->date_skew,
+				       .issued_type = kt_view_str(job->token.issued_type)};
+
+	if (job->verdict.code != KT_OK) {
+		grant_job_fail(job, &job->verdict);
+		return;
+	}
+	kt_wire_reply(job->grant->courier->keeper, job->reply_to, KT_MINTED, &minted, NULL, 0);
+	grant_job_destroy(job);
+}
+
+static void on_saved(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
+{
+	struct grant_job *job = arg;
+	struct kt_err why = *err;
+
+	(void)msg, (void)fds, (void)fd_count;
+	if (why.code == KT_OK && type != KT_DONE) {
+		(void)kt_err_set(&why, KT_E_PROTO, "the keeper answered with something else");
+	}
+	if (why.code != KT_OK) {
+		(void)kt_err_prefix(&why, "keeping the new refresh token");
+		grant_job_fail(job, &why);
+		return;
+	}
+	reply_minted(job);
+}
+
+/*
+ * A refresh token that the server has rotated is the only one that works from now on, whatever else is wrong with the
+ * answer: it is committed before anything else happens. Other grants ask again with what they have: what came
+ * unasked is thrown away.
+ */
+static void finish_token(struct grant_job *job)
+{
+	struct kt_msg_save_refresh save = {.job = job->id, .token = job->token.refresh};
+	struct kt_err err;
+
+	if (job->type != &grant_refresh_token || save.token == NULL ||
+	    kt_secret_eq(save.token, job->input.secret[GRANT_REFRESH])) {
+		reply_minted(job);
+	} else if (kt_wire_call(job->grant->courier->keeper, KT_SAVE_REFRESH, &save, NULL, 0, KEEPER_TIME, on_saved,
+				job, &err) != KT_OK) {
+		grant_job_fail(job, &err);
+	}
+}
+
+static void on_token(struct grant_job *job, const struct kt_http_reply *reply)
+{
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	grant_token_finish(&job->token);
+	(void)grant_answer(reply, &job->input, &job->token, &err);
+	if (err.code != KT_OK && job->token.refresh == NULL && try_again(job, reply, &err)) {
+		return;
+	}
+	job->verdict = err;
+	job->date_skew = reply->date_skew;
+	finish_token(job);
+}
+
+static void on_op(struct grant_job *job, const struct kt_http_reply *reply)
+{
+	struct kt_msg_token_op_done done = {{NULL, 0}};
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (grant_op_answer(reply, job->op, &job->input, &done.body, &err) == KT_OK) {
+		kt_wire_reply(job->grant->courier->keeper, job->reply_to, KT_TOKEN_OP_DONE, &done, NULL, 0);
+		grant_job_destroy(job);
+	} else if (!try_again(job, reply, &err)) {
+		grant_job_fail(job, &err);
+	}
+}
+
+static void on_answer(const struct kt_err *err, const struct kt_http_reply *reply, void *arg)
+{
+	struct grant_job *job = arg;
+
+	job->call = NULL;
+	if (err->code != KT_OK) {
+		grant_job_fail(job, err);
+		return;
+	}
+	grant_server_learn(grant_server_get(job->grant, job->url), reply);
+	if (reply->date_skew > SKEW_WARN || reply->date_skew < -SKEW_WARN) {
+		kt_log(KT_LOG_WARN, "the clock of %.200s and ours differ by %lld s", job->named,
+		       (long long)reply->date_skew);
+	}
+	if (job->op == NULL) {
+		on_token(job, reply);
+	} else {
+		on_op(job, reply);
+	}
+}
+
+/* --- the request --- */
+
+/*
+ * An alias for mutual TLS is often the same host at another port. Where that is this very machine the manifest has
+ * named it with the issuer.
+ */
+static const char *named(const struct grant_job *job)
+{
+	struct kt_url issuer, url;
+
+	if (job->mtls && job->by_metadata && kt_url_parse(job->named, &issuer, NULL) == KT_OK &&
+	    kt_url_parse(job->url, &url, NULL) == KT_OK && issuer.https && url.https &&
+	    strcmp(issuer.host, url.host) == 0) {
+		return job->url;
+	}
+	return job->named;
+}
+
+static enum kt_code build(struct grant_job *job, struct kt_buf *form, struct kt_buf *authorization, struct kt_err *err)
+{
+	enum kt_code code = KT_OK;
+
+	if (job->op == NULL) {
+		code = job->type->build(&job->input, form, err);
+	} else {
+		grant_op_build(job, form);
+	}
+	if (code == KT_OK) {
+		code = job->auth->apply(&job->input, form, authorization, err);
+	}
+	return code == KT_OK ? kt_buf_check(form, "a token request", err) : code;
+}
+
+static enum kt_code send_request(struct grant_job *job, struct kt_err *err)
+{
+	struct kt_http_request request = {.method = "POST",
+					  .url = job->url,
+					  .named = named(job),
+					  .ca_bundle = kt_view_str(job->ca_bundle),
+					  .accept = "application/json",
+					  .content_type = "application/x-www-form-urlencoded",
+					  .client_key = job->key,
+					  .client_chain = kt_buf_view(&job->chain),
+					  .traceparent = kt_view_str(job->traceparent)};
+	KT_AUTOBUF struct kt_buf form, authorization;
+	enum kt_code code;
+
+	kt_buf_init(&form, GRANT_FORM_MAX);
+	kt_buf_init(&authorization, GRANT_FORM_MAX);
+	if (build(job, &form, &authorization, err) != KT_OK) {
+		return err->code;
+	}
+	request.body = kt_buf_view(&form);
+	if (authorization.len > 0) {
+		request.header_name = "Authorization";
+		request.header_value = kt_buf_view(&authorization);
+	}
+	if (job->input.dpop) {
+		request.extra_name = "DPoP";
+		request.extra_value = kt_buf_view(&job->proof);
+	}
+	code = kt_http_send(job->grant->courier->http, &request, on_answer, job, &job->call, err);
+	kt_secret_destroy(job->key); /* the request has its own for as long as the handshake takes */
+	job->key = NULL;
+	return code;
+}
+
+void grant_job_exchange(struct grant_job *job)
+{
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (send_request(job, &err) != KT_OK) {
+		grant_job_fail(job, &err);
+	}
+}

@@ -1,0 +1,242 @@
+/* The courier's questions while it asks for a token: secrets, assertions, proofs, the client's certificate. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kt/mem.h"
+#include "keeper/flight.h"
+#include "keeper/oauth/oauth.h"
+
+#define ASKED_MAX 64u /* questions of one job: a courier that goes round in circles gets nothing more */
+
+static struct kt_flight *flight_of(struct kt_keeper *keeper, uint64_t job, struct kt_err *err)
+{
+	struct kt_flight *flight = kt_rotate_find_job(keeper, job);
+
+	kt_err_clear(err);
+	if (flight == NULL || flight->issuer == NULL || flight->issuer->ops != &kt_issuer_oauth2) {
+		(void)kt_err_set(err, KT_E_CANCELLED, "that token is not being worked on any more");
+		return NULL;
+	}
+	if (++flight->asked > ASKED_MAX) {
+		(void)kt_err_set(err, KT_E_LIMIT, "the courier asks too much for one token");
+		return NULL;
+	}
+	return flight;
+}
+
+static const struct kt_oauth2_issuer *oauth2_of(const struct kt_flight *flight)
+{
+	return flight->issuer->spec->token_issuer.oauth2;
+}
+
+/* What is missing has to be set by a person. */
+static void refuse(struct kt_wire_in *in, struct kt_err *err)
+{
+	if (err->code == KT_E_NOTFOUND) {
+		err->code = KT_E_AUTH;
+	}
+	kt_wire_reply_err(in->wire, in->id, err);
+}
+
+/* --- CLIENT_SECRET ------------------------------------------------------------------------------------------------------- */
+
+static enum kt_code source_of(struct kt_flight *flight, const struct kt_token_source *source, struct kt_secret **ret,
+                              struct kt_err *err)
+{
+	if (source->token_ref != NULL) {
+		return kt_oauth_token_of(flight->keeper, flight->resource.ns, source->token_ref, ret, err);
+	}
+	if (source->secret.name == NULL) {
+		return kt_err_set(err, KT_E_PROTO, "the courier asks for a token that the manifest does not name");
+	}
+	return kt_issuers_secret(flight->keeper, flight->resource.ns, source->secret.name, source->secret.key, ret, err);
+}
+
+static enum kt_code secret_for(struct kt_flight *flight, struct kt_view what, struct kt_secret **ret, struct kt_err *err)
+{
+	const struct kt_oauth2_auth *auth = &oauth2_of(flight)->auth;
+	const struct kt_token_grant *grant = &flight->spec->token.grant;
+
+	if (kt_view_eq_str(what, "client_secret") && auth->client_secret_ref.name != NULL) {
+		return kt_issuers_secret(flight->keeper, flight->issuer->spec->meta.ns, auth->client_secret_ref.name,
+		                         auth->client_secret_ref.key, ret, err);
+	}
+	if (kt_view_eq_str(what, "subject_token") && grant->token_exchange != NULL) {
+		return source_of(flight, &grant->token_exchange->subject, ret, err);
+	}
+	if (kt_view_eq_str(what, "actor_token") && grant->token_exchange != NULL) {
+		return source_of(flight, &grant->token_exchange->actor, ret, err);
+	}
+	if (kt_view_eq_str(what, "assertion") && grant->jwt_bearer != NULL) {
+		return source_of(flight, &grant->jwt_bearer->assertion, ret, err);
+	}
+	if (kt_view_eq_str(what, "refresh_token") && grant->refresh_token != NULL) {
+		return kt_oauth_refresh_get(flight, ret, err);
+	}
+	return kt_err_set(err, KT_E_PROTO, "the courier asks for a secret that this token has no use for");
+}
+
+void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_client_secret *ask = in->msg;
+	struct kt_err err;
+	struct kt_flight *flight = flight_of(arg, ask->job, &err);
+	struct kt_secret *secret KT_AUTOSECRET = NULL;
+	struct kt_msg_client_secret_given given;
+
+	if (flight == NULL || secret_for(flight, ask->what, &secret, &err) != KT_OK) {
+		refuse(in, &err);
+		return;
+	}
+	given.secret = secret;
+	kt_wire_reply(in->wire, in->id, KT_CLIENT_SECRET_GIVEN, &given, NULL, 0);
+}
+
+/* --- ASSERTION ----------------------------------------------------------------------------------------------------------- */
+
+static enum kt_code read_key(struct kt_flight *flight, struct kt_key **ret, struct kt_err *err)
+{
+	const struct kt_secret_ref *ref = &oauth2_of(flight)->auth.key_secret_ref;
+	struct kt_secret *text KT_AUTOSECRET = NULL;
+	struct kt_view view;
+	enum kt_code code = kt_issuers_secret(flight->keeper, flight->issuer->spec->meta.ns, ref->name, ref->key, &text, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	view = kt_secret_view(text); /* PEM; the key of a Certificate of ours comes as it is stored */
+	code = view.len > 0 && view.ptr[0] == '\x30' ? kt_pki_key_from_der(view, ret, err)
+	                                             : kt_pki_key_from_pem(view, ret, err);
+	return code == KT_OK ? code : kt_err_prefix(err, "the client's key (secret %s, %s)", ref->name, ref->key);
+}
+
+static enum kt_code assert_client(struct kt_flight *flight, const struct kt_oauth_moment *moment, struct kt_secret **ret,
+                                  struct kt_err *err)
+{
+	const struct kt_oauth2_issuer *oauth2 = oauth2_of(flight);
+	const struct kt_oauth2_auth *auth = &oauth2->auth;
+	struct kt_key *key KT_AUTOKEY = NULL;
+	struct kt_secret *secret KT_AUTOSECRET = NULL;
+	enum kt_code code;
+
+	switch (auth->method) {
+	case KT_AUTH_SPIFFE_JWT:
+		return kt_oauth_token_of(flight->keeper, flight->issuer->spec->meta.ns, auth->token_ref, ret, err);
+	case KT_AUTH_PRIVATE_KEY_JWT:
+		code = read_key(flight, &key, err);
+		return code == KT_OK ? kt_oauth_assertion(oauth2, key, (struct kt_view){NULL, 0}, moment, ret, err) : code;
+	case KT_AUTH_SECRET_JWT:
+		code = kt_issuers_secret(flight->keeper, flight->issuer->spec->meta.ns, auth->client_secret_ref.name,
+		                         auth->client_secret_ref.key, &secret, err);
+		return code == KT_OK ? kt_oauth_assertion(oauth2, NULL, kt_secret_view(secret), moment, ret, err) : code;
+	default:
+		return kt_err_set(err, KT_E_PROTO, "the courier asks for an assertion that method %s does not have",
+		                  kt_auth_method_name(auth->method));
+	}
+}
+
+void kt_oauth_on_assertion(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_assertion *ask = in->msg;
+	struct kt_keeper *keeper = arg;
+	struct kt_err err;
+	struct kt_flight *flight = flight_of(keeper, ask->job, &err);
+	char *endpoint KT_AUTOFREE = kt_strndup(ask->endpoint.len > 0 ? ask->endpoint.ptr : "", ask->endpoint.len);
+	char *issuer KT_AUTOFREE = kt_strndup(ask->issuer.len > 0 ? ask->issuer.ptr : "", ask->issuer.len);
+	struct kt_secret *assertion KT_AUTOSECRET = NULL;
+	struct kt_oauth_moment moment = {.now = kt_keeper_now(keeper), .endpoint = endpoint, .issuer = issuer};
+	struct kt_msg_assertion_given given;
+
+	if (flight != NULL && (endpoint == NULL || issuer == NULL)) {
+		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for an assertion");
+	} else if (flight != NULL) {
+		moment.skew = kt_oauth_bounded_skew(ask->skew); /* it has seen a Date later than we have */
+		(void)assert_client(flight, &moment, &assertion, &err);
+	}
+	if (err.code != KT_OK) {
+		refuse(in, &err);
+		return;
+	}
+	given.assertion = assertion;
+	given.type = flight->issuer->spec->token_issuer.oauth2->auth.method == KT_AUTH_SPIFFE_JWT
+	                     ? KT_VIEW_LIT(KT_OAUTH_JWT_SPIFFE)
+	                     : KT_VIEW_LIT(KT_OAUTH_JWT_BEARER);
+	kt_wire_reply(in->wire, in->id, KT_ASSERTION_GIVEN, &given, NULL, 0);
+}
+
+/* --- DPOP_PROOF ---------------------------------------------------------------------------------------------------------- */
+
+void kt_oauth_on_dpop_proof(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_dpop_proof *ask = in->msg;
+	struct kt_keeper *keeper = arg;
+	struct kt_err err;
+	struct kt_flight *flight = flight_of(keeper, ask->job, &err);
+	struct kt_secret *proof KT_AUTOSECRET = NULL;
+	struct kt_oauth_proof want = {.method = ask->method, .url = ask->url, .nonce = ask->nonce};
+	struct kt_msg_dpop_proof_given given;
+
+	if (flight != NULL && (flight->spec->token.dpop == NULL || flight->key == NULL)) {
+		(void)kt_err_set(&err, KT_E_PROTO, "the courier asks for a DPoP proof of a token without a key");
+	} else if (flight != NULL) {
+		int64_t skew = kt_oauth_bounded_skew(ask->skew); /* it has seen a Date later than we have */
+
+		want.now = kt_keeper_now(keeper) + skew * KT_SECOND;
+		(void)kt_oauth_proof(flight->key, flight->spec->token.dpop->algorithm, &want, &proof, &err);
+	}
+	if (err.code != KT_OK) {
+		refuse(in, &err);
+		return;
+	}
+	given.proof = kt_secret_view(proof);
+	kt_wire_reply(in->wire, in->id, KT_DPOP_PROOF_GIVEN, &given, NULL, 0);
+}
+
+/* --- CLIENT_KEY ---------------------------------------------------------------------------------------------------------- */
+
+void kt_oauth_on_client_key(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_client_key *ask = in->msg;
+	struct kt_keeper *keeper = arg;
+	struct kt_err err;
+	struct kt_flight *flight = flight_of(keeper, ask->job, &err);
+	const char *ref = flight != NULL ? kt_oauth_certificate_ref(oauth2_of(flight), &flight->spec->token) : NULL;
+	struct kt_buf chain KT_AUTOBUF = {0};
+	struct kt_secret *key KT_AUTOSECRET = NULL;
+	struct kt_msg_client_key_given given;
+
+	kt_buf_init(&chain, 65536);
+	if (flight != NULL && ref == NULL) {
+		(void)kt_err_set(&err, KT_E_PROTO, "the courier asks for a certificate of a token that has none");
+	} else if (flight != NULL) {
+		(void)kt_oauth_certificate(keeper, flight->resource.ns, ref, &chain, &key, flight->bound_to, &err);
+	}
+	if (err.code != KT_OK) {
+		refuse(in, &err);
+		return;
+	}
+	given.chain = kt_buf_view(&chain);
+	given.key = key;
+	kt_wire_reply(in->wire, in->id, KT_CLIENT_KEY_GIVEN, &given, NULL, 0);
+}
+
+/* --- SAVE_REFRESH -------------------------------------------------------------------------------------------------------- */
+
+void kt_oauth_on_save_refresh(struct kt_wire_in *in, void *arg)
+{
+	const struct kt_msg_save_refresh *ask = in->msg;
+	struct kt_err err;
+	struct kt_flight *flight = flight_of(arg, ask->job, &err);
+	struct kt_msg_done done = {0};
+
+	if (flight != NULL && ask->token == NULL) {
+		(void)kt_err_set(&err, KT_E_PROTO, "the courier wants to keep an empty refresh token");
+	} else if (flight != NULL) {
+		(void)kt_oauth_refresh_save(flight, kt_secret_view(ask->token), &err);
+	}
+	if (err.code != KT_OK) {
+		kt_wire_reply_err(in->wire, in->id, &err);
+		return;
+	}
+	kt_wire_reply(in->wire, in->id, KT_DONE, &done, NULL, 0);
+}
