@@ -258,3 +258,20 @@ def on_acme(wire, ident, values):
         row = kt.credential("web")
         assert row["attempts"] == 1 and "held back by nobody" in row["lastError"], row
         assert datetime.fromisoformat(row["nextTry"].replace("Z", "+00:00")) > datetime.now(timezone.utc), row
+
+
+def test_no_token_for_those_who_share_a_request():
+    """Two Tokens that ask for the same share one request: an answer without a token is one for neither."""
+    orders = """
+def on_mint(wire, ident, values):
+    wire.send(frame("MINTED", {"token_type": "Bearer", "expires_in": 60}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.manifest("more", token("bpi", "oauth", audiences=["https://api.example"], outputs=["raw"]))
+        result = kt.run("renew", timeout=20)
+        assert result.status == 75 and "keyturn-keeper" not in result.err, result
+        for name in ("api", "bpi"):
+            row = kt.credential(name)
+            assert row.get("notAfter") is None and "no access_token" in (row["lastError"] or ""), row
+            assert not kt.volume(f"{name}-token").exists() or not os.listdir(kt.volume(f"{name}-token")), result

@@ -240,15 +240,15 @@ static void tell_followers(struct kt_flight *leader, const struct kt_msg_minted 
 		}
 		flight->follows = 0;
 		leader->followers--;
-		if (msg != NULL && msg->token != NULL) {
-			struct kt_view token = kt_secret_view(msg->token);
+		if (msg != NULL) {
+			struct kt_view token = msg->token != NULL ? kt_secret_view(msg->token) : (struct kt_view){NULL, 0};
 
 			kt_err_clear(&err);
 			copy = *msg;
 			copy.token = NULL;
 			memcpy(flight->bound_to, leader->bound_to, sizeof(flight->bound_to));
-			if (kt_secret_create(token.ptr, token.len, &copy.token, &err) == KT_OK) {
-				(void)take_minted(flight, &copy, &err);
+			if (token.len == 0 || kt_secret_create(token.ptr, token.len, &copy.token, &err) == KT_OK) {
+				(void)take_minted(flight, &copy, &err); /* which refuses an answer without a token */
 			}
 			kt_secret_destroy(copy.token);
 		}
