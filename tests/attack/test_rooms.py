@@ -275,3 +275,23 @@ def on_mint(wire, ident, values):
             row = kt.credential(name)
             assert row.get("notAfter") is None and "no access_token" in (row["lastError"] or ""), row
             assert not kt.volume(f"{name}-token").exists() or not os.listdir(kt.volume(f"{name}-token")), result
+
+
+def test_refresh_tokens_without_end():
+    """One answer brings one refresh token: who says more of them may not push out the one that was used."""
+    orders = """
+mint = []
+def on_mint(wire, ident, values):
+    mint.append((ident, values["job"]))
+    wire.send(frame("SAVE_REFRESH", {"job": values["job"], "token": "made-up-1"}, ident=21))
+def replied(wire, ident, name, flags, content):
+    if ident < 24:
+        wire.send(frame("SAVE_REFRESH", {"job": mint[-1][1], "token": f"made-up-{ident}"}, ident=ident + 1))
+    else:
+        wire.send(failure(mint[-1][0], 8, "no answer"))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt, grant={"refreshToken": {"secretRef": {"name": "client", "key": "refresh-token"}}})
+        kt.secret("client", refresh_token=CANARY)
+        kt.run("renew", timeout=20)
+        assert len(kt.audit(step="refresh-token.rotated")) == 1
