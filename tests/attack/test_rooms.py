@@ -295,3 +295,36 @@ def replied(wire, ident, name, flags, content):
         kt.secret("client", refresh_token=CANARY)
         kt.run("renew", timeout=20)
         assert len(kt.audit(step="refresh-token.rotated")) == 1
+
+
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), Path("/nonexistent"))
+REVOKING = {**OAUTH, "spec": {"oauth2": {**OAUTH["spec"]["oauth2"], "revokeSuperseded": True}}}
+
+
+def later(kt, seconds, *args):
+    env = {"KEYTURN_TEST_ENV": "1", "LD_PRELOAD": str(FAKETIME), "FAKETIME": f"+{seconds}"}
+    return kt.run(*args, timeout=100, env=env)
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="no faketime")
+@pytest.mark.parametrize("same", [True, False])
+def test_token_in_force_is_not_revoked(same):
+    """Servers that give out the same token until it is about to end: the superseded one is the one in force."""
+    orders = f"""
+count = 0
+def on_mint(wire, ident, values):
+    global count
+    count += 1
+    token = "same" if {same} else f"other-{{os.getpid()}}-{{count}}"
+    wire.send(frame("MINTED", {{"token": token, "token_type": "Bearer", "expires_in": 7200}}, flags=REPLY, ident=ident))
+def on_token_op(wire, ident, values):
+    wire.send(frame("TOKEN_OP_DONE", {{}}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.manifest("set", REVOKING, token("api", "oauth", audiences=["https://api.example"], outputs=["raw"]))
+        kt.ok("renew")
+        kt.ok("renew", "api", "--force")
+        result = later(kt, 120, "renew")
+        assert kt.credential("api")["step"] == "retired", (result, kt.credential("api"))
+        assert len(kt.audit(step="revoked")) == (0 if same else 1), result

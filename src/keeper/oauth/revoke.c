@@ -18,16 +18,18 @@
 struct find {
 	kt_ms now;
 	int64_t active, after;
+	char in_force[72]; /* SHA-256 of the active one */
 	int64_t id;
 };
 
-/* The oldest one that is newer than the last one done. */
+/* The oldest one that is newer than the last one done. A server may have given the token that is in force once more. */
 static bool superseded(const struct kt_store_material *material, void *arg)
 {
 	struct find *find = arg;
 
 	if (material->id != find->active && material->id > find->after && material->state == KT_MATERIAL_PREVIOUS &&
-	    material->not_after > find->now && material->sealed_token.len > 0) {
+	    material->not_after > find->now && material->sealed_token.len > 0 &&
+	    strcmp(material->sha256, find->in_force) != 0) {
 		find->id = material->id;
 	}
 	return true;
@@ -133,6 +135,19 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	return kt_wire_call(kt_keeper_courier(keeper), KT_TOKEN_OP, &msg, NULL, 0, REVOKE_TIMEOUT, on_revoked, flight, err);
 }
 
+static enum kt_code look(const struct kt_flight *flight, struct find *find, struct kt_err *err)
+{
+	struct kt_store_material active;
+	enum kt_code code = kt_store_material_get(flight->keeper->store, flight->cred.active, &active, err);
+
+	if (code == KT_OK) {
+		(void)snprintf(find->in_force, sizeof(find->in_force), "%s", active.sha256);
+		kt_store_material_finish(&active);
+		code = kt_store_material_each(flight->keeper->store, flight->id, 64, superseded, find, err);
+	}
+	return code;
+}
+
 enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight)
 {
 	struct find find = {.now = kt_keeper_now(flight->keeper), .active = flight->cred.active, .after = flight->revoked};
@@ -144,7 +159,7 @@ enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight)
 	    flight->issuer->ops != &kt_issuer_oauth2 || !flight->issuer->spec->token_issuer.oauth2->revoke_superseded) {
 		return KT_EFFECT_DONE;
 	}
-	if (kt_store_material_each(flight->keeper->store, flight->id, 64, superseded, &find, &err) != KT_OK || find.id == 0) {
+	if (look(flight, &find, &err) != KT_OK || find.id == 0) {
 		return KT_EFFECT_DONE;
 	}
 	flight->revoking = find.id;
