@@ -328,3 +328,34 @@ def on_token_op(wire, ident, values):
         result = later(kt, 120, "renew")
         assert kt.credential("api")["step"] == "retired", (result, kt.credential("api"))
         assert len(kt.audit(step="revoked")) == (0 if same else 1), result
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="no faketime")
+def test_revocation_that_is_never_answered():
+    """Who shares a volume with the token does not wait for it, and the token's own next one not for more than one try."""
+    orders = """
+count = 0
+def on_mint(wire, ident, values):
+    global count
+    count += 1
+    wire.send(frame("MINTED", {"token": f"t-{os.getpid()}-{count}", "token_type": "Bearer", "expires_in": 7200}, flags=REPLY, ident=ident))
+def on_token_op(wire, ident, values):
+    open(ASKED, "w").close()
+"""
+    with victim("keyturn-courier", "") as kt:
+        asked = kt.root / "asked"
+        Path(kt.env["KEYTURN_LIBEXECDIR"], "keyturn-courier").unlink()
+        kt.env["KEYTURN_LIBEXECDIR"] = str(dress_up(kt.root / "rooms-2", BUILD, "keyturn-courier", f"ASKED = {str(asked)!r}\n{orders}"))
+        minting(kt)
+        kt.manifest("set", REVOKING, token("api", "oauth", audiences=["https://api.example"], outputs=["raw"]), SELF,
+                    certificate("web", "ss", ["a.example"]),
+                    consumer("edge", volumes=[projected(kt.root / "both", ("web-tls", None), ("api-token", None))]))
+        kt.ok("renew")
+        kt.ok("renew", "api", "--force")
+        running = kt.start(env={"KEYTURN_TEST_ENV": "1", "LD_PRELOAD": str(FAKETIME), "FAKETIME": "+120"})
+        until(asked.exists, 20, "a revocation is asked for")
+        kt.ok("renew", "web", "--force", timeout=10)
+        before = kt.read("api-token", "token")
+        kt.ok("renew", "api", "--force", timeout=30)
+        assert kt.read("api-token", "token") != before
+        running.kill9()

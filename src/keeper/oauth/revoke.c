@@ -76,6 +76,12 @@ static bool may_pass(const struct kt_err *why)
 	       why->code == KT_E_CLOSED;
 }
 
+/* The next token is due or asked for: until this flight ends nobody asks for it. */
+static bool is_pressing(const struct kt_flight *flight)
+{
+	return flight->forced || flight->refused[0] != '\0' || flight->plan.due_at <= kt_keeper_now(flight->keeper);
+}
+
 static void on_revoked(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_flight *flight = arg;
@@ -88,7 +94,7 @@ static void on_revoked(const struct kt_err *why, enum kt_msg_type type, void *ms
 	if (err.code == KT_OK && type != KT_TOKEN_OP_DONE) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 	}
-	if (err.code == KT_OK || !may_pass(&err) || ++flight->revoke_tries >= TRIES_MAX) {
+	if (err.code == KT_OK || !may_pass(&err) || ++flight->revoke_tries >= TRIES_MAX || is_pressing(flight)) {
 		audit(flight, &err);
 		if (err.code != KT_OK) {
 			kt_log_err(KT_LOG_WARN, &err, "Token %s/%s: its superseded token is not revoked", flight->resource.ns,
@@ -170,5 +176,6 @@ enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight)
 	kt_log_err(KT_LOG_WARN, &err, "Token %s/%s: its superseded token is not revoked", flight->resource.ns,
 	           flight->resource.name);
 	audit(flight, &err);
+	flight->revoked_count = AT_ONCE_MAX; /* said once, also when the effect begins again */
 	return KT_EFFECT_DONE;
 }
