@@ -359,3 +359,24 @@ def on_token_op(wire, ident, values):
         kt.ok("renew", "api", "--force", timeout=30)
         assert kt.read("api-token", "token") != before
         running.kill9()
+
+
+def test_server_that_asks_for_a_pause_gets_it():
+    """A Token that is made of another one: that the other one changes does not end the pause that the server asked for."""
+    orders = """
+def on_mint(wire, ident, values):
+    if b'"token_exchange"' in values["request"]:
+        wire.send(failure(ident, 8, "busy", 3600))
+    else:
+        wire.send(frame("MINTED", {"token": f"t-{os.getpid()}", "token_type": "Bearer", "expires_in": 7200}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.manifest("more", token("late", "oauth", audiences=["https://api.example"],
+                                  grant={"tokenExchange": {"subject": {"tokenRef": "api-token"}}}))
+        kt.run("renew", timeout=30)
+        before = kt.credential("late")
+        assert before["attempts"] >= 1 and "busy" in before["lastError"], before
+        kt.run("renew", "api", "--force", timeout=30)
+        after = kt.credential("late")
+        assert (after["nextTry"], after["attempts"]) == (before["nextTry"], before["attempts"]), (before, after)
