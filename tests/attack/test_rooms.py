@@ -380,3 +380,21 @@ def on_mint(wire, ident, values):
         kt.run("renew", "api", "--force", timeout=30)
         after = kt.credential("late")
         assert (after["nextTry"], after["attempts"]) == (before["nextTry"], before["attempts"]), (before, after)
+
+
+def test_life_of_a_token_that_came_late():
+    """expires_in counts from when it was asked for, not from when a slow answer came; also for who shared the request."""
+    orders = """
+import time
+def on_mint(wire, ident, values):
+    time.sleep(6)
+    wire.send(frame("MINTED", {"token": "opaque", "token_type": "Bearer", "expires_in": 60}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.manifest("more", token("bpi", "oauth", audiences=["https://api.example"], outputs=["raw"]))
+        before = datetime.now(timezone.utc)
+        kt.ok("renew", timeout=30)
+        for name in ("api", "bpi"):
+            ends = datetime.fromisoformat(kt.credential(name)["notAfter"].replace("Z", "+00:00"))
+            assert 55 < (ends - before).total_seconds() < 64, (before, ends)
