@@ -145,7 +145,9 @@ enum kt_code kt_token_refused(struct kt_keeper *keeper, const struct kt_store_re
 			kt_ms until = now + pause_of(&active);
 
 			code = kt_budget_prune(keeper, now, err);
-			code = code == KT_OK ? kt_store_ledger_spend(keeper->store, ref, LEDGER_WHAT, "", now, "spent", until, err) : code;
+			if (code == KT_OK) {
+				code = kt_store_ledger_spend(keeper->store, ref, LEDGER_WHAT, "", now, "spent", until, err);
+			}
 			code = code == KT_OK ? make_due(keeper, flight, cred, ret->trace_id, err) : code;
 			code = code == KT_OK ? kt_keeper_audit(keeper, &event, err) : code;
 			code = kt_store_end(keeper->store, code, err);

@@ -159,7 +159,8 @@ static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, bool bound,
 		return KT_OK; /* one that is in work asks the plan at its end */
 	}
 	/* A pause that the server asked for, or a reason that it gave, is none that this ends. */
-	waits = cred.attempts > 0 && cred.error == KT_E_LATER && kt_flight_peer_said(&cred, &problem) == 0 && problem[0] == '\0';
+	waits = cred.attempts > 0 && cred.error == KT_E_LATER && kt_flight_peer_said(&cred, &problem) == 0 &&
+	        problem[0] == '\0';
 	if (cred.kind == KT_KIND_TOKEN && (waits || bound)) {
 		if (waits) {
 			cred.attempts = 0;

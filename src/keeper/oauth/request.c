@@ -242,8 +242,11 @@ static void tell_followers(struct kt_flight *leader, const struct kt_msg_minted 
 		flight->follows = 0;
 		leader->followers--;
 		if (msg != NULL) {
-			struct kt_view token = msg->token != NULL ? kt_secret_view(msg->token) : (struct kt_view){NULL, 0};
+			struct kt_view token = {NULL, 0};
 
+			if (msg->token != NULL) {
+				token = kt_secret_view(msg->token);
+			}
 			kt_err_clear(&err);
 			copy = *msg;
 			copy.token = NULL;
