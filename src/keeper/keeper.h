@@ -178,6 +178,7 @@ struct kt_flight {
 	int64_t follows;        /* the flight whose answer is this one's too; 0: none */
 	unsigned followers;
 	char bound_to[72];      /* SHA-256 of the certificate that was shown */
+	kt_ms sent_at;          /* when the request began whose answer this is: a life in seconds counts from there */
 	unsigned asked;         /* questions of the courier in this job */
 	unsigned refresh_at;    /* which of the refresh tokens that are kept is tried */
 	bool refresh_saved;     /* the server gave another in its place */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "keeper/budget.h"
 #include "keeper/flight.h"
 #include "keeper/refused.h"
 
@@ -141,7 +142,12 @@ enum kt_code kt_token_refused(struct kt_keeper *keeper, const struct kt_store_re
 		(void)snprintf(ret->text, sizeof(ret->text), "another token is minted now");
 		code = kt_store_begin(keeper->store, err);
 		if (code == KT_OK) {
-			code = kt_store_ledger_spend(keeper->store, ref, LEDGER_WHAT, "", now, "spent", now + pause_of(&active), err);
+			kt_ms until = now + pause_of(&active);
+
+			code = kt_budget_prune(keeper, now, err);
+			if (code == KT_OK) {
+				code = kt_store_ledger_spend(keeper->store, ref, LEDGER_WHAT, "", now, "spent", until, err);
+			}
 			code = code == KT_OK ? make_due(keeper, flight, cred, ret->trace_id, err) : code;
 			code = code == KT_OK ? kt_keeper_audit(keeper, &event, err) : code;
 			code = kt_store_end(keeper->store, code, err);

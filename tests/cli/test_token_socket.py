@@ -413,3 +413,12 @@ def test_a_command_that_can_not_mint_says_so(kt):
         time.sleep(1)
         kt.ok("token", "api", "--invalidate")  # what was left undone is done
         assert len(server.given) == 2
+
+
+def test_as_many_scopes_as_a_manifest_may_have(kt):
+    with Server() as server:
+        remote(kt, server)
+        kt.manifest("set", server.manifest(), token("api", "remote", scopes=[f"s{i}" for i in range(128)]))
+        kt.ok("check")
+        kt.ok("renew")
+        assert kt.ok("token", "api").out.strip() == server.given[-1]

@@ -382,7 +382,17 @@ static void local_listeners(void **state)
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0660);
 	assert_int_equal(st.st_gid, getgid());
+	/* A mode that lets others in does not go on to another listener, or one that keeps them out to the tokens'. */
+	want = (struct kt_listeners){.tokens = address};
+	assert_int_equal(kt_bound_open(&want, &first, &second, &err), KT_E_INVALID);
 	kt_bound_close(&first, NULL);
+	assert_int_equal(kt_bound_open(&want, NULL, &first, &err), KT_OK);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0666);
+	want = (struct kt_listeners){.control = {.address = address}};
+	assert_int_equal(kt_bound_open(&want, &first, &second, &err), KT_E_INVALID);
+	kt_bound_close(&first, NULL);
+	want = (struct kt_listeners){.http01 = address};
 	want.socket_group = "no-such-group";
 	assert_int_not_equal(kt_bound_open(&want, NULL, &first, &err), KT_OK);
 }

@@ -10,7 +10,7 @@
 #include "kt/pki.h"
 #include "kt/secret.h"
 
-#define GRANT_SCOPES_MAX  64u
+#define GRANT_SCOPES_MAX  128u                 /* as manifests may have */
 #define GRANT_TOKEN_MAX   32768u
 #define GRANT_LIFE_MAX    (3650 * (int64_t)86400)
 #define GRANT_FORM_MAX    (192u * 1024u)

@@ -151,13 +151,16 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err)
 static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, bool bound, struct kt_err *err)
 {
 	struct kt_store_cred cred;
+	const char *problem;
 	bool waits;
 	enum kt_code code = KT_OK;
 
 	if (kt_rotate_find(keeper, id) != NULL || kt_store_cred_get(keeper->store, id, &cred, NULL) != KT_OK) {
 		return KT_OK; /* one that is in work asks the plan at its end */
 	}
-	waits = cred.attempts > 0 && cred.error == KT_E_LATER;
+	/* A pause that the server asked for, or a reason that it gave, is none that this ends. */
+	waits = cred.attempts > 0 && cred.error == KT_E_LATER && kt_flight_peer_said(&cred, &problem) == 0 &&
+	        problem[0] == '\0';
 	if (cred.kind == KT_KIND_TOKEN && (waits || bound)) {
 		if (waits) {
 			cred.attempts = 0;
