@@ -68,7 +68,7 @@ enum kt_code http_cert_take(struct kt_http_call *call, const struct kt_http_requ
 static int on_asked(SSL *ssl, void *arg)
 {
 	const struct kt_http_call *call = arg;
-	STACK_OF(X509) *rest;
+	STACK_OF(X509) * rest;
 	int ok = 1;
 
 	if (call->client_key == NULL) {

@@ -267,7 +267,7 @@ static enum kt_code spend_one(const char *subject, void *arg, struct kt_err *err
 	return code;
 }
 
-static enum kt_code prune(struct kt_keeper *keeper, kt_ms now, struct kt_err *err)
+enum kt_code kt_budget_prune(struct kt_keeper *keeper, kt_ms now, struct kt_err *err)
 {
 	if (now - keeper->ledger_pruned < PRUNE_EVERY && now >= keeper->ledger_pruned) {
 		return KT_OK;
@@ -282,7 +282,7 @@ static enum kt_code spend(struct kt_keeper *keeper, const struct kt_budget_ask *
 {
 	struct kt_ca_limits limits;
 	struct look look = {.keeper = keeper, .ask = ask, .limits = &limits, .now = kt_keeper_now(keeper)};
-	enum kt_code code = prune(keeper, look.now, err);
+	enum kt_code code = kt_budget_prune(keeper, look.now, err);
 	size_t i;
 
 	limits_of(ask->issuer, &limits);

@@ -40,4 +40,7 @@ enum kt_code kt_budget_obtained(struct kt_flight *flight, struct kt_err *err);
 /* For plan: what is left at each issuer; a JSON array. */
 json_t *kt_budget_json(struct kt_keeper *keeper);
 
+/* What the ledger has no use for any more goes, once in a few hours; who writes to it calls this. In a transaction. */
+enum kt_code kt_budget_prune(struct kt_keeper *keeper, kt_ms now, struct kt_err *err);
+
 #endif

@@ -244,6 +244,11 @@ enum kt_effect kt_flight_effect(struct kt_flight *flight, struct kt_err *err)
 	enum kt_effect effect;
 	bool wait = false;
 
+	/* It asks a server: before the turn at the volumes is taken, for which others wait. */
+	if (flight->stage == KT_FLIGHT_RETIRE && !flight->holds_volume &&
+	    kt_oauth_revoke_superseded(flight) == KT_EFFECT_PENDING) {
+		return KT_EFFECT_PENDING;
+	}
 	if ((flight->stage == KT_FLIGHT_STAGE || flight->stage == KT_FLIGHT_RETIRE) && !flight->holds_volume) {
 		if (kt_publish_must_wait(flight, &wait, err) != KT_OK) {
 			return KT_EFFECT_FAILED;
@@ -272,7 +277,7 @@ enum kt_effect kt_flight_effect(struct kt_flight *flight, struct kt_err *err)
 	case KT_FLIGHT_SWITCH:
 		return kt_publish_switch(flight, err) == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
 	case KT_FLIGHT_RETIRE:
-		if (kt_oauth_revoke_superseded(flight) == KT_EFFECT_PENDING || kt_client_clean_up(flight) == KT_EFFECT_PENDING) {
+		if (kt_client_clean_up(flight) == KT_EFFECT_PENDING) {
 			return KT_EFFECT_PENDING;
 		}
 		return kt_publish_retire(flight, err) == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;

@@ -50,7 +50,7 @@ enum kt_effect kt_flight_validate(struct kt_flight *flight, struct kt_err *err);
 /* Whether any Consumer of the flight has a validate hook. */
 bool kt_flight_has_validation(struct kt_flight *flight);
 
-/* True when the secret that the flight lacks is itself in work: the flight waits for its end. */
+/* True when the secret that the flight lacks is in work, and does not wait for this one: the flight waits for its end. */
 bool kt_rotate_wait_for(struct kt_flight *flight);
 /* The flight has ended: those that wait for its secret go on. */
 void kt_rotate_release(struct kt_flight *of);

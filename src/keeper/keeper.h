@@ -178,8 +178,8 @@ struct kt_flight {
 	int64_t follows;        /* the flight whose answer is this one's too; 0: none */
 	unsigned followers;
 	char bound_to[72];      /* SHA-256 of the certificate that was shown */
+	kt_ms sent_at;          /* when the request began whose answer this is: a life in seconds counts from there */
 	unsigned asked;         /* questions of the courier in this job */
-	kt_ms asked_at;         /* when a token was asked for: its life is counted from there */
 	unsigned refresh_at;    /* which of the refresh tokens that are kept is tried */
 	bool refresh_saved;     /* the server gave another in its place */
 	struct kt_secret *trying; /* client/: a client's id and secret, at the token endpoint now */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "keeper/budget.h"
 #include "keeper/flight.h"
 #include "keeper/refused.h"
 
@@ -135,7 +136,10 @@ enum kt_code kt_token_refused(struct kt_keeper *keeper, const struct kt_store_re
 		if (code == KT_OK) {
 			kt_ms until = kt_plan_refusal_until(active.not_before, active.issued, active.not_after, now);
 
-			code = kt_store_ledger_spend(keeper->store, ref, LEDGER_WHAT, "", now, "spent", until, err);
+			code = kt_budget_prune(keeper, now, err);
+			if (code == KT_OK) {
+				code = kt_store_ledger_spend(keeper->store, ref, LEDGER_WHAT, "", now, "spent", until, err);
+			}
 			code = code == KT_OK ? make_due(keeper, flight, cred, ret->trace_id, err) : code;
 			code = code == KT_OK ? kt_keeper_audit(keeper, &event, err) : code;
 			code = kt_store_end(keeper->store, code, err);

@@ -138,23 +138,40 @@ void kt_rotate_end_job(struct kt_flight *flight, bool running)
 	}
 }
 
-bool kt_rotate_wait_for(struct kt_flight *flight)
+/* Another flight than this one, of the secret "namespace/name". */
+static struct kt_flight *find_secret(const struct kt_flight *flight, const char *wanted)
 {
-	const struct kt_flight *other;
+	struct kt_flight *other;
 	char name[520];
-	char own[520];
 
-	for (other = flight->keeper->flights; other != NULL && flight->waiting_for[0] != '\0'; other = other->next) {
+	for (other = flight->keeper->flights; other != NULL && wanted[0] != '\0'; other = other->next) {
 		(void)snprintf(name, sizeof(name), "%s/%s", other->resource.ns, other->secret_name);
-		(void)snprintf(own, sizeof(own), "%s/%s", flight->resource.ns, flight->secret_name);
-		if (other != flight && strcmp(name, flight->waiting_for) == 0 &&
-		    !(other->waiting && strcmp(other->waiting_for, own) == 0)) { /* else both would wait for ever */
-			flight->waiting = true;
-			flight->again = true;
-			return true;
+		if (other != flight && strcmp(name, wanted) == 0) {
+			return other;
 		}
 	}
-	return false;
+	return NULL;
+}
+
+bool kt_rotate_wait_for(struct kt_flight *flight)
+{
+	struct kt_flight *other = find_secret(flight, flight->waiting_for);
+	const struct kt_flight *last = other;
+	char own[520];
+	size_t hops;
+
+	(void)snprintf(own, sizeof(own), "%s/%s", flight->resource.ns, flight->secret_name);
+	for (hops = 0; last != NULL && last->waiting && hops <= flight->keeper->flight_count; hops++) {
+		if (strcmp(last->waiting_for, own) == 0) { /* it waits for this one: both would for ever */
+			return false;
+		}
+		last = find_secret(last, last->waiting_for);
+	}
+	if (other != NULL) {
+		flight->waiting = true;
+		flight->again = true;
+	}
+	return other != NULL;
 }
 
 void kt_rotate_release(struct kt_flight *of)

@@ -130,6 +130,18 @@ static void on_known(struct kt_keeper *keeper)
 	}
 }
 
+/* The better one of two findings: OK, a name is being looked up (BUSY), something else failed, nothing found. */
+static enum kt_code better(enum kt_code a, enum kt_code b)
+{
+	if (a == KT_OK || b == KT_OK) {
+		return KT_OK;
+	}
+	if (a == KT_E_BUSY || b == KT_E_BUSY) {
+		return KT_E_BUSY;
+	}
+	return a == KT_E_NOTFOUND ? b : a;
+}
+
 static bool in_groups(const struct kt_token_ask *ask, gid_t gid)
 {
 	size_t i;
@@ -139,7 +151,7 @@ static bool in_groups(const struct kt_token_ask *ask, gid_t gid)
 	return gid == ask->gid || i < ask->group_count;
 }
 
-/* KT_OK: it is one of these; KT_E_NOTFOUND; KT_E_BUSY: a name is being looked up. */
+/* KT_OK: it is one of these; KT_E_NOTFOUND; KT_E_BUSY: a name is being looked up; or what failed. */
 static enum kt_code find_peer(struct kt_keeper *keeper, const struct kt_token_ask *ask, const struct kt_strings *names, bool users)
 {
 	enum kt_code ret = KT_E_NOTFOUND;
@@ -152,13 +164,12 @@ static enum kt_code find_peer(struct kt_keeper *keeper, const struct kt_token_as
 		enum kt_code code =
 		        kt_owners_find(keeper, users ? name : "", users ? "" : name, on_known, &uid, &gid, NULL);
 
-		if (code == KT_E_BUSY) {
-			ret = KT_E_BUSY;
-		} else if (code == KT_OK && users && uid == ask->uid && uid != OVERFLOW_ID) {
-			return KT_OK;
-		} else if (code == KT_OK && !users && gid != OVERFLOW_ID && in_groups(ask, gid)) {
-			return KT_OK;
+		if (code == KT_OK) {
+			bool same = users ? uid == ask->uid && uid != OVERFLOW_ID : gid != OVERFLOW_ID && in_groups(ask, gid);
+
+			code = same ? KT_OK : KT_E_NOTFOUND;
 		}
+		ret = better(ret, code);
 	}
 	return ret;
 }
@@ -197,17 +208,18 @@ static enum kt_code may_by(struct kt_keeper *keeper, struct kt_token_ask *ask, i
 {
 	struct kt_store_resource row;
 	struct kt_resource *spec = NULL;
-	enum kt_code ret = KT_E_NOTFOUND;
-	enum kt_code code = kt_store_resource_get(keeper->store, id, &row, NULL);
+	enum kt_code ret = kt_store_resource_get(keeper->store, id, &row, NULL);
 
-	if (code != KT_OK) {
+	if (ret != KT_OK) {
 		return ret;
 	}
-	if (!row.gone && kt_load_spec(&row, &spec, NULL) == KT_OK && spec->kind == KT_RES_CONSUMER &&
-	    offers(&spec->consumer, ask->name)) {
-		ret = find_peer(keeper, ask, &spec->consumer.socket->users, true);
-		code = ret == KT_OK ? ret : find_peer(keeper, ask, &spec->consumer.socket->groups, false);
-		ret = code == KT_OK || ret == KT_E_NOTFOUND ? code : ret;
+	ret = row.gone ? KT_E_NOTFOUND : kt_load_spec(&row, &spec, NULL);
+	if (ret == KT_OK) {
+		bool offered = spec->kind == KT_RES_CONSUMER && offers(&spec->consumer, ask->name);
+
+		ret = offered ? better(find_peer(keeper, ask, &spec->consumer.socket->users, true),
+		                       find_peer(keeper, ask, &spec->consumer.socket->groups, false))
+		              : KT_E_NOTFOUND;
 	}
 	if (ret == KT_OK) {
 		(void)snprintf(ask->consumer, sizeof(ask->consumer), "%s/%s", row.ns, row.name);
@@ -217,7 +229,7 @@ static enum kt_code may_by(struct kt_keeper *keeper, struct kt_token_ask *ask, i
 	return ret;
 }
 
-/* KT_OK, KT_E_NOTFOUND, or KT_E_BUSY while a name is being looked up. */
+/* KT_OK, KT_E_NOTFOUND, KT_E_BUSY while a name is being looked up, or what failed. */
 static enum kt_code may(struct kt_keeper *keeper, struct kt_token_ask *ask)
 {
 	struct kt_store_link link = {"consumes", ask->ns, ask->name};
@@ -228,11 +240,9 @@ static enum kt_code may(struct kt_keeper *keeper, struct kt_token_ask *ask)
 	size_t i;
 
 	for (i = 0; code == KT_OK && i < count && ret != KT_OK; i++) {
-		enum kt_code one = may_by(keeper, ask, ids[i]);
-
-		ret = one == KT_E_NOTFOUND ? ret : one;
+		ret = better(ret, may_by(keeper, ask, ids[i]));
 	}
-	return ret;
+	return code == KT_OK ? ret : code;
 }
 
 /* --- what is asked ------------------------------------------------------------------------------------------------------- */
@@ -324,9 +334,16 @@ static void answer(struct kt_keeper *keeper, struct kt_token_ask *ask)
 		keeper->token_asks = ask;
 		return;
 	}
-	if (code != KT_OK || kt_store_cred_find_secret(keeper->store, ask->ns, ask->name, &cred, NULL) != KT_OK ||
-	    cred.kind != KT_KIND_TOKEN || kt_store_resource_get(keeper->store, cred.id, &row, NULL) != KT_OK || row.gone) {
+	if (code == KT_OK) {
+		code = kt_store_cred_find_secret(keeper->store, ask->ns, ask->name, &cred, NULL);
+	}
+	if (code == KT_OK) {
+		code = kt_store_resource_get(keeper->store, cred.id, &row, NULL);
+	}
+	if (code == KT_E_NOTFOUND || (code == KT_OK && (cred.kind != KT_KIND_TOKEN || row.gone))) {
 		refuse(keeper, ask);
+	} else if (code != KT_OK) {
+		say(keeper, ask, 503, 1, "that can't be looked up at the moment\n");
 	} else if (ask->invalidate) {
 		take_refusal(keeper, ask, &row, &cred);
 	} else {

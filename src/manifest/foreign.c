@@ -239,6 +239,8 @@ static struct kt_foreign_texts get_commas(struct maker *m, const struct kt_node 
 		return get_texts(m, map, key);
 	for (const char *comma = at; comma && (comma = strchr(comma, ',')) != NULL; comma++)
 		count++;
+	if (count > ITEMS_MAX)
+		wrong(m, node, "%s has %u items, at most %u are read", key, count, ITEMS_MAX);
 	texts.items = at && count <= ITEMS_MAX ? kt_arena_alloc(m->arena, count * sizeof(*texts.items)) : NULL;
 	while (texts.items && at) {
 		const char *end = strchr(at, ',');
@@ -267,6 +269,7 @@ static const char *join(struct maker *m, const char *a, const char *sep, const c
 {
 	KT_AUTOFREE char *text = kt_asprintf("%s%s%s", a ? a : "", sep, b ? b : "");
 
+	m->arena->failed |= !text;
 	return text ? kt_arena_str(m->arena, text, strlen(text)) : NULL;
 }
 

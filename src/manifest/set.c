@@ -48,7 +48,8 @@ struct kt_set {
 	struct entry *agent;
 	struct entry *listener;  /* an ACME issuer that needs our own listener */
 	struct entry *alpn;      /* one that needs that of tls-alpn-01 */
-	bool http01, tls_alpn01; /* the Agent has them */
+	struct entry *asking;    /* a Consumer that asks for tokens at a listener */
+	bool http01, tls_alpn01, tokens; /* the Agent has them */
 };
 
 /* FNV-1a: names come from manifests that only the administrator writes. */
@@ -390,7 +391,7 @@ static void add_consumer(struct adding *a)
 	for (uint32_t i = 0; i < consumer->secrets.count; i++)
 		ask(a, "spec.secrets", "C%s/%s", ns, consumer->secrets.items[i]);
 	for (uint32_t i = 0; consumer->socket && i < consumer->socket->secrets.count; i++)
-		ask(a, "spec.socket.secrets", "C%s/%s", ns, consumer->socket->secrets.items[i]);
+		ask(a, "spec.socket.secrets", "T%s/%s", ns, consumer->socket->secrets.items[i]);
 	for (uint32_t i = 0; i < consumer->targets.count; i++) {
 		const struct kt_target *target = &consumer->targets.items[i];
 
@@ -400,6 +401,8 @@ static void add_consumer(struct adding *a)
 		if (target->private_space)
 			ask(a, "spec.targets.anypointPrivateSpace.tokenRef", "T%s/%s", ns, target->private_space->api.token_ref);
 	}
+	if (consumer->socket && !a->set->asking)
+		a->set->asking = add(a, "spec.socket", "q");
 	for (uint32_t i = 0; i < consumer->volumes.count; i++) {
 		const struct kt_consumer_volume *volume = &consumer->volumes.items[i];
 		size_t len = strlen(volume->path);
@@ -442,6 +445,7 @@ static void add_agent(struct adding *a)
 	a->set->agent = add(a, "", "a");
 	a->set->http01 = a->resource->agent.listeners.http01 != NULL;
 	a->set->tls_alpn01 = a->resource->agent.listeners.tls_alpn01 != NULL;
+	a->set->tokens = a->resource->agent.listeners.tokens != NULL;
 }
 
 enum kt_code kt_set_know_secret(struct kt_set *set, const char *ns, const char *name, struct kt_err *err)
@@ -724,5 +728,9 @@ enum kt_code kt_set_check(struct kt_set *set, struct kt_report *report, struct k
 		kt_report_add(report, KT_COMPLAINT_WARNING, set->alpn->file, set->alpn->line,
 			      "spec.acme.solvers has tls-alpn-01, which can't be answered: no Agent has "
 			      "spec.listeners.tlsAlpn01 (such as \":443\")");
+	if (set->asking && !set->tokens)
+		kt_report_add(report, KT_COMPLAINT_WARNING, set->asking->file, set->asking->line,
+			      "spec.socket is of no use: no Agent has spec.listeners.tokens (such as "
+			      "\"unix:/run/keyturn/tokens.sock\")");
 	return KT_OK;
 }

@@ -109,7 +109,7 @@ static enum kt_code sign_ecdsa(const struct kt_key *key, struct kt_view data, st
 	enum kt_signature scheme = KT_SIG_DEFAULT;
 	enum kt_code code = kt_pki_signature_for(key, KT_SIG_DEFAULT, &scheme, err);
 
-	if (code == KT_OK && key->jose->ctx == NULL)
+	if (code == KT_OK && key->jose->md_ctx == NULL)
 		code = kt_signer_init(key->jose, key, scheme, err);
 	if (code == KT_OK)
 		code = kt_signer_raw(key->jose, data.ptr, data.len, sig, &len, err);

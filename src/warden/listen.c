@@ -190,6 +190,13 @@ static enum kt_code open_one(const char *name, const char *address, gid_t gid, c
 	if (bound->address == NULL || bound->names == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for listener %s", address);
 	}
+	/* Everybody may come in at that of tokens, so it becomes no other, nor another that one. */
+	if (known != NULL && (strcmp(known->names, TOKENS) == 0) != (strcmp(name, TOKENS) == 0)) {
+		return kt_err_set(err, KT_E_INVALID,
+		                  "spec.listeners of kind Agent: %s can't take over %s from %s while the agent runs: restart "
+		                  "it",
+		                  name, address, known->names);
+	}
 	if (known != NULL) {
 		bound->fd = fcntl(known->fd, F_DUPFD_CLOEXEC, 3);
 		return bound->fd < 0 ? kt_err_sys(err, "listener %s", address) : KT_OK;

@@ -215,14 +215,15 @@ def test_a_hello_is_answered(desk):
 
 
 def soon(ask, wanted):
-    """Three times at most: a machine that is busy with the flood itself may be late."""
-    for _ in range(3):
+    """Five times at most: a machine that is busy with the flood itself may be late."""
+    for _ in range(5):
         try:
             answer = ask()
         except OSError as error:
             answer = error
         if answer == wanted:
             break
+        time.sleep(0.4)
     return answer
 
 

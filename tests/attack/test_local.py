@@ -565,3 +565,18 @@ def test_clock_jumps(offset, renewed):
         now = datetime.datetime.utcnow()
         assert leaf.not_valid_before <= now < leaf.not_valid_after, f"{leaf.not_valid_before} to {leaf.not_valid_after}"
         kt.ok("audit", "--verify")
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="no faketime")
+def test_refusals_are_not_kept_for_ever():
+    """Each refusal of a token is in the ledger for as long as it counts: an agent with nothing but tokens prunes it as well."""
+    with Keyturn() as kt:
+        kt.manifest("set", {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "minter"},
+                            "spec": {"local": {"issuerURL": "https://minter.example", "publishAhead": "0s"}}},
+                    token("api", "minter", audiences=["a"]))
+        for day in (0, 10, 20):
+            for words in (("renew",), ("token", "api", "--invalidate")):
+                result = kt.run(*words, env=at(f"+{day}d"))
+                assert result.status == 0, result
+        with sqlite3.connect(kt.state / "state.db") as db:
+            assert db.execute("SELECT count(*) FROM ledger WHERE what='refused'").fetchone()[0] == 1

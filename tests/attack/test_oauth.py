@@ -244,6 +244,49 @@ def test_slow_mint_is_asked_once():
         agent.stop()
 
 
+@pytest.mark.rows("O11")
+def test_refresh_tokens_are_kept_until_one_works():
+    """Rotated and the answer lost; then one that was given is not known any more: what may still work is tried, newest first."""
+    given, good, asked = ["refresh-0-" + "r" * 30], [], []
+    lose = [False]
+
+    def handle(request):
+        form = urllib.parse.parse_qs(request.body.decode())
+        assert form["grant_type"] == ["refresh_token"], form
+        asked.append(form["refresh_token"][0])
+        if asked[-1] not in good:
+            return Answer(400, {"error": "invalid_grant"})
+        given.append(f"refresh-{len(given)}-" + "r" * 30)
+        if lose[0]:
+            return lambda c: c.abrupt()
+        good[:] = [given[-1]]
+        return Answer(200, {**GOOD, "access_token": f"token-{len(given)}-" + "x" * 30, "refresh_token": given[-1]})
+
+    grant = {"refreshToken": {"secretRef": {"name": "login"}}}
+    with Server(handle, AUTHORITY) as server, TokenVictim(server.url, AUTHORITY, grant=grant) as victim:
+        victim.secret("login", refresh_token=given[0])
+        good[:] = [given[0]]
+        victim.publish()
+        first = given[-1]
+        lose[0] = True
+        victim.attack()
+        victim.refused(r"token", statuses=(75,), peer=victim.peer)
+        assert asked[-1] == first
+        lose[0] = False
+        victim.attack()  # the server is patient: the one that it has rotated is good for a while
+        assert victim.status == 0 and asked[-1] == first, victim.err
+        newest = given[-1]
+        good[:] = [first]  # it has forgotten the newest, as a replica does that was behind
+        del asked[:]
+        victim.attack()
+        assert victim.status == 0 and asked == [newest, first], (asked, victim.err)
+        good[:] = []
+        del asked[:]
+        victim.attack()
+        assert victim.status == 1 and "invalid_grant" in victim.err and 1 <= len(asked) <= 3, (asked, victim.err)
+        assert not any(one in victim.err + victim.out for one in given)
+
+
 @pytest.mark.rows("J2")
 @pytest.mark.parametrize("host", ["localhost.", "LOCALHOST.", "localhost%2e"])
 def test_name_with_a_dot_at_its_end(host):

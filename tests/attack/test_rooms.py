@@ -258,3 +258,143 @@ def on_acme(wire, ident, values):
         row = kt.credential("web")
         assert row["attempts"] == 1 and "held back by nobody" in row["lastError"], row
         assert datetime.fromisoformat(row["nextTry"].replace("Z", "+00:00")) > datetime.now(timezone.utc), row
+
+
+def test_no_token_for_those_who_share_a_request():
+    """Two Tokens that ask for the same share one request: an answer without a token is one for neither."""
+    orders = """
+def on_mint(wire, ident, values):
+    wire.send(frame("MINTED", {"token_type": "Bearer", "expires_in": 60}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.manifest("more", token("bpi", "oauth", audiences=["https://api.example"], outputs=["raw"]))
+        result = kt.run("renew", timeout=20)
+        assert result.status == 75 and "keyturn-keeper" not in result.err, result
+        for name in ("api", "bpi"):
+            row = kt.credential(name)
+            assert row.get("notAfter") is None and "no access_token" in (row["lastError"] or ""), row
+            assert not kt.volume(f"{name}-token").exists() or not os.listdir(kt.volume(f"{name}-token")), result
+
+
+def test_refresh_tokens_without_end():
+    """One answer brings one refresh token: who says more of them may not push out the one that was used."""
+    orders = """
+mint = []
+def on_mint(wire, ident, values):
+    mint.append((ident, values["job"]))
+    wire.send(frame("SAVE_REFRESH", {"job": values["job"], "token": "made-up-1"}, ident=21))
+def replied(wire, ident, name, flags, content):
+    if ident < 24:
+        wire.send(frame("SAVE_REFRESH", {"job": mint[-1][1], "token": f"made-up-{ident}"}, ident=ident + 1))
+    else:
+        wire.send(failure(mint[-1][0], 8, "no answer"))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt, grant={"refreshToken": {"secretRef": {"name": "client", "key": "refresh-token"}}})
+        kt.secret("client", refresh_token=CANARY)
+        kt.run("renew", timeout=20)
+        assert len(kt.audit(step="refresh-token.rotated")) == 1
+
+
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), Path("/nonexistent"))
+REVOKING = {**OAUTH, "spec": {"oauth2": {**OAUTH["spec"]["oauth2"], "revokeSuperseded": True}}}
+
+
+def later(kt, seconds, *args):
+    env = {"KEYTURN_TEST_ENV": "1", "LD_PRELOAD": str(FAKETIME), "FAKETIME": f"+{seconds}"}
+    return kt.run(*args, timeout=100, env=env)
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="no faketime")
+@pytest.mark.parametrize("same", [True, False])
+def test_token_in_force_is_not_revoked(same):
+    """Servers that give out the same token until it is about to end: the superseded one is the one in force."""
+    orders = f"""
+count = 0
+def on_mint(wire, ident, values):
+    global count
+    count += 1
+    token = "same" if {same} else f"other-{{os.getpid()}}-{{count}}"
+    wire.send(frame("MINTED", {{"token": token, "token_type": "Bearer", "expires_in": 7200}}, flags=REPLY, ident=ident))
+def on_token_op(wire, ident, values):
+    wire.send(frame("TOKEN_OP_DONE", {{}}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.manifest("set", REVOKING, token("api", "oauth", audiences=["https://api.example"], outputs=["raw"]))
+        kt.ok("renew")
+        kt.ok("renew", "api", "--force")
+        result = later(kt, 120, "renew")
+        assert kt.credential("api")["step"] == "retired", (result, kt.credential("api"))
+        assert len(kt.audit(step="revoked")) == (0 if same else 1), result
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="no faketime")
+def test_revocation_that_is_never_answered():
+    """Who shares a volume with the token does not wait for it, and the token's own next one not for more than one try."""
+    orders = """
+count = 0
+def on_mint(wire, ident, values):
+    global count
+    count += 1
+    wire.send(frame("MINTED", {"token": f"t-{os.getpid()}-{count}", "token_type": "Bearer", "expires_in": 7200}, flags=REPLY, ident=ident))
+def on_token_op(wire, ident, values):
+    open(ASKED, "w").close()
+"""
+    with victim("keyturn-courier", "") as kt:
+        asked = kt.root / "asked"
+        Path(kt.env["KEYTURN_LIBEXECDIR"], "keyturn-courier").unlink()
+        kt.env["KEYTURN_LIBEXECDIR"] = str(dress_up(kt.root / "rooms-2", BUILD, "keyturn-courier", f"ASKED = {str(asked)!r}\n{orders}"))
+        minting(kt)
+        kt.manifest("set", REVOKING, token("api", "oauth", audiences=["https://api.example"], outputs=["raw"]), SELF,
+                    certificate("web", "ss", ["a.example"]),
+                    consumer("edge", volumes=[projected(kt.root / "both", ("web-tls", None), ("api-token", None))]))
+        kt.ok("renew")
+        kt.ok("renew", "api", "--force")
+        running = kt.start(env={"KEYTURN_TEST_ENV": "1", "LD_PRELOAD": str(FAKETIME), "FAKETIME": "+120"})
+        until(asked.exists, 20, "a revocation is asked for")
+        kt.ok("renew", "web", "--force", timeout=10)
+        before = kt.read("api-token", "token")
+        kt.ok("renew", "api", "--force", timeout=30)
+        assert kt.read("api-token", "token") != before
+        running.kill9()
+
+
+def test_server_that_asks_for_a_pause_gets_it():
+    """A Token that is made of another one: that the other one changes does not end the pause that the server asked for."""
+    orders = """
+def on_mint(wire, ident, values):
+    if b'"token_exchange"' in values["request"]:
+        wire.send(failure(ident, 8, "busy", 3600))
+    else:
+        wire.send(frame("MINTED", {"token": f"t-{os.getpid()}", "token_type": "Bearer", "expires_in": 7200}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.manifest("more", token("late", "oauth", audiences=["https://api.example"],
+                                  grant={"tokenExchange": {"subject": {"tokenRef": "api-token"}}}))
+        kt.run("renew", timeout=30)
+        before = kt.credential("late")
+        assert before["attempts"] >= 1 and "busy" in before["lastError"], before
+        kt.run("renew", "api", "--force", timeout=30)
+        after = kt.credential("late")
+        assert (after["nextTry"], after["attempts"]) == (before["nextTry"], before["attempts"]), (before, after)
+
+
+def test_life_of_a_token_that_came_late():
+    """expires_in counts from when it was asked for, not from when a slow answer came; also for who shared the request."""
+    orders = """
+import time
+def on_mint(wire, ident, values):
+    time.sleep(6)
+    wire.send(frame("MINTED", {"token": "opaque", "token_type": "Bearer", "expires_in": 60}, flags=REPLY, ident=ident))
+"""
+    with victim("keyturn-courier", orders) as kt:
+        minting(kt)
+        kt.manifest("more", token("bpi", "oauth", audiences=["https://api.example"], outputs=["raw"]))
+        before = datetime.now(timezone.utc)
+        kt.ok("renew", timeout=30)
+        for name in ("api", "bpi"):
+            ends = datetime.fromisoformat(kt.credential(name)["notAfter"].replace("Z", "+00:00"))
+            assert 55 < (ends - before).total_seconds() < 64, (before, ends)

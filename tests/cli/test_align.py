@@ -289,9 +289,11 @@ def test_what_can_not_be_understood(kt):
     s.ra["spec"]["jwtRules"] = "x"
     s.allow["spec"]["action"] = "Allow"
     s.binding["metadata"] = {}
+    s.exported["configurationData"]["supportedAudiences"] = ",".join(f"a{i}" for i in range(1200))
     errors = [e["text"] for e in check(kt, s)["errors"]]
     assert any("jwtRules must be a list" in e for e in errors), errors
     assert any("spec.action must be ALLOW, DENY, AUDIT or CUSTOM" in e for e in errors), errors
+    assert any("supportedAudiences has 1200 items" in e for e in errors), errors
     assert any("metadata.name are required" in e for e in errors), errors
 
 

@@ -304,6 +304,49 @@ def test_a_storm_leads_to_one_token(kt):
         kt.ok("audit", "--verify")
 
 
+def test_an_injected_401(kt):
+    """Eight callers ask for each call; what they hold is refused from one moment on. One new token, and every call gets through."""
+    with Server() as server:
+        remote(kt, server, mine())
+        kt.start()
+        first(kt)
+        refused, stop, lock = set(), threading.Event(), threading.Lock()
+        calls = {"ok": 0, "refused": 0, "lost": 0}
+
+        def service(bearer):  # the resource server: what it gave is good until it is not
+            return 200 if bearer in server.given and bearer not in refused else 401
+
+        def call():
+            for _ in range(40):  # a second's patience and more
+                bearer = ask(sock_of(kt), API, Accept="text/plain").body
+                if service(bearer) == 200:
+                    return "ok"
+                with lock:
+                    calls["refused"] += 1
+                assert invalidate(kt, sha256=sha256(bearer)).status in (200, 202)
+                time.sleep(0.05)
+            return "lost"
+
+        def caller():
+            while not stop.is_set():
+                result = call()
+                with lock:
+                    calls[result] += 1
+
+        with ThreadPoolExecutor(8) as pool:
+            running = [pool.submit(caller) for _ in range(8)]
+            time.sleep(0.7)
+            refused.add(server.given[0])
+            until(lambda: len(server.given) == 2, 10, "another token")
+            time.sleep(1)
+            stop.set()
+            for one in running:
+                one.result(timeout=20)
+        assert calls["lost"] == 0 and calls["refused"] >= 1 and calls["ok"] > 50, calls
+        assert len(server.given) == server.asked == 2
+        assert len(kt.audit(step="token.invalidated")) == 1
+
+
 def test_a_server_that_is_down_does_not_lose_it(kt):
     """The old token stays in place; the next tries come by themselves, and complaints do not make them sooner."""
     with Server() as server:
@@ -370,3 +413,12 @@ def test_a_command_that_can_not_mint_says_so(kt):
         time.sleep(1)
         kt.ok("token", "api", "--invalidate")  # what was left undone is done
         assert len(server.given) == 2
+
+
+def test_as_many_scopes_as_a_manifest_may_have(kt):
+    with Server() as server:
+        remote(kt, server)
+        kt.manifest("set", server.manifest(), token("api", "remote", scopes=[f"s{i}" for i in range(128)]))
+        kt.ok("check")
+        kt.ok("renew")
+        assert kt.ok("token", "api").out.strip() == server.given[-1]

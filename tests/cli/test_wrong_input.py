@@ -254,3 +254,19 @@ def test_good_set_passes(kt):
     assert "0 errors" in result.out, result
     assert not kt.files()
     assert Path(kt.state).exists()
+
+
+@pytest.mark.parametrize("names", ["ab", "abc"])
+def test_tokens_that_are_made_of_each_other(kt, names):
+    """Nothing can begin such a circle: the command says what lacks instead of waiting for ever."""
+    oauth = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "oauth"}, "spec": {"oauth2": {
+        "tokenURL": "https://oauth.example/token",
+        "auth": {"method": "client_secret_post", "clientID": "client", "clientSecretRef": {"name": "client"}}}}}
+    kt.secret("client", client_secret="x")
+    kt.manifest("all", oauth, *(
+        token(name, "oauth", audiences=["https://api.example"],
+              grant={"tokenExchange": {"subject": {"tokenRef": f"{names[i - 1]}-token"}}}) for i, name in enumerate(names)))
+    result = kt.run("renew", timeout=20)
+    assert result.status == 75, result
+    for name in names:
+        assert f"{name}-token is not issued yet" in result.err, result

@@ -81,7 +81,8 @@ static void token(struct kt_http_reply *reply, unsigned how)
 		check_error(&err);
 		FUZZ_MUST(strstr(err.what, CANARY) == NULL && strstr(err.problem_type, CANARY) == NULL);
 	}
-	FUZZ_MUST(got.refresh == NULL || (kt_secret_len(got.refresh) > 0 && kt_secret_len(got.refresh) <= GRANT_TOKEN_MAX));
+	FUZZ_MUST(got.refresh == NULL ||
+		  (kt_secret_len(got.refresh) > 0 && kt_secret_len(got.refresh) <= GRANT_TOKEN_MAX));
 	grant_token_finish(&got);
 }
 

@@ -388,7 +388,7 @@ class OidcProvider(Server):
             {"client_id": "basic", "client_secret": "a:b c/%+secret&=x~0123456789", "token_endpoint_auth_method": "client_secret_basic"},
             {"client_id": "post", "client_secret": "post-secret-0123456789", "token_endpoint_auth_method": "client_secret_post"},
         ])
-        self.config = {"modules": str(PEERS / "npm"), "port": self.port, "cert": str(self.cert), "key": str(self.key),
+        self.config = {"modules": str((PEERS / "npm").resolve()), "port": self.port, "cert": str(self.cert), "key": str(self.key),
                        "clients": self.clients, "ttl": ttl, "format": "jwt" if jwt else "opaque", "scopes": list(scopes), **settings}
         if client_authority:
             self.config["clientCA"] = client_authority.pem().decode()

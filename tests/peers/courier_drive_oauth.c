@@ -1,4 +1,5 @@
-/* The keeper's part in tokens for courier_drive: secrets, assertions, proofs and the client's key, from files and flags. */
+/* The keeper's part in tokens for courier_drive: secrets, assertions, proofs and the client's key, from files and
+ * flags. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,7 +182,8 @@ void drive_on_assertion(struct kt_wire_in *in, void *arg)
 		key = read_key(own.assertion_key);
 		must(kt_jose_thumbprint(key, kid, &err), &err, "kid");
 		claims.kid = kid;
-		must(kt_jose_jwt_sign(key, kt_jose_alg_parse(own.alg != NULL ? own.alg : ""), &claims, &reply.assertion, &err),
+		must(kt_jose_jwt_sign(key, kt_jose_alg_parse(own.alg != NULL ? own.alg : ""), &claims, &reply.assertion,
+				      &err),
 		     &err, "assertion");
 	} else {
 		must(kt_jose_jwt_mac(KT_JOSE_HS256, kt_view_str(own.secret), &claims, &reply.assertion, &err), &err,
@@ -204,8 +206,8 @@ void drive_on_proof(struct kt_wire_in *in, void *arg)
 	struct kt_err err;
 
 	(void)arg;
-	(void)printf("ask proof %.*s %.*s nonce=%s skew=%lld\n", (int)ask->method.len, ask->method.ptr, (int)ask->url.len,
-		     ask->url.ptr, ask->nonce.len > 0 ? "yes" : "no", (long long)ask->skew);
+	(void)printf("ask proof %.*s %.*s nonce=%s skew=%lld\n", (int)ask->method.len, ask->method.ptr,
+		     (int)ask->url.len, ask->url.ptr, ask->nonce.len > 0 ? "yes" : "no", (long long)ask->skew);
 	kt_rand_hex(jti, 16);
 	(void)json_object_set_new(extra, "htm", json_stringn(ask->method.ptr, ask->method.len));
 	(void)json_object_set_new(extra, "htu", json_stringn(ask->url.ptr, ask->url.len));

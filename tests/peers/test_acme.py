@@ -247,16 +247,16 @@ def test_short_lived_ones_renew_by_themselves(kt, tmp_path):
         assert server.accounts() == 1
 
 
-def test_webroot_is_cleaned_at_the_start(kt, pebble):
+def test_webroot_is_cleaned_at_the_start(kt, tmp_path):
     """Killed with a challenge file out: the next start takes it away, though its order can't go on."""
     root = kt.root / "webroot"
     root.mkdir()
     root.chmod(0o755)
-    kt.manifest("set", pebble.issuer(webroot=root), certificate("w", "pebble"))
-    running = kt.background("renew")
-    until(lambda: any(p.is_file() for p in root.rglob("*")), 20, "a challenge file is there", pause=0.005)
-    running.kill9()
-    pebble.kill()
+    with Pebble(tmp_path, sleep_time=8) as server:
+        kt.manifest("set", server.issuer(webroot=root), certificate("w", "pebble"))
+        running = kt.background("renew")
+        until(lambda: any(p.is_file() for p in root.rglob("*")), 20, "a challenge file is there", pause=0.005)
+        running.kill9()
     assert kt.run("renew", timeout=60).status == 75
     assert not [str(p) for p in root.rglob("*") if p.is_file()]
 

@@ -8,6 +8,7 @@
 
 #include "cli/align/align_internal.h"
 #include "kt/json.h"
+#include "kt/mem.h"
 
 static void test_patterns(void **state)
 {
@@ -218,11 +219,63 @@ static void test_findings(void **state)
 	kt_align_destroy(align);
 }
 
+/* Every allocation fails once: an error that says so, or the same result as ever; no crash, nothing leaked. */
+static void test_nomem(void **state)
+{
+	static const char foreign[] =
+		RA("{issuer: 'https://t.example/', audiences: [other, api], jwksUri: 'https://x/y'}")
+			AP("{selector: {matchLabels: {a: b, c: d}}, rules: [{from: [{source: {principals: [a]}}], "
+			   "when: [{key: source.ip, "
+			   "values: [x]}]}]}") "---\n{policies: [{assetId: jwt-validation, configuration: {jwksUrl: "
+					       "'https://a/b,https://c/d', validateAudClaim: "
+					       "true, supportedAudiences: 'x, y', validateCustomClaim: true, "
+					       "mandatoryCustomClaims: [{key: iss, value: z}]}}]}\n";
+	unsigned good = 0;
+
+	(void)state;
+	for (int64_t n = 0; n < 2000 && good < 3; n++) {
+		uint64_t before = kt_mem_failures();
+		struct kt_align *align = NULL;
+		json_t *findings = NULL;
+		struct kt_report report;
+		struct kt_err err;
+		enum kt_code code;
+
+		kt_report_init(&report);
+		kt_mem_fail_after(n, 0);
+		code = kt_align_create(&align, &err);
+		if (code == KT_OK) {
+			code = kt_manifest_read(kt_view_str(OURS), "ours", take_ours, align, &report, &err);
+		}
+		if (code == KT_OK) {
+			code = kt_foreign_read(kt_view_str(foreign), "theirs", take_foreign, align, &report, &err);
+		}
+		if (code == KT_OK) {
+			code = kt_align_ready(align, &err);
+		}
+		if (code == KT_OK && (findings = kt_align_findings(align)) == NULL) {
+			code = KT_E_NOMEM;
+		}
+		kt_mem_fail_after(-1, 0);
+		if (code != KT_OK) {
+			assert_int_equal(code, KT_E_NOMEM);
+		}
+		good += kt_mem_failures() == before ? 1 : 0;
+		if (kt_mem_failures() == before) {
+			assert_true(code == KT_OK && json_array_size(findings) >= 3);
+		}
+		json_decref(findings);
+		kt_align_destroy(align);
+		kt_report_finish(&report);
+	}
+	assert_true(good == 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_patterns), cmocka_unit_test(test_comparisons), cmocka_unit_test(test_calls),
-		cmocka_unit_test(test_names),    cmocka_unit_test(test_findings),
+		cmocka_unit_test(test_names),    cmocka_unit_test(test_findings),    cmocka_unit_test(test_nomem),
 	};
 
 	kt_json_init();

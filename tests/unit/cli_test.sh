@@ -47,7 +47,8 @@ expect 2 'does not take' $kt plan web
 expect 2 'did you mean json' $kt status -o jsno
 expect 2 'takes a number' $kt rehearse --days 0
 expect 2 'takes delivered' $kt run --until dawn
-expect 2 'takes raw, header or json' $kt token web --format xml
+expect 2 'takes raw, header, json' $kt token web --format xml
+expect 2 'URL is given with --dpop' $kt token web --dpop GET
 expect 2 'not a trace id' $kt trace 123
 expect 2 'KEYTURN_LOG' env KEYTURN_LOG=loud $kt version
 expect 2 'never stands on the command line' $kt secret set demo =value

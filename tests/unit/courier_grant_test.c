@@ -80,7 +80,8 @@ static void each_grant(void **state)
 		{"client_credentials", "grant_type=client_credentials&audience=api&scope=read+write"},
 		{"token_exchange",
 		 "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=sub.j%25ct"
-		 "&subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token&audience=api&scope=read+write"},
+		 "&subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token&audience=api&scope=read+"
+		 "write"},
 		{"jwt_bearer", "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=as%26ser"
 			       "&audience=api&scope=read+write"},
 		{"refresh_token", "grant_type=refresh_token&refresh_token=re%3Dfresh&audience=api&scope=read+write"},
@@ -118,10 +119,11 @@ static void each_grant(void **state)
 	one.requested_type = "urn:r";
 	kt_buf_reset(&form);
 	assert_int_equal(grant_token_exchange.build(&one, &form, NULL), KT_OK);
-	assert_string_equal(form.ptr,
-			    "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=sub.j%25ct"
-			    "&subject_token_type=urn%3As&actor_token=act+or&actor_token_type=urn%3Aa"
-			    "&requested_token_type=urn%3Ar&audience=api&scope=read+write");
+	assert_string_equal(
+		form.ptr,
+		"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=sub.j%25ct"
+		"&subject_token_type=urn%3As&actor_token=act+or&actor_token_type=urn%3Aa"
+		"&requested_token_type=urn%3Ar&audience=api&scope=read+write");
 }
 
 static void each_authentication(void **state)
@@ -130,13 +132,16 @@ static void each_authentication(void **state)
 		const char *name, *client_id, *form;
 		bool secret, assertion, key;
 	} cases[] = {
-		{"client_secret_post", "me:too", "client_id=me%3Atoo&client_secret=s3cr%2Bet%2Fx+y", true, false, false},
-		{"client_secret_jwt", "me:too", "client_id=me%3Atoo&client_assertion_type=urn%3At&client_assertion=a.b.c",
-		 false, true, false},
+		{"client_secret_post", "me:too", "client_id=me%3Atoo&client_secret=s3cr%2Bet%2Fx+y", true, false,
+		 false},
+		{"client_secret_jwt", "me:too",
+		 "client_id=me%3Atoo&client_assertion_type=urn%3At&client_assertion=a.b.c", false, true, false},
 		{"private_key_jwt", "me:too", "client_id=me%3Atoo&client_assertion_type=urn%3At&client_assertion=a.b.c",
 		 false, true, false},
-		{"spiffe_jwt", "me", "client_id=me&client_assertion_type=urn%3At&client_assertion=a.b.c", false, true, false},
-		{"spiffe_jwt", "spiffe://td/me", "client_assertion_type=urn%3At&client_assertion=a.b.c", false, true, false},
+		{"spiffe_jwt", "me", "client_id=me&client_assertion_type=urn%3At&client_assertion=a.b.c", false, true,
+		 false},
+		{"spiffe_jwt", "spiffe://td/me", "client_assertion_type=urn%3At&client_assertion=a.b.c", false, true,
+		 false},
 		{"tls_client_auth", "me", "client_id=me", false, false, true},
 		{"self_signed_tls_client_auth", "me", "client_id=me", false, false, true},
 		{"none", "me", "client_id=me", false, false, false},
@@ -160,7 +165,8 @@ static void each_authentication(void **state)
 		one.assertion_type = NULL;
 		one.secret[GRANT_CLIENT_ASSERTION] = NULL;
 		kt_buf_reset(&form);
-		assert_int_equal(auth->apply(&one, &form, &authorization, NULL), cases[i].assertion ? KT_E_INVALID : KT_OK);
+		assert_int_equal(auth->apply(&one, &form, &authorization, NULL),
+				 cases[i].assertion ? KT_E_INVALID : KT_OK);
 		one.assertion_type = "urn:t";
 		one.secret[GRANT_CLIENT_ASSERTION] = assertion;
 		kt_buf_reset(&form);
@@ -375,16 +381,16 @@ static void bound_answers(void **state)
 		{false, true, NULL, "\"token_type\":\"Bearer\"", NULL, NULL, KT_E_PROTO},
 		{false, true, NULL, "\"token_type\":\"Bearer\",\"issued_token_type\":7", NULL, NULL, KT_E_PROTO},
 		{false, true, NULL, "\"token_type\":\"Bearer\",\"issued_token_type\":\"a b\"", NULL, NULL, KT_E_PROTO},
-		{false, true, NULL, "\"token_type\":\"BEARER\",\"issued_token_type\":\"" URN "jwt\"", "Bearer", URN "jwt",
-		 KT_OK},
-		{true, true, URN "jwt", "\"token_type\":\"DPoP\",\"issued_token_type\":\"" URN "jwt\"", "DPoP", URN "jwt",
-		 KT_OK},
-		{false, true, URN "jwt", "\"token_type\":\"Bearer\",\"issued_token_type\":\"" URN "access_token\"", NULL, NULL,
-		 KT_E_PROTO},
-		{false, true, URN "saml2", "\"token_type\":\"N_A\",\"issued_token_type\":\"" URN "saml2\"", "N_A", URN "saml2",
-		 KT_OK},
-		{false, true, URN "access_token", "\"token_type\":\"N_A\",\"issued_token_type\":\"" URN "access_token\"", NULL,
-		 NULL, KT_E_PROTO},
+		{false, true, NULL, "\"token_type\":\"BEARER\",\"issued_token_type\":\"" URN "jwt\"", "Bearer",
+		 URN "jwt", KT_OK},
+		{true, true, URN "jwt", "\"token_type\":\"DPoP\",\"issued_token_type\":\"" URN "jwt\"", "DPoP",
+		 URN "jwt", KT_OK},
+		{false, true, URN "jwt", "\"token_type\":\"Bearer\",\"issued_token_type\":\"" URN "access_token\"",
+		 NULL, NULL, KT_E_PROTO},
+		{false, true, URN "saml2", "\"token_type\":\"N_A\",\"issued_token_type\":\"" URN "saml2\"", "N_A",
+		 URN "saml2", KT_OK},
+		{false, true, URN "access_token",
+		 "\"token_type\":\"N_A\",\"issued_token_type\":\"" URN "access_token\"", NULL, NULL, KT_E_PROTO},
 		{false, false, NULL, "\"token_type\":\"Bearer\",\"refresh_token\":\"new\"", "Bearer", "", KT_OK},
 		{false, false, NULL, "\"token_type\":\"Bearer\",\"refresh_token\":\"n w\"", NULL, NULL, KT_E_PROTO},
 		{false, false, NULL, "\"token_type\":\"Bearer\",\"refresh_token\":\"\"", NULL, NULL, KT_E_PROTO},
@@ -556,10 +562,11 @@ static void every_secret_is_redacted(void **state)
 		assert_int_equal(kt_secret_create("can&ary", 7, &mine, NULL), KT_OK);
 		memset(input.secret, 0, sizeof(input.secret));
 		input.secret[which] = mine;
-		assert_int_equal(judge(400, "application/json",
-				       KT_VIEW_LIT("{\"error\":\"invalid_grant\",\"error_description\":\"can&ary can%26ary\"}"),
-				       &token, &err),
-				 KT_E_DENIED);
+		assert_int_equal(
+			judge(400, "application/json",
+			      KT_VIEW_LIT("{\"error\":\"invalid_grant\",\"error_description\":\"can&ary can%26ary\"}"),
+			      &token, &err),
+			KT_E_DENIED);
 		assert_non_null(strstr(err.what, "invalid_grant: [redacted] [redacted] (HTTP 400)"));
 	}
 	input = before;
@@ -602,13 +609,19 @@ static void allocations_fail(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(requests),         cmocka_unit_test(well_known),
-		cmocka_unit_test(each_grant),       cmocka_unit_test(each_authentication),
-		cmocka_unit_test(endpoints),        cmocka_unit_test(bound_answers),
-		cmocka_unit_test(ops),              cmocka_unit_test(servers),
+		cmocka_unit_test(requests),
+		cmocka_unit_test(well_known),
+		cmocka_unit_test(each_grant),
+		cmocka_unit_test(each_authentication),
+		cmocka_unit_test(endpoints),
+		cmocka_unit_test(bound_answers),
+		cmocka_unit_test(ops),
+		cmocka_unit_test(servers),
 		cmocka_unit_test(every_secret_is_redacted),
-		cmocka_unit_test(metadata),         cmocka_unit_test(answers),
-		cmocka_unit_test(big_tokens),       cmocka_unit_test(secrets_are_redacted),
+		cmocka_unit_test(metadata),
+		cmocka_unit_test(answers),
+		cmocka_unit_test(big_tokens),
+		cmocka_unit_test(secrets_are_redacted),
 		cmocka_unit_test(allocations_fail),
 	};
 

@@ -117,6 +117,12 @@ static const struct {
 	{CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: "
 			    "[{tlsAlpn01: {}}]}}\n",
 	 NULL, "no Agent has spec.listeners.tlsAlpn01"},
+	{SELF CERT("a", "shop") "---\napiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {secrets: [a-tls], "
+				"socket: {users: [x]}}\n",
+	 NULL, "spec.socket is of no use: no Agent has spec.listeners.tokens"},
+	{SELF CERT("a", "shop") "---\napiVersion: keyturn.dev/v1alpha1\nkind: Consumer\nmetadata: {name: c}\nspec: {secrets: [a-tls], "
+				"socket: {users: [x], secrets: [a-tls]}}\n",
+	 NULL, "spec.socket.secrets"},
 	{CM("Issuer", "le") "spec: {acme: {server: \"https://a.b/d\", privateKeySecretRef: {name: k}, solvers: "
 			    "[{dnsPersist01: {}}]}}\n",
 	 NULL, NULL},

@@ -14,9 +14,8 @@ static struct kt_key *ec, *rsa;
 
 static int make_keys(void **state)
 {
-	(void)state;
+	assert_int_equal(pki_setup(state), 0);
 	ok(kt_secret_init(&err));
-	ok(kt_pki_init(&err));
 	ok(kt_pki_key_generate(KT_KEY_ECDSA, 256, &ec, &err));
 	ok(kt_pki_key_generate(KT_KEY_RSA, 2048, &rsa, &err));
 	return 0;
@@ -24,11 +23,9 @@ static int make_keys(void **state)
 
 static int drop_keys(void **state)
 {
-	(void)state;
 	kt_pki_key_destroy(ec);
 	kt_pki_key_destroy(rsa);
-	kt_pki_finish();
-	return 0;
+	return pki_teardown(state);
 }
 
 /* A JWT with these claims, by the EC key; nobody looks at its signature. */

@@ -15,9 +15,9 @@ static bool visible(const char *text, size_t len)
 }
 
 /*
- * The type says how the token may be used, so one that nobody asked for is refused: a DPoP token sent as Bearer would be
- * refused by its consumer, and a Bearer token where DPoP was asked for is not bound to the key. What an exchange gives may
- * be no access token at all: then its type is N_A.
+ * The type says how the token may be used, so one that nobody asked for is refused: a DPoP token sent as Bearer would
+ * be refused by its consumer, and a Bearer token where DPoP was asked for is not bound to the key. What an exchange
+ * gives may be no access token at all: then its type is N_A.
  */
 static enum kt_code take_type(const json_t *json, const struct grant_input *input, struct grant_token *ret,
 			      struct kt_err *err)
@@ -34,8 +34,8 @@ static enum kt_code take_type(const json_t *json, const struct grant_input *inpu
 		ret->token_type = "N_A";
 		return KT_OK;
 	}
-	return grant_bad_answer(input, KT_E_PROTO, "the token's type is", type, input->dpop ? ", not DPoP" : ", not Bearer",
-				err);
+	return grant_bad_answer(input, KT_E_PROTO, "the token's type is", type,
+				input->dpop ? ", not DPoP" : ", not Bearer", err);
 }
 
 static enum kt_code take_token(const json_t *json, const struct grant_input *input, struct grant_token *ret,
@@ -152,8 +152,9 @@ static enum kt_code take_scope(const json_t *json, const struct grant_input *inp
 		len = strlen(asked);
 		if (granted != NULL && !has_word(granted, asked)) {
 			(void)grant_bad_answer(input, KT_E_DENIED, "granted is", granted, "", err);
-			return err == NULL ? KT_E_DENIED
-					   : kt_err_prefix(err, "the scope was narrowed: '%.100s' was asked for", asked);
+			return err == NULL
+				       ? KT_E_DENIED
+				       : kt_err_prefix(err, "the scope was narrowed: '%.100s' was asked for", asked);
 		}
 		if (granted == NULL && used + len + 2 < sizeof(ret->scope)) {
 			used += used > 0 ? (ret->scope[used] = ' ', 1) : 0;
@@ -190,7 +191,7 @@ enum kt_code grant_answer(const struct kt_http_reply *reply, const struct grant_
 	}
 	if (json == NULL) {
 		return grant_bad_answer(input, KT_E_PROTO, "the token endpoint answered with",
-				  reply->headers[KT_HTTP_CONTENT_TYPE], " instead of JSON", err);
+					reply->headers[KT_HTTP_CONTENT_TYPE], " instead of JSON", err);
 	}
 	code = take_refresh(json, ret, err);
 	if (code == KT_OK) {

@@ -1,4 +1,5 @@
-/* What a job asks the keeper for just before its request goes out: secrets, key, assertion, proof, one after the other. */
+/* What a job asks the keeper for just before its request goes out: secrets, key, assertion, proof, one after the other.
+ */
 #include <string.h>
 
 #include "courier/grant/grant_internal.h"
@@ -7,8 +8,9 @@
 
 /* As CLIENT_SECRET names them; NULL: not asked for by name. */
 static const char *const names[GRANT_SECRET_COUNT] = {
-	[GRANT_CLIENT_SECRET] = "client_secret", [GRANT_SUBJECT] = "subject_token", [GRANT_ACTOR] = "actor_token",
-	[GRANT_BEARER] = "assertion",            [GRANT_REFRESH] = "refresh_token",
+	[GRANT_CLIENT_SECRET] = "client_secret", [GRANT_SUBJECT] = "subject_token",
+	[GRANT_ACTOR] = "actor_token",           [GRANT_BEARER] = "assertion",
+	[GRANT_REFRESH] = "refresh_token",
 };
 
 /* Lowest bit first: what must be fresh is asked for last. */
@@ -153,8 +155,7 @@ void grant_job_ask(struct grant_job *job)
 
 		(void)call(job, KT_CLIENT_KEY, &ask, &err);
 	} else {
-		struct kt_msg_client_secret ask = {.job = job->id,
-						   .what = kt_view_str(names[__builtin_ctz(bit)])};
+		struct kt_msg_client_secret ask = {.job = job->id, .what = kt_view_str(names[__builtin_ctz(bit)])};
 
 		(void)call(job, KT_CLIENT_SECRET, &ask, &err);
 	}

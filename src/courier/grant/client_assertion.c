@@ -1,4 +1,5 @@
-/* Client assertions (RFC 7521 section 4.2, RFC 7523 section 2.2): made by the keeper, they differ in what signs them. */
+/* Client assertions (RFC 7521 section 4.2, RFC 7523 section 2.2): made by the keeper, they differ in what signs them.
+ */
 #include <string.h>
 
 #include "courier/grant/grant_internal.h"

@@ -19,7 +19,7 @@ void grant_job_try(struct grant_job *job)
 	grant_job_ask(job);
 }
 
-/* --- another try --------------------------------------------------------------------------------------------------- */
+/* --- another try --- */
 
 static bool is_word(const struct kt_err *err, const char *const *words)
 {
@@ -46,8 +46,13 @@ static bool wants_nonce(const struct grant_job *job, const struct kt_http_reply 
  */
 static bool wants_time(const struct grant_job *job, const struct kt_http_reply *reply, const struct kt_err *err)
 {
-	static const char *const words[] = {"invalid_client", "unauthorized_client", "invalid_grant", "invalid_request",
-					    "invalid_dpop_proof", "", NULL};
+	static const char *const words[] = {"invalid_client",
+					    "unauthorized_client",
+					    "invalid_grant",
+					    "invalid_request",
+					    "invalid_dpop_proof",
+					    "",
+					    NULL};
 	int64_t apart = grant_skew(reply->date_skew) - job->skew;
 
 	return (job->auth->needs_assertion || job->input.dpop) && !job->skew_tried &&
@@ -70,7 +75,7 @@ static bool try_again(struct grant_job *job, const struct kt_http_reply *reply, 
 	return true;
 }
 
-/* --- the answer ------------------------------------------------------------------------------------------------------ */
+/* --- the answer --- */
 
 static void reply_minted(struct grant_job *job)
 {
@@ -119,8 +124,8 @@ static void finish_token(struct grant_job *job)
 	if (job->type != &grant_refresh_token || save.token == NULL ||
 	    kt_secret_eq(save.token, job->input.secret[GRANT_REFRESH])) {
 		reply_minted(job);
-	} else if (kt_wire_call(job->grant->courier->keeper, KT_SAVE_REFRESH, &save, NULL, 0, KEEPER_TIME, on_saved, job,
-				&err) != KT_OK) {
+	} else if (kt_wire_call(job->grant->courier->keeper, KT_SAVE_REFRESH, &save, NULL, 0, KEEPER_TIME, on_saved,
+				job, &err) != KT_OK) {
 		grant_job_fail(job, &err);
 	}
 }
@@ -175,11 +180,11 @@ static void on_answer(const struct kt_err *err, const struct kt_http_reply *repl
 	}
 }
 
-/* --- the request ----------------------------------------------------------------------------------------------------- */
+/* --- the request --- */
 
 /*
- * An alias for mutual TLS is often the same host at another port. Where that is this very machine the manifest has named
- * it with the issuer.
+ * An alias for mutual TLS is often the same host at another port. Where that is this very machine the manifest has
+ * named it with the issuer.
  */
 static const char *named(const struct grant_job *job)
 {

@@ -81,7 +81,8 @@ static enum kt_code take_client(struct grant_job *job, struct kt_err *err)
 	}
 	job->auth = grant_auth_find(method != NULL ? method : "client_secret_basic");
 	if (job->auth == NULL) {
-		return kt_err_set(err, KT_E_UNSUPPORTED, "the client authentication '%.60s' is not offered here", method);
+		return kt_err_set(err, KT_E_UNSUPPORTED, "the client authentication '%.60s' is not offered here",
+				  method);
 	}
 	job->asks |= job->auth->needs_secret ? 1u << GRANT_CLIENT_SECRET : 0;
 	job->mtls = job->auth->needs_key;
@@ -177,7 +178,8 @@ static enum kt_code take_op(struct grant_job *job, struct kt_msg_token_op *msg, 
 	return take_issuer(job, msg->issuer, err);
 }
 
-/* --- jobs ---------------------------------------------------------------------------------------------------------- */
+/* --- jobs ----------------------------------------------------------------------------------------------------------
+ */
 
 static struct grant_job *add_job(struct kt_grant *grant, uint64_t id, uint32_t reply_to, struct kt_view traceparent,
 				 struct kt_err *err)

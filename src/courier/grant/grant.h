@@ -7,10 +7,10 @@
 /*
  * KT_MINT becomes a job: find the token endpoint (tokenURL, or metadata by RFC 8414 with OIDC discovery behind it, kept
  * for 10 minutes; for a connection that shows a certificate its mtls_endpoint_aliases), ask the keeper for the secrets,
- * the assertion, the key and the proof that the client authentication, the grant and the binding need, send the request,
- * judge the answer, have a rotated refresh token kept, wipe it all. One try, and one more where the server wants its nonce
- * in the DPoP proof, or refuses what was dated by another clock than its own. When to try again is the keeper's business.
- * KT_TOKEN_OP goes the same way to the revocation or introspection endpoint.
+ * the assertion, the key and the proof that the client authentication, the grant and the binding need, send the
+ * request, judge the answer, have a rotated refresh token kept, wipe it all. One try, and one more where the server
+ * wants its nonce in the DPoP proof, or refuses what was dated by another clock than its own. When to try again is the
+ * keeper's business. KT_TOKEN_OP goes the same way to the revocation or introspection endpoint.
  */
 #define KT_GRANT_JOBS_MAX 1024u
 

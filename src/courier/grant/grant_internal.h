@@ -1,4 +1,5 @@
-/* What the files of the OAuth client share: the plug-in tables, jobs, what is known of servers, the judge of answers. */
+/* What the files of the OAuth client share: the plug-in tables, jobs, what is known of servers, the judge of answers.
+ */
 #ifndef KT_COURIER_GRANT_INTERNAL_H
 #define KT_COURIER_GRANT_INTERNAL_H
 
@@ -9,12 +10,12 @@
 #include "kt/pki.h"
 #include "kt/secret.h"
 
-#define GRANT_SCOPES_MAX  64u
+#define GRANT_SCOPES_MAX  128u                 /* as manifests may have */
 #define GRANT_TOKEN_MAX   32768u
 #define GRANT_LIFE_MAX    (3650 * (int64_t)86400)
 #define GRANT_FORM_MAX    (192u * 1024u)
 #define GRANT_NONCE_MAX   512u
-#define GRANT_TYPE_MAX    255u                /* of a token type URI */
+#define GRANT_TYPE_MAX    255u                 /* of a token type URI */
 #define GRANT_SKEW_MAX    (24 * (int64_t)3600) /* a Date further off is nonsense, not a clock */
 #define GRANT_SKEW_RETRY  ((int64_t)2)         /* seconds that make a difference to who looks at iat and exp */
 #define GRANT_SERVERS_MAX 64u
@@ -29,7 +30,7 @@ enum grant_secret {
 	GRANT_CLIENT_SECRET,
 	GRANT_SUBJECT,
 	GRANT_ACTOR,
-	GRANT_BEARER,           /* the assertion of jwt_bearer */
+	GRANT_BEARER, /* the assertion of jwt_bearer */
 	GRANT_REFRESH,
 	GRANT_CLIENT_ASSERTION, /* not asked for by name: fresh for each try */
 	GRANT_TOKEN,            /* what is revoked or introspected */
@@ -42,10 +43,10 @@ struct grant_input {
 	const json_t *audiences; /* arrays of strings, or NULL */
 	const json_t *scopes;
 	enum grant_audience audience_param;
-	const struct kt_secret *secret[GRANT_SECRET_COUNT]; /* NULL where none is needed */
-	const char *assertion_type;                         /* of the client's assertion */
+	const struct kt_secret *secret[GRANT_SECRET_COUNT];     /* NULL where none is needed */
+	const char *assertion_type;                             /* of the client's assertion */
 	const char *subject_type, *actor_type, *requested_type; /* token exchange; NULL: not said */
-	bool exchange, dpop;                                /* what the answer must look like */
+	bool exchange, dpop;                                    /* what the answer must look like */
 };
 
 /* A grant: adds its parameters to the form. */
@@ -107,7 +108,8 @@ struct grant_token {
 enum kt_code grant_answer(const struct kt_http_reply *reply, const struct grant_input *input, struct grant_token *ret,
 			  struct kt_err *err);
 void grant_token_finish(struct grant_token *token);
-/* An error response of any endpoint; json may be NULL. problem_type is the OAuth error code where it is a plain word. */
+/* An error response of any endpoint; json may be NULL. problem_type is the OAuth error code where it is a plain word.
+ */
 enum kt_code grant_refusal(const struct kt_http_reply *reply, const json_t *json, const struct grant_input *input,
 			   struct kt_err *err);
 /* "what 'text'end", of text that may hold what we sent, whichever member it stands in. */

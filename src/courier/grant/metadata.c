@@ -66,16 +66,17 @@ static void keep(const struct grant_job *job)
 static void choose(struct grant_job *job)
 {
 	static const char *const names[GRANT_ENDPOINT_COUNT] = {"token", "revocation", "introspection"};
-	enum grant_endpoint which = job->op == NULL                   ? GRANT_TOKEN_ENDPOINT
+	enum grant_endpoint which = job->op == NULL                  ? GRANT_TOKEN_ENDPOINT
 				    : strcmp(job->op, "revoke") == 0 ? GRANT_REVOCATION
-								      : GRANT_INTROSPECTION;
+								     : GRANT_INTROSPECTION;
 	struct kt_err err;
 
 	job->url = job->mtls && job->at.mtls[which] != NULL ? job->at.mtls[which] : job->at.plain[which];
 	if (job->url == NULL) {
 		(void)kt_err_set(&err, KT_E_UNSUPPORTED,
-				 job->by_metadata ? "the server's metadata names no %s endpoint"
-						  : "spec.oauth2.tokenURL names no %s endpoint: give its issuer instead",
+				 job->by_metadata
+					 ? "the server's metadata names no %s endpoint"
+					 : "spec.oauth2.tokenURL names no %s endpoint: give its issuer instead",
 				 names[which]);
 		grant_job_fail(job, &err);
 		return;

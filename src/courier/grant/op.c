@@ -15,7 +15,8 @@ static enum kt_code introspected(const struct kt_http_reply *reply, const json_t
 				 struct kt_err *err)
 {
 	if (!json_is_boolean(json_object_get(json, "active"))) {
-		return kt_err_set(err, KT_E_PROTO, "the introspection endpoint does not say whether the token is active");
+		return kt_err_set(err, KT_E_PROTO,
+				  "the introspection endpoint does not say whether the token is active");
 	}
 	if (reply->body.len > BODY_MAX) {
 		return kt_err_set(err, KT_E_LIMIT, "the introspection endpoint says more than %u bytes", BODY_MAX);

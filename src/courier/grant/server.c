@@ -1,4 +1,5 @@
-/* What is remembered of a token server from one request to the next: its DPoP nonce and how its clock stands to ours. */
+/* What is remembered of a token server from one request to the next: its DPoP nonce and how its clock stands to ours.
+ */
 #include <string.h>
 
 #include "courier/grant/grant_internal.h"

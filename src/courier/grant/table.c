@@ -5,10 +5,14 @@
 
 static const struct grant_type *const types[] = {&grant_client_credentials, &grant_token_exchange, &grant_jwt_bearer,
 						 &grant_refresh_token};
-static const struct grant_auth *const auths[] = {&grant_client_secret_basic, &grant_client_secret_post,
-						 &grant_client_secret_jwt,   &grant_private_key_jwt,
-						 &grant_spiffe_jwt,          &grant_tls_client_auth,
-						 &grant_self_signed_tls_client_auth, &grant_none};
+static const struct grant_auth *const auths[] = {&grant_client_secret_basic,
+						 &grant_client_secret_post,
+						 &grant_client_secret_jwt,
+						 &grant_private_key_jwt,
+						 &grant_spiffe_jwt,
+						 &grant_tls_client_auth,
+						 &grant_self_signed_tls_client_auth,
+						 &grant_none};
 
 const struct grant_type *grant_type_find(const char *name)
 {

@@ -26,5 +26,4 @@ static enum kt_code build(const struct grant_input *input, struct kt_buf *form, 
 	return code == KT_OK ? grant_form_target(form, input, err) : code;
 }
 
-const struct grant_type grant_token_exchange = {
-	.name = "token_exchange", .needs = 1u << GRANT_SUBJECT, .build = build};
+const struct grant_type grant_token_exchange = {.name = "token_exchange", .needs = 1u << GRANT_SUBJECT, .build = build};

@@ -7,6 +7,8 @@
 
 #include "keeper/deliver/deliver_internal.h"
 
+#define TRUST_STORE_MAX (256u << 10)
+
 /* ---- the list ---- */
 
 struct kt_fileset_owned {
@@ -208,98 +210,99 @@ static enum kt_code render_der(const struct kt_material_view *m, struct kt_view 
 	return code;
 }
 
-static void chain_cleanup(struct kt_chain **p)
-{
-	kt_pki_chain_destroy(*p);
-}
-
 static enum kt_code need_password(const struct kt_secret *password, const char *what, struct kt_err *err)
 {
 	return password ? KT_OK : kt_err_set(err, KT_E_INVALID, "%s needs a password", what);
+}
+
+/* What a key store `file` holds. */
+static enum kt_code store_parts(const struct kt_material_view *m, const char *file, const struct kt_secret *password,
+                                struct kt_key **ret_key, struct kt_chain **ret_chain, struct kt_err *err)
+{
+	enum kt_code code = need_key(m, file, err);
+
+	if (code == KT_OK)
+		code = need_password(password, file, err);
+	if (code == KT_OK)
+		code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), ret_key, err);
+	if (code == KT_OK)
+		code = kt_pki_chain_parse(m->chain_pem, ret_chain, err);
+	return code;
+}
+
+/* What a trust store `file` holds; *ret stays NULL, without an error, where there is no CA: then there is no file. */
+static enum kt_code trust_parts(const struct kt_material_view *m, const char *file, const struct kt_secret *password,
+                                struct kt_chain **ret, struct kt_err *err)
+{
+	enum kt_code code;
+
+	if (!m->ca_pem.len)
+		return KT_OK;
+	code = need_password(password, file, err);
+	return code == KT_OK ? kt_pki_chain_parse(m->ca_pem, ret, err) : code;
+}
+
+/* Hands a finished store over, view and owner. */
+static enum kt_code hand_over(enum kt_code code, struct kt_buf *bytes, struct kt_view *ret, struct kt_secret **owned,
+                              struct kt_err *err)
+{
+	if (code == KT_OK && bytes != NULL)
+		code = kt_secret_from_buf(bytes, owned, err);
+	if (code == KT_OK)
+		*ret = kt_secret_view(*owned);
+	return code;
 }
 
 static enum kt_code render_keystore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                                     struct kt_err *err)
 {
 	struct kt_key *key KT_AUTOKEY = NULL;
-	struct kt_chain *chain __attribute__((cleanup(chain_cleanup))) = NULL;
-	enum kt_code code = need_key(m, "keystore.p12", err);
+	struct kt_chain *chain KT_AUTOCHAIN = NULL;
+	enum kt_code code = store_parts(m, "keystore.p12", m->pkcs12_password, &key, &chain, err);
 
-	if (code == KT_OK)
-		code = need_password(m->pkcs12_password, "keystore.p12", err);
-	if (code == KT_OK)
-		code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), &key, err);
-	if (code == KT_OK)
-		code = kt_pki_chain_parse(m->chain_pem, &chain, err);
 	if (code == KT_OK)
 		code = kt_pki_p12_keystore(key, chain, m->pkcs12_alias, m->pkcs12_password, m->pkcs12_profile, owned, err);
-	if (code == KT_OK)
-		*ret = kt_secret_view(*owned);
-	return code;
-}
-
-static enum kt_code render_truststore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
-                                      struct kt_err *err)
-{
-	struct kt_chain *chain __attribute__((cleanup(chain_cleanup))) = NULL;
-	struct kt_buf KT_AUTOBUF out;
-	enum kt_code code;
-
-	kt_buf_init(&out, 256 << 10);
-	if (!m->ca_pem.len)
-		return KT_OK;
-	code = need_password(m->pkcs12_password, "truststore.p12", err);
-	if (code == KT_OK)
-		code = kt_pki_chain_parse(m->ca_pem, &chain, err);
-	if (code == KT_OK)
-		code = kt_pki_p12_truststore(chain, m->pkcs12_password, m->pkcs12_profile, &out, err);
-	if (code == KT_OK)
-		code = kt_secret_from_buf(&out, owned, err);
-	if (code == KT_OK)
-		*ret = kt_secret_view(*owned);
-	return code;
+	return hand_over(code, NULL, ret, owned, err);
 }
 
 static enum kt_code render_jks_keystore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                                         struct kt_err *err)
 {
 	struct kt_key *key KT_AUTOKEY = NULL;
-	struct kt_chain *chain __attribute__((cleanup(chain_cleanup))) = NULL;
-	enum kt_code code = need_key(m, "keystore.jks", err);
+	struct kt_chain *chain KT_AUTOCHAIN = NULL;
+	enum kt_code code = store_parts(m, "keystore.jks", m->jks_password, &key, &chain, err);
 
 	if (code == KT_OK)
-		code = need_password(m->jks_password, "keystore.jks", err);
-	if (code == KT_OK)
-		code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), &key, err);
-	if (code == KT_OK)
-		code = kt_pki_chain_parse(m->chain_pem, &chain, err);
-	if (code == KT_OK)
 		code = kt_pki_jks_keystore(key, chain, m->jks_alias, m->jks_password, owned, err);
-	if (code == KT_OK)
-		*ret = kt_secret_view(*owned);
-	return code;
+	return hand_over(code, NULL, ret, owned, err);
+}
+
+static enum kt_code render_truststore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
+                                      struct kt_err *err)
+{
+	struct kt_chain *chain KT_AUTOCHAIN = NULL;
+	struct kt_buf KT_AUTOBUF out;
+	enum kt_code code = trust_parts(m, "truststore.p12", m->pkcs12_password, &chain, err);
+
+	kt_buf_init(&out, TRUST_STORE_MAX);
+	if (code != KT_OK || chain == NULL)
+		return code;
+	code = kt_pki_p12_truststore(chain, m->pkcs12_password, m->pkcs12_profile, &out, err);
+	return hand_over(code, &out, ret, owned, err);
 }
 
 static enum kt_code render_jks_truststore(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                                           struct kt_err *err)
 {
-	struct kt_chain *chain __attribute__((cleanup(chain_cleanup))) = NULL;
+	struct kt_chain *chain KT_AUTOCHAIN = NULL;
 	struct kt_buf KT_AUTOBUF out;
-	enum kt_code code;
+	enum kt_code code = trust_parts(m, "truststore.jks", m->jks_password, &chain, err);
 
-	kt_buf_init(&out, 256 << 10);
-	if (!m->ca_pem.len)
-		return KT_OK;
-	code = need_password(m->jks_password, "truststore.jks", err);
-	if (code == KT_OK)
-		code = kt_pki_chain_parse(m->ca_pem, &chain, err);
-	if (code == KT_OK)
-		code = kt_pki_jks_truststore(chain, m->jks_password, &out, err);
-	if (code == KT_OK)
-		code = kt_secret_from_buf(&out, owned, err);
-	if (code == KT_OK)
-		*ret = kt_secret_view(*owned);
-	return code;
+	kt_buf_init(&out, TRUST_STORE_MAX);
+	if (code != KT_OK || chain == NULL)
+		return code;
+	code = kt_pki_jks_truststore(chain, m->jks_password, &out, err);
+	return hand_over(code, &out, ret, owned, err);
 }
 
 /* ---- the table ---- */

@@ -169,15 +169,17 @@ enum wake {
 static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, enum wake wake, struct kt_err *err)
 {
 	struct kt_store_cred cred;
+	const char *problem;
 	bool waits;
 	enum kt_code code = KT_OK;
 
 	if (kt_rotate_find(keeper, id) != NULL || kt_store_cred_get(keeper->store, id, &cred, NULL) != KT_OK) {
 		return KT_OK; /* one that is in work asks the plan at its end */
 	}
-	/* A client's reset waits for its Token, or was refused with the one before. */
-	waits = cred.attempts > 0 && (cred.error == KT_E_LATER || wake == WAKE_REFUSED ||
-	                              (cred.kind == KT_KIND_CLIENT && cred.error == KT_E_AUTH));
+	/* A client's reset waits for its Token, or was refused with the one before; a Token for what it is made of. A pause that the
+	 * server asked for, or a reason that it gave, is none that this ends. */
+	waits = cred.attempts > 0 && (wake == WAKE_REFUSED || (cred.kind == KT_KIND_CLIENT && cred.error == KT_E_AUTH) ||
+	                              (cred.error == KT_E_LATER && kt_flight_peer_said(&cred, &problem) == 0 && problem[0] == '\0'));
 	if ((cred.kind == KT_KIND_TOKEN || cred.kind == KT_KIND_CLIENT) && (waits || wake == WAKE_BOUND)) {
 		if (waits) {
 			cred.flags &= ~(unsigned)KT_CRED_FAILED;

@@ -99,7 +99,7 @@ enum kt_code kt_oauth_issuer_now(struct kt_flight *flight, struct kt_oauth2_issu
 
 /* The refresh token that the flight's try uses. KT_E_NOTFOUND: no further one is kept. */
 enum kt_code kt_oauth_refresh_get(struct kt_flight *flight, struct kt_secret **ret, struct kt_err *err);
-/* Another came: it is the newest from now on, and the one that was used is kept. Commits. */
+/* Another came: it is the newest from now on, and the one that was used is kept. Once a try. Commits. */
 enum kt_code kt_oauth_refresh_save(struct kt_flight *flight, struct kt_view token, struct kt_err *err);
 /* The try was a success: what is older than the token that was used goes. Commits. */
 enum kt_code kt_oauth_refresh_worked(struct kt_flight *flight, struct kt_err *err);

@@ -122,6 +122,9 @@ enum kt_code kt_oauth_refresh_save(struct kt_flight *flight, struct kt_view toke
 	if (code == KT_OK && kt_view_eq(kt_secret_view(used), token)) {
 		return KT_OK; /* the server said the same one again */
 	}
+	if (code == KT_OK && flight->refresh_saved) { /* the next one would push out the one that was used */
+		code = kt_err_set(err, KT_E_PROTO, "the courier wants to keep a second refresh token of one answer");
+	}
 	if (code == KT_OK) {
 		code = kt_store_begin(store, err);
 	}

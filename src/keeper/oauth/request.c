@@ -145,7 +145,7 @@ static enum kt_code take_minted(struct kt_flight *flight, struct kt_msg_minted *
 	const struct kt_token_spec *spec = &flight->spec->token;
 	kt_ms now = kt_keeper_now(flight->keeper);
 	struct kt_plan_token_answer answer = {.now = now,
-	                                      .sent = flight->asked_at,
+	                                      .sent = flight->sent_at,
 	                                      .skew = skew_ms(msg->date_skew),
 	                                      .expires_in_s = msg->expires_in > 0 ? msg->expires_in : 0,
 	                                      .cap = spec->max_lifetime,
@@ -245,16 +245,19 @@ static void tell_followers(struct kt_flight *leader, const struct kt_msg_minted 
 		}
 		flight->follows = 0;
 		leader->followers--;
-		if (msg != NULL && msg->token != NULL) {
-			struct kt_view token = kt_secret_view(msg->token);
+		if (msg != NULL) {
+			struct kt_view token = {NULL, 0};
 
+			if (msg->token != NULL) {
+				token = kt_secret_view(msg->token);
+			}
 			kt_err_clear(&err);
 			copy = *msg;
 			copy.token = NULL;
 			memcpy(flight->bound_to, leader->bound_to, sizeof(flight->bound_to));
-			flight->asked_at = leader->asked_at;
-			if (kt_secret_create(token.ptr, token.len, &copy.token, &err) == KT_OK) {
-				(void)take_minted(flight, &copy, &err);
+			flight->sent_at = leader->sent_at;
+			if (token.len == 0 || kt_secret_create(token.ptr, token.len, &copy.token, &err) == KT_OK) {
+				(void)take_minted(flight, &copy, &err); /* which refuses an answer without a token */
 			}
 			kt_secret_destroy(copy.token);
 		}
@@ -354,8 +357,8 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	}
 	kt_rotate_begin_job(flight);
 	flight->asked = 0;
-	flight->asked_at = kt_keeper_now(flight->keeper);
 	flight->bound_to[0] = '\0';
+	flight->sent_at = kt_keeper_now(flight->keeper);
 	msg.job = flight->job;
 	msg.issuer = kt_buf_view(&issuer);
 	msg.request = kt_buf_view(&request);

@@ -18,16 +18,18 @@
 struct find {
 	kt_ms now;
 	int64_t active, after;
+	char in_force[72]; /* SHA-256 of the active one */
 	int64_t id;
 };
 
-/* The oldest one that is newer than the last one done. */
+/* The oldest one that is newer than the last one done. A server may have given the token that is in force once more. */
 static bool superseded(const struct kt_store_material *material, void *arg)
 {
 	struct find *find = arg;
 
 	if (material->id != find->active && material->id > find->after && material->state == KT_MATERIAL_PREVIOUS &&
-	    material->not_after > find->now && material->sealed_token.len > 0) {
+	    material->not_after > find->now && material->sealed_token.len > 0 &&
+	    strcmp(material->sha256, find->in_force) != 0) {
 		find->id = material->id;
 	}
 	return true;
@@ -74,6 +76,12 @@ static bool may_pass(const struct kt_err *why)
 	       why->code == KT_E_CLOSED;
 }
 
+/* The next token is due or asked for: until this flight ends nobody asks for it. */
+static bool is_pressing(const struct kt_flight *flight)
+{
+	return flight->forced || flight->refused[0] != '\0' || flight->plan.due_at <= kt_keeper_now(flight->keeper);
+}
+
 static void on_revoked(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_flight *flight = arg;
@@ -86,7 +94,7 @@ static void on_revoked(const struct kt_err *why, enum kt_msg_type type, void *ms
 	if (err.code == KT_OK && type != KT_TOKEN_OP_DONE) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 	}
-	if (err.code == KT_OK || !may_pass(&err) || ++flight->revoke_tries >= TRIES_MAX) {
+	if (err.code == KT_OK || !may_pass(&err) || ++flight->revoke_tries >= TRIES_MAX || is_pressing(flight)) {
 		audit(flight, &err);
 		if (err.code != KT_OK) {
 			kt_log_err(KT_LOG_WARN, &err, "Token %s/%s: its superseded token is not revoked", flight->resource.ns,
@@ -137,6 +145,19 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	return kt_wire_call(kt_keeper_courier(keeper), KT_TOKEN_OP, &msg, NULL, 0, REVOKE_TIMEOUT, on_revoked, flight, err);
 }
 
+static enum kt_code look(const struct kt_flight *flight, struct find *find, struct kt_err *err)
+{
+	struct kt_store_material active;
+	enum kt_code code = kt_store_material_get(flight->keeper->store, flight->cred.active, &active, err);
+
+	if (code == KT_OK) {
+		(void)snprintf(find->in_force, sizeof(find->in_force), "%s", active.sha256);
+		kt_store_material_finish(&active);
+		code = kt_store_material_each(flight->keeper->store, flight->id, 64, superseded, find, err);
+	}
+	return code;
+}
+
 enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight)
 {
 	struct find find = {.now = kt_keeper_now(flight->keeper), .active = flight->cred.active, .after = flight->revoked};
@@ -148,7 +169,7 @@ enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight)
 	    flight->issuer->ops != &kt_issuer_oauth2 || !flight->issuer->spec->token_issuer.oauth2->revoke_superseded) {
 		return KT_EFFECT_DONE;
 	}
-	if (kt_store_material_each(flight->keeper->store, flight->id, 64, superseded, &find, &err) != KT_OK || find.id == 0) {
+	if (look(flight, &find, &err) != KT_OK || find.id == 0) {
 		return KT_EFFECT_DONE;
 	}
 	flight->revoking = find.id;
@@ -159,5 +180,6 @@ enum kt_effect kt_oauth_revoke_superseded(struct kt_flight *flight)
 	kt_log_err(KT_LOG_WARN, &err, "Token %s/%s: its superseded token is not revoked", flight->resource.ns,
 	           flight->resource.name);
 	audit(flight, &err);
+	flight->revoked_count = AT_ONCE_MAX; /* said once, also when the effect begins again */
 	return KT_EFFECT_DONE;
 }
