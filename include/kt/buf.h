@@ -45,6 +45,10 @@ void kt_buf_add_u32(struct kt_buf *buf, uint32_t value); /* four bytes, little-e
 void kt_buf_addf(struct kt_buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Adds text as a JSON string with quotes, escaping what RFC 8259 section 7 asks for. */
 void kt_buf_add_json(struct kt_buf *buf, struct kt_view text);
+/* Adds `,"name":"text"`, or nothing when text is NULL. */
+void kt_buf_add_json_member(struct kt_buf *buf, const char *name, const char *text);
+/* Adds `["text","text"]`. */
+void kt_buf_add_json_list(struct kt_buf *buf, const char *const *texts, size_t count);
 /* Makes room for len bytes and returns where to write them (len is added), or NULL. */
 void *kt_buf_extend(struct kt_buf *buf, size_t len);
 

@@ -23,6 +23,8 @@ enum kt_code kt_parse_i64(struct kt_view text, int64_t min, int64_t max, int64_t
 
 bool kt_starts_with(const char *text, const char *prefix);
 bool kt_ends_with(const char *text, const char *suffix);
+/* Whether one of the words, which single spaces part, is this one. */
+bool kt_has_word(struct kt_view words, const char *word);
 bool kt_utf8_valid(struct kt_view text);
 /* Case-insensitive for ASCII. */
 bool kt_ascii_ieq(struct kt_view a, struct kt_view b);

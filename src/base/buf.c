@@ -200,6 +200,25 @@ void kt_buf_add_json(struct kt_buf *buf, struct kt_view text)
 	kt_buf_addc(buf, '"');
 }
 
+void kt_buf_add_json_member(struct kt_buf *buf, const char *name, const char *text)
+{
+	if (!text)
+		return;
+	kt_buf_addf(buf, ",\"%s\":", name);
+	kt_buf_add_json(buf, kt_view_str(text));
+}
+
+void kt_buf_add_json_list(struct kt_buf *buf, const char *const *texts, size_t count)
+{
+	kt_buf_addc(buf, '[');
+	for (size_t i = 0; i < count; i++) {
+		if (i)
+			kt_buf_addc(buf, ',');
+		kt_buf_add_json(buf, kt_view_str(texts[i]));
+	}
+	kt_buf_addc(buf, ']');
+}
+
 enum kt_code kt_buf_check(const struct kt_buf *buf, const char *name, struct kt_err *err)
 {
 	switch (buf->failed) {

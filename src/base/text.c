@@ -168,6 +168,22 @@ static unsigned char lower(char c)
 	return u >= 'A' && u <= 'Z' ? (unsigned char)(u | 0x20) : u;
 }
 
+bool kt_has_word(struct kt_view words, const char *word)
+{
+	size_t len = strlen(word);
+	size_t at = 0;
+
+	while (at < words.len) {
+		const char *space = memchr(words.ptr + at, ' ', words.len - at);
+		size_t end = space != NULL ? (size_t)(space - words.ptr) : words.len;
+
+		if (end - at == len && memcmp(words.ptr + at, word, len) == 0)
+			return true;
+		at = end + 1;
+	}
+	return false;
+}
+
 bool kt_ascii_ieq(struct kt_view a, struct kt_view b)
 {
 	if (a.len != b.len)

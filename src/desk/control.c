@@ -28,32 +28,19 @@ static enum MHD_Result reply(struct kt_desk_conn *conn, unsigned status)
 	return result;
 }
 
-static void wake(struct kt_desk_conn *conn, unsigned status)
-{
-	conn->command_status = status;
-	conn->resumed = true;
-	MHD_resume_connection(conn->mhd);
-	kt_desk_http_wake(conn->listener);
-}
-
 static void on_reply(const struct kt_err *err, enum kt_msg_type reply_type, void *msg, int *fds, unsigned fd_count,
                      void *arg)
 {
 	const struct kt_msg_page_given *given = msg;
 	struct kt_desk_conn *conn = arg; /* there as long as it is suspended */
-	struct kt_desk_conn **at = &conn->desk->commands;
 
 	(void)fds;
 	(void)fd_count;
-	while (*at && *at != conn)
-		at = &(*at)->waiting;
-	if (!*at)
+	if (!kt_desk_asked(conn))
 		return;
-	*at = conn->waiting;
-	conn->waiting = NULL;
-	wake(conn, err->code == KT_OK && reply_type == KT_PAGE_GIVEN && given->status >= 200 && given->status <= 599
-	                   ? given->status
-	                   : MHD_HTTP_SERVICE_UNAVAILABLE);
+	if (err->code == KT_OK && reply_type == KT_PAGE_GIVEN && given->status >= 200 && given->status <= 599)
+		conn->command_status = given->status;
+	kt_desk_resume(conn);
 }
 
 /* What stands behind "Bearer ", or NULL. */
@@ -80,27 +67,9 @@ enum MHD_Result kt_desk_control_answer(struct kt_desk *desk, struct kt_desk_conn
 		return reply(conn, MHD_HTTP_NOT_FOUND);
 	if (!text)
 		return reply(conn, MHD_HTTP_UNAUTHORIZED);
-	if (desk->ending || !kt_wire_attached(desk->keeper) || kt_secret_create(text, strlen(text), &token, NULL) != KT_OK)
+	if (kt_secret_create(text, strlen(text), &token, NULL) != KT_OK)
 		return reply(conn, MHD_HTTP_SERVICE_UNAVAILABLE);
 	msg.token = token;
-	conn->desk = desk;
-	if (kt_wire_call(desk->keeper, KT_COMMAND, &msg, NULL, 0, KT_DESK_PAGE_DEADLINE_MS, on_reply, conn, NULL) != KT_OK)
-		return reply(conn, MHD_HTTP_SERVICE_UNAVAILABLE);
-	conn->waiting = desk->commands;
-	desk->commands = conn;
-	MHD_suspend_connection(conn->mhd);
-	return MHD_YES;
-}
-
-void kt_desk_control_finish(struct kt_desk *desk)
-{
-	struct kt_desk_conn *conn;
-
-	desk->ending = true;
-	while ((conn = desk->commands) != NULL) {
-		desk->commands = conn->waiting;
-		conn->waiting = NULL;
-		kt_wire_forget(desk->keeper, conn);
-		wake(conn, MHD_HTTP_SERVICE_UNAVAILABLE);
-	}
+	conn->command_status = MHD_HTTP_SERVICE_UNAVAILABLE; /* until the keeper says another */
+	return kt_desk_ask(desk, conn, KT_COMMAND, &msg, on_reply) ? MHD_YES : reply(conn, conn->command_status);
 }

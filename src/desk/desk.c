@@ -194,8 +194,7 @@ void kt_desk_destroy(struct kt_desk *desk)
 	if (!desk)
 		return;
 	kt_desk_pages_finish(desk->pages);
-	kt_desk_control_finish(desk);
-	kt_desk_tokens_finish(desk);
+	kt_desk_ask_finish(desk);
 	kt_desk_alpn_destroy(desk->alpn);
 	kt_desk_http_destroy(desk->http);
 	kt_desk_pages_destroy(desk->pages);

@@ -89,14 +89,14 @@ enum kt_desk_proxy kt_desk_proxy_read(struct kt_view in, size_t *ret_len, uint8_
 struct kt_desk_conn {
 	struct MHD_Connection *mhd;
 	struct kt_desk_listener *listener;
-	struct kt_desk *desk; /* control.c, tokens.c: whose, while it waits */
+	struct kt_desk *desk; /* ask.c: whose, while it waits */
 	struct kt_desk_conn *prev, *next; /* by age of the request, oldest first */
-	struct kt_desk_conn *waiting;     /* next one that waits for the same page */
+	struct kt_desk_conn *waiting;     /* next one that waits for the same page, or for the keeper */
 	kt_ms since;                      /* when this request's time began */
 	uint8_t address[KT_DESK_ADDRESS];
 	bool resumed;                     /* the page that it waited for is there */
 	bool post;                        /* the request's method */
-	unsigned command_status;          /* control.c: the keeper's answer to its command; 0: none yet */
+	unsigned command_status;          /* control.c: the keeper's answer to its command */
 	struct kt_desk_given *given;      /* tokens.c: the keeper's answer; NULL: none */
 };
 
@@ -145,12 +145,20 @@ enum MHD_Result kt_desk_pages_answer(struct kt_desk_pages *pages, struct kt_desk
 void kt_desk_pages_finish(struct kt_desk_pages *pages);
 void kt_desk_pages_destroy(struct kt_desk_pages *pages);
 
+/* --- ask.c ------------------------------------------------------------------------------------------------------ */
+
+/* Asks the keeper and suspends the connection until fn (with the connection as arg) or kt_desk_ask_finish; false: it can't be asked. */
+bool kt_desk_ask(struct kt_desk *desk, struct kt_desk_conn *conn, enum kt_msg_type type, const void *msg, kt_wire_reply_fn *fn);
+/* fn begins so: false when the connection waits no more. Then it takes the answer, and resumes. */
+bool kt_desk_asked(struct kt_desk_conn *conn);
+void kt_desk_resume(struct kt_desk_conn *conn);
+/* Resumes everybody who waits, without an answer, and asks no more. */
+void kt_desk_ask_finish(struct kt_desk *desk);
+
 /* --- control.c -------------------------------------------------------------------------------------------------- */
 
 /* Hands a POST and its bearer token to the keeper, who decides. May suspend. */
 enum MHD_Result kt_desk_control_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
-/* Wakes everybody who waits. */
-void kt_desk_control_finish(struct kt_desk *desk);
 
 /* --- tokens.c --------------------------------------------------------------------------------------------------- */
 
@@ -160,8 +168,6 @@ struct kt_desk_given;
 enum MHD_Result kt_desk_tokens_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
 /* The same for what AWS SDKs ask at the listener "aws". */
 enum MHD_Result kt_desk_aws_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path);
-/* Wakes everybody who waits. */
-void kt_desk_tokens_finish(struct kt_desk *desk);
 void kt_desk_given_destroy(struct kt_desk_given *given);
 
 /* --- served.c --------------------------------------------------------------------------------------------------- */
@@ -210,8 +216,7 @@ struct kt_desk {
 	struct kt_desk_pages *pages;
 	struct kt_desk_served *served;
 	struct kt_desk_alpn *alpn;
-	struct kt_desk_conn *commands; /* control.c: those that wait for the keeper, by `waiting` */
-	struct kt_desk_conn *askers;   /* tokens.c: the same */
+	struct kt_desk_conn *asking; /* ask.c: those that wait for the keeper, by `waiting` */
 	bool ending;
 	void (*starved)(void *arg); /* asked for a fresh process; may be NULL */
 	void *starved_arg;

@@ -1,7 +1,7 @@
 # src/desk: sources, headers and tests of this folder.
 noinst_LIBRARIES += libkt_desk.a
 libkt_desk_a_CPPFLAGS = $(AM_CPPFLAGS) $(MHD_CFLAGS) $(SODIUM_CFLAGS)
-libkt_desk_a_SOURCES = src/desk/desk.c src/desk/http.c src/desk/page.c src/desk/pages.c src/desk/route.c src/desk/control.c src/desk/tokens.c \
+libkt_desk_a_SOURCES = src/desk/desk.c src/desk/http.c src/desk/page.c src/desk/pages.c src/desk/route.c src/desk/ask.c src/desk/control.c src/desk/tokens.c \
 	src/desk/served.c src/desk/address.c src/desk/alpn.c
 noinst_HEADERS += src/desk/desk.h
 

@@ -112,14 +112,6 @@ static enum MHD_Result reply(struct kt_desk_conn *conn)
 	return result;
 }
 
-static void wake(struct kt_desk_conn *conn, struct kt_desk_given *given)
-{
-	conn->given = given;
-	conn->resumed = true;
-	MHD_resume_connection(conn->mhd);
-	kt_desk_http_wake(conn->listener);
-}
-
 /* What the keeper said, kept until libmicrohttpd asks again. NULL: it is of no use, or there is no memory. */
 static struct kt_desk_given *take(struct kt_msg_token_given *msg)
 {
@@ -147,17 +139,13 @@ static void on_reply(const struct kt_err *err, enum kt_msg_type reply_type, void
                      void *arg)
 {
 	struct kt_desk_conn *conn = arg; /* there as long as it is suspended */
-	struct kt_desk_conn **at = &conn->desk->askers;
 
 	(void)fds;
 	(void)fd_count;
-	while (*at && *at != conn)
-		at = &(*at)->waiting;
-	if (!*at)
+	if (!kt_desk_asked(conn))
 		return;
-	*at = conn->waiting;
-	conn->waiting = NULL;
-	wake(conn, err->code == KT_OK && reply_type == KT_TOKEN_GIVEN ? take(msg) : NULL);
+	conn->given = err->code == KT_OK && reply_type == KT_TOKEN_GIVEN ? take(msg) : NULL;
+	kt_desk_resume(conn);
 }
 
 /* --- questions ---------------------------------------------------------------------------------------------------- */
@@ -251,18 +239,6 @@ static bool read_peer(struct kt_desk_conn *conn, uint32_t groups[], socklen_t *l
 	return true;
 }
 
-/* Sends the question; the connection waits for the answer. */
-static enum MHD_Result ask(struct kt_desk *desk, struct kt_desk_conn *conn, enum kt_msg_type type, const void *msg)
-{
-	conn->desk = desk;
-	if (kt_wire_call(desk->keeper, type, msg, NULL, 0, KT_DESK_PAGE_DEADLINE_MS, on_reply, conn, NULL) != KT_OK)
-		return reply(conn);
-	conn->waiting = desk->askers;
-	desk->askers = conn;
-	MHD_suspend_connection(conn->mhd);
-	return MHD_YES;
-}
-
 enum MHD_Result kt_desk_aws_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
 {
 	const char *text = MHD_lookup_connection_value(conn->mhd, MHD_HEADER_KIND, "Authorization");
@@ -281,10 +257,10 @@ enum MHD_Result kt_desk_aws_answer(struct kt_desk *desk, struct kt_desk_conn *co
 		return say(conn, MHD_HTTP_BAD_REQUEST, "that is no namespace and name of a secret\n");
 	if (!text || !*text || strlen(text) > AWS_TOKEN_MAX)
 		return say(conn, MHD_HTTP_UNAUTHORIZED, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE is not set\n");
-	if (desk->ending || !kt_wire_attached(desk->keeper) || kt_secret_create(text, strlen(text), &token, NULL) != KT_OK)
+	if (kt_secret_create(text, strlen(text), &token, NULL) != KT_OK)
 		return reply(conn);
 	msg.token = token;
-	return ask(desk, conn, KT_AWS_ASK, &msg);
+	return kt_desk_ask(desk, conn, KT_AWS_ASK, &msg, on_reply) ? MHD_YES : reply(conn);
 }
 
 enum MHD_Result kt_desk_tokens_answer(struct kt_desk *desk, struct kt_desk_conn *conn, const char *path)
@@ -309,20 +285,5 @@ enum MHD_Result kt_desk_tokens_answer(struct kt_desk *desk, struct kt_desk_conn 
 	if (!read_sha256(conn->mhd, sha256))
 		return say(conn, MHD_HTTP_BAD_REQUEST, "sha256 is the SHA-256 of the token, 64 hexadecimal digits\n");
 	msg.sha256 = kt_view_str(sha256);
-	if (desk->ending || !kt_wire_attached(desk->keeper) || !read_peer(conn, groups, &groups_len, &msg))
-		return reply(conn);
-	return ask(desk, conn, KT_TOKEN_ASK, &msg);
-}
-
-void kt_desk_tokens_finish(struct kt_desk *desk)
-{
-	struct kt_desk_conn *conn;
-
-	desk->ending = true;
-	while ((conn = desk->askers) != NULL) {
-		desk->askers = conn->waiting;
-		conn->waiting = NULL;
-		kt_wire_forget(desk->keeper, conn);
-		wake(conn, NULL);
-	}
+	return read_peer(conn, groups, &groups_len, &msg) && kt_desk_ask(desk, conn, KT_TOKEN_ASK, &msg, on_reply) ? MHD_YES : reply(conn);
 }

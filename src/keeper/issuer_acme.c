@@ -18,7 +18,7 @@
 #define ORDER_TIMEOUT (10 * KT_MINUTE)
 #define DNS_TIMEOUT   (30 * KT_MINUTE)
 
-/* Facts of one job: an account, an order, a certificate, and each again where the CA forgot. More fills the audit trail. */
+/* Facts of one job: an account, an order, and each again where the CA forgot. More fills the audit trail. */
 #define SAVES_MAX 16u
 
 static const struct kt_acme *acme_of(const struct kt_flight *flight)

@@ -158,10 +158,7 @@ enum kt_code kt_token_refused(struct kt_keeper *keeper, const struct kt_store_re
 
 static void add_member(struct kt_buf *out, const char *name, const char *text)
 {
-	if (text != NULL && text[0] != '\0') {
-		kt_buf_addf(out, ",\"%s\":", name);
-		kt_buf_add_json(out, kt_view_str(text));
-	}
+	kt_buf_add_json_member(out, name, text != NULL && text[0] != '\0' ? text : NULL);
 }
 
 void kt_refusal_json(const struct kt_refusal *refusal, struct kt_buf *out)

@@ -16,17 +16,6 @@ static void add_text(struct kt_buf *out, const char *text)
 	kt_buf_add_json(out, kt_view_str(text));
 }
 
-static void add_strings(struct kt_buf *out, const struct kt_strings *list)
-{
-	kt_buf_addc(out, '[');
-	for (uint32_t i = 0; i < list->count; i++) {
-		if (i)
-			kt_buf_addc(out, ',');
-		add_text(out, list->items[i]);
-	}
-	kt_buf_addc(out, ']');
-}
-
 static void add_pairs(struct kt_buf *out, const struct kt_pairs *pairs)
 {
 	kt_buf_addc(out, '{');
@@ -166,7 +155,7 @@ static void encode_field(struct kt_buf *out, const struct kt_field *field, const
 		encode_bytes(out, at);
 		break;
 	case KT_F_STRINGS:
-		add_strings(out, at);
+		kt_buf_add_json_list(out, ((const struct kt_strings *)at)->items, ((const struct kt_strings *)at)->count);
 		break;
 	case KT_F_PAIRS:
 		add_pairs(out, at);

@@ -180,14 +180,6 @@ enum kt_code kt_jose_verify(const struct kt_key *key, enum kt_jose_alg alg, stru
 
 /* --- ACME --------------------------------------------------------------------------------------------------------------- */
 
-static void put_member(struct kt_buf *out, const char *name, const char *value)
-{
-	if (value == NULL)
-		return;
-	kt_buf_addf(out, ",\"%s\":", name);
-	kt_buf_add_json(out, kt_view_str(value));
-}
-
 /* "protected.payload" into input; returns the length of the first part. */
 static size_t put_input(const struct kt_buf *protected, struct kt_view payload, struct kt_buf *input)
 {
@@ -229,13 +221,13 @@ enum kt_code kt_jose_jws_acme(const struct kt_key *key, const struct kt_jws_head
 	if (payload.len > KT_JOSE_PAYLOAD_MAX)
 		return kt_err_set(err, KT_E_LIMIT, "a JWS payload of %zu bytes", payload.len);
 	kt_buf_addf(&protected, "{\"alg\":\"%s\"", kt_jose_alg_name(alg));
-	put_member(&protected, "kid", header->kid);
+	kt_buf_add_json_member(&protected, "kid", header->kid);
 	if (header->kid == NULL) {
 		kt_buf_adds(&protected, ",\"jwk\":");
 		code = kt_jose_jwk(key, &protected, err);
 	}
-	put_member(&protected, "nonce", header->nonce);
-	put_member(&protected, "url", header->url);
+	kt_buf_add_json_member(&protected, "nonce", header->nonce);
+	kt_buf_add_json_member(&protected, "url", header->url);
 	kt_buf_addc(&protected, '}');
 	if (code == KT_OK)
 		code = kt_buf_check(&protected, "JWS header", err);
@@ -288,8 +280,8 @@ enum kt_code kt_jose_jws_mac(enum kt_jose_mac mac, struct kt_view mac_key, const
 	if (name == NULL || mac_key.len < MAC_KEY_MIN)
 		return kt_err_set(err, KT_E_INVALID, "a MAC key needs %u bytes at least", MAC_KEY_MIN);
 	kt_buf_addf(&protected, "{\"alg\":\"%s\"", name);
-	put_member(&protected, "kid", kid);
-	put_member(&protected, "url", url);
+	kt_buf_add_json_member(&protected, "kid", kid);
+	kt_buf_add_json_member(&protected, "url", url);
 	kt_buf_addc(&protected, '}');
 	code = kt_buf_check(&protected, "JWS header", err);
 	if (code != KT_OK)

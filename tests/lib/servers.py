@@ -479,7 +479,25 @@ class OidcProvider(Server):
             "issuer": self.issuer_url, "audienceParam": "resource", "caBundle": self.authority.bundle(), "auth": auth, **more}}}
 
 
-class Consumer(Server):
+class Local(Server):
+    """An HTTP server in this process: `handler` at `port`."""
+
+    def start(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(5)
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+class Consumer(Local):
     """A small HTTP service that reads a file when it is told and reports its SHA-256."""
 
     def __init__(self, file, status_path="/status"):
@@ -519,22 +537,8 @@ class Consumer(Server):
         except OSError:
             self.sha256 = ""
 
-    def start(self):
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
-        self.thread.start()
 
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join(5)
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
-
-
-class Recorder(Server):
+class Recorder(Local):
     """A plain HTTP service that writes down when each request came and with which Authorization."""
 
     def __init__(self):
@@ -554,20 +558,6 @@ class Recorder(Server):
                 pass
 
         self.handler = Handler
-
-    def start(self):
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
-        self.thread.start()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join(5)
-
-    def url(self, path="/"):
-        return f"http://127.0.0.1:{self.port}{path}"
 
 
 class Envoy(Server):

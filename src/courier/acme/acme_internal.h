@@ -114,8 +114,7 @@ typedef void acme_inner_fn(struct acme_job *job, struct kt_view jws);
 struct acme_post {
 	char *url;
 	struct kt_buf payload;
-	struct kt_buf jws; /* signed, and held back until send_at (0: not held back) */
-	kt_ms send_at;
+	struct kt_buf jws; /* signed, and held back until the job's hold is over */
 	bool by_jwk;
 	bool repeatable; /* may be sent again when the connection broke */
 	bool pem;        /* the answer is a chain, not JSON */
@@ -161,7 +160,7 @@ struct acme_job {
 	size_t authz_count, authz_at;
 	unsigned presenting; /* answers that the keeper is about to present */
 	kt_ms poll_next;
-	kt_ms hold; /* the next request is signed now, and sent at this time (monotonic) */
+	kt_ms hold; /* the request is signed now, and sent at this time (monotonic); 0: not held back */
 	unsigned early; /* looks before the time that Retry-After asked for, since the last step */
 	int64_t poll_wait; /* seconds that the answers to our challenges asked for */
 	unsigned flips;    /* polls that went backwards */

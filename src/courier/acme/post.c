@@ -153,11 +153,11 @@ static void on_signed(const struct kt_err *err, enum kt_msg_type type, void *msg
 {
 	struct acme_job *job = arg;
 	const struct kt_msg_acme_signed *reply = msg;
-	kt_ms early = job->post.send_at - kt_clock_mono(kt_loop_clock(job->acme->courier->loop));
+	kt_ms early = job->hold - kt_clock_mono(kt_loop_clock(job->acme->courier->loop));
 
 	(void)fds;
 	(void)fd_count;
-	job->post.send_at = 0;
+	job->hold = 0;
 	if (err->code != KT_OK) {
 		acme_job_fail(job, err);
 	} else if (type != KT_ACME_SIGNED) {
@@ -242,8 +242,6 @@ void acme_post(struct acme_job *job, const char *url, struct kt_view payload, in
 	memset(&job->post, 0, sizeof(job->post));
 	kt_buf_init(&job->post.payload, 65536);
 	kt_buf_init(&job->post.jws, 131072);
-	job->post.send_at = job->hold;
-	job->hold = 0;
 	kt_buf_addv(&job->post.payload, payload);
 	job->post.url = copy;
 	job->post.by_jwk = (flags & ACME_POST_JWK) != 0;

@@ -122,18 +122,6 @@ static enum kt_code take_life(const json_t *json, struct grant_token *ret, struc
 	return KT_OK;
 }
 
-static bool has_word(const char *words, const char *word)
-{
-	size_t len = strlen(word);
-
-	for (const char *at = words; (at = strstr(at, word)) != NULL; at += len) {
-		if ((at == words || at[-1] == ' ') && (at[len] == '\0' || at[len] == ' ')) {
-			return true;
-		}
-	}
-	return false;
-}
-
 static enum kt_code take_scope(const json_t *json, const struct grant_input *input, struct grant_token *ret,
 			       struct kt_err *err)
 {
@@ -150,7 +138,7 @@ static enum kt_code take_scope(const json_t *json, const struct grant_input *inp
 	for (size_t i = 0; i < json_array_size(input->scopes); i++) {
 		asked = json_string_value(json_array_get(input->scopes, i));
 		len = strlen(asked);
-		if (granted != NULL && !has_word(granted, asked)) {
+		if (granted != NULL && !kt_has_word(kt_view_str(granted), asked)) {
 			(void)grant_bad_answer(input, KT_E_DENIED, "granted is", granted, "", err);
 			return err == NULL
 				       ? KT_E_DENIED

@@ -209,6 +209,18 @@ static struct grant_job *add_job(struct kt_grant *grant, uint64_t id, uint32_t r
 	return job;
 }
 
+/* The job sets out, unless there is none or its message was no good. */
+static void set_out(const struct kt_wire_in *in, struct grant_job *job, const struct kt_err *err)
+{
+	if (job == NULL) {
+		kt_wire_reply_err(in->wire, in->id, err);
+	} else if (err->code != KT_OK) {
+		grant_job_fail(job, err);
+	} else {
+		grant_job_locate(job);
+	}
+}
+
 void kt_grant_handle(struct kt_wire_in *in, void *arg)
 {
 	struct kt_courier *courier = arg;
@@ -218,13 +230,10 @@ void kt_grant_handle(struct kt_wire_in *in, void *arg)
 
 	kt_err_clear(&err);
 	job = add_job(courier->grant, msg->job, in->id, msg->traceparent, &err);
-	if (job == NULL) {
-		kt_wire_reply_err(in->wire, in->id, &err);
-	} else if (take_mint(job, msg, &err) != KT_OK) {
-		grant_job_fail(job, &err);
-	} else {
-		grant_job_locate(job);
+	if (job != NULL) {
+		(void)take_mint(job, msg, &err);
 	}
+	set_out(in, job, &err);
 }
 
 void kt_grant_handle_op(struct kt_wire_in *in, void *arg)
@@ -236,13 +245,10 @@ void kt_grant_handle_op(struct kt_wire_in *in, void *arg)
 
 	kt_err_clear(&err);
 	job = add_job(courier->grant, msg->job, in->id, msg->traceparent, &err);
-	if (job == NULL) {
-		kt_wire_reply_err(in->wire, in->id, &err);
-	} else if (take_op(job, msg, &err) != KT_OK) {
-		grant_job_fail(job, &err);
-	} else {
-		grant_job_locate(job);
+	if (job != NULL) {
+		(void)take_op(job, msg, &err);
 	}
+	set_out(in, job, &err);
 }
 
 bool kt_grant_cancel(struct kt_grant *grant, uint64_t id)

@@ -109,10 +109,7 @@ enum kt_code kt_token_header(const struct kt_material_view *m, struct kt_view *r
 
 static void add_member(struct kt_buf *out, const char *name, const char *text)
 {
-	if (!text || !*text)
-		return;
-	kt_buf_addf(out, ",\"%s\":", name);
-	kt_buf_add_json(out, kt_view_str(text));
+	kt_buf_add_json_member(out, name, text && *text ? text : NULL);
 }
 
 /* expires_at and issued_at as RFC 3339, exp as seconds since the epoch for readers without a date parser. */
@@ -137,13 +134,8 @@ enum kt_code kt_token_json(const struct kt_material_view *m, struct kt_view *ret
 		add_member(&out, "issued_at", kt_time_format(m->issued_at, when));
 	add_member(&out, "scope", m->scope);
 	if (m->audience_count) {
-		kt_buf_adds(&out, ",\"audience\":[");
-		for (size_t i = 0; i < m->audience_count; i++) {
-			if (i)
-				kt_buf_addc(&out, ',');
-			kt_buf_add_json(&out, kt_view_str(m->audiences[i]));
-		}
-		kt_buf_addc(&out, ']');
+		kt_buf_adds(&out, ",\"audience\":");
+		kt_buf_add_json_list(&out, m->audiences, m->audience_count);
 	}
 	add_member(&out, "issuer", m->issuer);
 	add_member(&out, "client_id", m->client_id);

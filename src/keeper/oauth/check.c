@@ -133,29 +133,12 @@ enum kt_code kt_oauth_check_token(struct kt_view token, const struct kt_oauth_wa
 	return code;
 }
 
-static bool has_word(struct kt_view words, const char *word)
-{
-	size_t len = strlen(word);
-	size_t at = 0;
-
-	while (at < words.len) {
-		const char *space = memchr(words.ptr + at, ' ', words.len - at);
-		size_t end = space != NULL ? (size_t)(space - words.ptr) : words.len;
-
-		if (end - at == len && memcmp(words.ptr + at, word, len) == 0) {
-			return true;
-		}
-		at = end + 1;
-	}
-	return false;
-}
-
 enum kt_code kt_oauth_check_scope(const struct kt_strings *asked, struct kt_view granted, struct kt_err *err)
 {
 	uint32_t i;
 
 	for (i = 0; granted.len > 0 && i < asked->count; i++) {
-		if (!has_word(granted, asked->items[i])) {
+		if (!kt_has_word(granted, asked->items[i])) {
 			return kt_err_set(err, KT_E_DENIED, "the server gave fewer scopes than were asked for: %s is missing",
 			                  asked->items[i]);
 		}

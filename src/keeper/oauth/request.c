@@ -19,37 +19,15 @@ int64_t kt_oauth_bounded_skew(int64_t seconds)
 
 /* --- JSON ------------------------------------------------------------------------------------------------------------------ */
 
-static void add_list(struct kt_buf *out, const struct kt_strings *list)
-{
-	uint32_t i;
-
-	kt_buf_addc(out, '[');
-	for (i = 0; i < list->count; i++) {
-		if (i > 0) {
-			kt_buf_addc(out, ',');
-		}
-		kt_buf_add_json(out, kt_view_str(list->items[i]));
-	}
-	kt_buf_addc(out, ']');
-}
-
-static void add_text(struct kt_buf *out, const char *name, const char *text)
-{
-	if (text != NULL) {
-		kt_buf_addf(out, ",\"%s\":", name);
-		kt_buf_add_json(out, kt_view_str(text));
-	}
-}
-
 enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, struct kt_buf *out, struct kt_err *err)
 {
 	kt_buf_addf(out, "{\"audienceParam\":\"%s\",\"auth\":{\"method\":\"%s\"",
 	            kt_audience_param_name(oauth2->audience_param), kt_auth_method_name(oauth2->auth.method));
-	add_text(out, "clientID", oauth2->auth.client_id);
+	kt_buf_add_json_member(out, "clientID", oauth2->auth.client_id);
 	kt_buf_addc(out, '}');
-	add_text(out, "issuer", oauth2->issuer);
-	add_text(out, "tokenURL", oauth2->token_url);
-	add_text(out, "profile", kt_oauth2_profile_name(oauth2->profile));
+	kt_buf_add_json_member(out, "issuer", oauth2->issuer);
+	kt_buf_add_json_member(out, "tokenURL", oauth2->token_url);
+	kt_buf_add_json_member(out, "profile", kt_oauth2_profile_name(oauth2->profile));
 	if (oauth2->ca_bundle.len > 0) {
 		kt_buf_adds(out, ",\"caBundle\":");
 		kt_buf_add_json(out, (struct kt_view){(const char *)oauth2->ca_bundle.ptr, oauth2->ca_bundle.len});
@@ -73,15 +51,15 @@ enum kt_code kt_oauth_request_json(const struct kt_oauth2_issuer *oauth2, const 
 	                                                       : "client_credentials";
 
 	kt_buf_addf(out, "{\"grantType\":\"%s\",\"audiences\":", type);
-	add_list(out, &spec->audiences);
+	kt_buf_add_json_list(out, spec->audiences.items, spec->audiences.count);
 	kt_buf_adds(out, ",\"scopes\":");
-	add_list(out, &spec->scopes);
+	kt_buf_add_json_list(out, spec->scopes.items, spec->scopes.count);
 	if (exchange != NULL) {
 		bool actor = is_given(&exchange->actor);
 
-		add_text(out, "subjectTokenType", exchange->subject_type);
-		add_text(out, "actorTokenType", actor ? exchange->actor_type : NULL);
-		add_text(out, "requestedTokenType", exchange->requested_type);
+		kt_buf_add_json_member(out, "subjectTokenType", exchange->subject_type);
+		kt_buf_add_json_member(out, "actorTokenType", actor ? exchange->actor_type : NULL);
+		kt_buf_add_json_member(out, "requestedTokenType", exchange->requested_type);
 		kt_buf_addf(out, ",\"actor\":%s", actor ? "true" : "false");
 	}
 	kt_buf_addf(out, ",\"dpop\":%s,\"certificate\":%s}", spec->dpop != NULL ? "true" : "false",
