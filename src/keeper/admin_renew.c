@@ -5,7 +5,7 @@
 #include "kt/mem.h"
 #include "keeper/admin.h"
 #include "keeper/flight.h"
-#include "keeper/watched.h"
+#include "keeper/watch/watched.h"
 
 #define NAMES_MAX  10000u
 #define QUICK_WAIT (11 * KT_SECOND) /* what is tried again so soon is waited for, unless it is late */

@@ -6,7 +6,7 @@
 #include "keeper/client/client.h"
 #include "keeper/admin.h"
 #include "keeper/fallback.h"
-#include "keeper/watched.h"
+#include "keeper/watch/watched.h"
 
 json_t *kt_admin_time(kt_ms at)
 {

@@ -5,6 +5,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/admin.h"
+#include "keeper/render.h"
 
 /* A record of a command itself. */
 static enum kt_code audit_command(struct kt_session *session, const char *step, const char *ns, const char *name,
@@ -41,7 +42,7 @@ static enum kt_code add_token(struct kt_session *session, const struct kt_store_
 		                        kt_session_arg(session, "url"), kt_session_arg(session, "nonce"), &text, err);
 		format = "dpop";
 	} else {
-		code = kt_publish_token_text(session->keeper, resource, material, format != NULL ? format : "raw", &text, err);
+		code = kt_render_token_text(session->keeper, resource, material, format != NULL ? format : "raw", &text, err);
 	}
 	if (code == KT_OK) {
 		/* The one place where a token leaves as JSON: over the private stream of who asked for it. */
@@ -72,7 +73,7 @@ void kt_command_token(struct kt_session *session)
 			                 cred.error_text[0] != '\0' ? ": " : "", cred.error_text);
 		} else if (kt_store_material_get(keeper->store, cred.active, &material, &err) == KT_OK) {
 			char type[KT_TOKEN_TYPE_SIZE];
-			const char *scope = kt_publish_token_type(material.cookie, type);
+			const char *scope = kt_render_token_type(material.cookie, type);
 
 			result = json_pack("{s:s,s:o,s:s}", "token_type", type, "expiresAt", kt_admin_time(material.not_after),
 			                   "scope", scope);

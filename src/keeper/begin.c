@@ -11,6 +11,7 @@
 #include "keeper/client/client.h"
 #include "keeper/fallback.h"
 #include "keeper/refused.h"
+#include "keeper/render.h"
 
 
 /* Opens what a stored material holds into the flight. */
@@ -40,7 +41,7 @@ static enum kt_code open_material(struct kt_flight *flight, int64_t id, struct k
 	flight->got.not_before = flight->material.not_before;
 	flight->got.not_after = flight->material.not_after;
 	if (token && flight->material.sealed_token.len > 0) {
-		const char *scope = kt_publish_token_type(flight->material.cookie, flight->got.token_type);
+		const char *scope = kt_render_token_type(flight->material.cookie, flight->got.token_type);
 
 		(void)snprintf(flight->got.scope, sizeof(flight->got.scope), "%s", scope);
 		(void)snprintf(flight->bound_to, sizeof(flight->bound_to), "%s", flight->material.finalize_url);

@@ -8,7 +8,7 @@
 #include "keeper/budget.h"
 #include "keeper/fallback.h"
 #include "keeper/refused.h"
-#include "keeper/watched.h"
+#include "keeper/watch/watched.h"
 
 static bool seen_consumer(const struct kt_flight *flight, int64_t id)
 {

@@ -12,7 +12,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/refused.h"
-#include "keeper/watched.h"
+#include "keeper/watch/watched.h"
 
 #define GONE_GRACE KT_SECOND /* for a fresh end of a wire */
 #define PATHS_MAX 512u

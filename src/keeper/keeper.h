@@ -381,16 +381,6 @@ enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource
 /* Looks whether what is served is as it should be (stat only), for the sweep. */
 enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_drifted, struct kt_err *err);
 /* "<secretsDir>/<ns>/<secretName>" of a credential into out. */
-#define KT_TOKEN_TYPE_SIZE 32u
-/*
- * A token's type and scope are kept in its material's cookie: the scope alone where the type is Bearer, else "type\tscope".
- * Puts the type into `type` and returns the scope, which lies in cookie.
- */
-const char *kt_publish_token_type(const char *cookie, char type[KT_TOKEN_TYPE_SIZE]);
-/* A token in the words of a format ("raw", "curl", ...), as its file has it; KT_E_INVALID: no such format. Adds to text. */
-enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_store_resource *row,
-                                   const struct kt_store_material *material, const char *format, struct kt_buf *text,
-                                   struct kt_err *err);
 void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char *secret_name, char *out, size_t size);
 
 /* --- owners.c: users and groups as numbers ------------------------------------------------------------------------- */

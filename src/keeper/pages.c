@@ -5,7 +5,7 @@
 #include "kt/json.h"
 #include "kt/mem.h"
 #include "keeper/admin.h"
-#include "keeper/watched.h"
+#include "keeper/watch/watched.h"
 
 #define ROWS_MAX   200u
 #define EVENTS_MAX 20u

@@ -12,325 +12,17 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
-#include "keeper/client/client.h"
+#include "keeper/keeper.h"
+#include "keeper/render.h"
 
 #define CLOCK_SLACK (5 * KT_MINUTE)
 
-/* A material with everything open that its files need. */
-struct rendered {
-	struct kt_fileset files;
-	struct kt_secret *key_pem;
-	struct kt_secret *token;
-	struct kt_secret *password;
-	struct kt_secret *jks_password;
-	struct kt_store_material row;
-	struct kt_store_resource resource;
-	struct kt_resource *spec;
-};
-
-static void rendered_finish(struct rendered *out)
-{
-	kt_fileset_finish(&out->files);
-	kt_secret_destroy(out->key_pem);
-	kt_secret_destroy(out->token);
-	kt_secret_destroy(out->password);
-	kt_secret_destroy(out->jks_password);
-	kt_store_material_finish(&out->row);
-	kt_store_resource_finish(&out->resource);
-	kt_resource_destroy(out->spec);
-}
-
-/* --- rendering ------------------------------------------------------------------------------------------------------ */
-
-static enum kt_code store_password(struct kt_keeper *keeper, const struct kt_resource *spec,
-                                   const struct kt_secret_ref *ref, const char *plain, struct kt_secret **ret,
-                                   struct kt_err *err)
-{
-	if (ref != NULL) {
-		return kt_issuers_secret(keeper, spec->meta.ns, ref->name, ref->key, ret, err);
-	}
-	return kt_secret_create(plain, strlen(plain), ret, err);
-}
-
-#define NAMES_MAX 12u
-
-/* secretsGroup and secretsMode are for those who use a certificate or token: the key of a CA is for nobody but us. */
-static struct kt_render_options render_options(const struct kt_keeper *keeper, const struct kt_resource *spec)
-{
-	struct kt_render_options options = KT_RENDER_DEFAULT;
-	bool ca = spec->kind == KT_RES_CERTIFICATE && spec->certificate.is_ca;
-
-	options.gid = keeper->volume_policy.gid;
-	options.mode_public = 0644;
-	options.mode_secret = keeper->secrets_mode != 0 && !ca ? keeper->secrets_mode : 0600;
-	return options;
-}
-
-/* The files beyond the standard ones (certificate), or all of them (token; has_key: it is bound to one). Returns how many. */
-static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_key, const char *names[NAMES_MAX])
-{
-	const struct kt_output_formats *formats = &spec->certificate.additional_output_formats;
-	const struct kt_pkcs12 *pkcs12;
-	const struct kt_jks *jks;
-	size_t count = 0;
-	uint32_t i;
-
-	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
-		names[0] = "client-id", names[1] = "client-secret", names[2] = "credentials.json";
-		return 3;
-	}
-	if (spec->kind == KT_RES_TOKEN) {
-		static const char *const outputs[] = {"token",     "header",     "token.json", "curl.conf",
-		                                      "token.env", "envoy.yaml", "flex.yaml",  "aws-process.json",
-		                                      "aws-credentials", "aws-endpoint-token"}; /* in the order of the bits */
-
-		for (i = 0; i < sizeof(outputs) / sizeof(outputs[0]); i++) {
-			if ((spec->token.outputs & 1u << i) != 0) {
-				names[count++] = outputs[i];
-			}
-		}
-		if (has_key) {
-			names[count++] = "dpop.key";
-			names[count++] = "dpop.jwk";
-		}
-		return count;
-	}
-	for (i = 0; i < formats->count && count < 4; i++) {
-		names[count++] = formats->items[i].type == KT_OUTPUT_DER ? "key.der" : "tls-combined.pem";
-	}
-	pkcs12 = spec->certificate.keystores.pkcs12;
-	if (pkcs12 != NULL && pkcs12->create) {
-		names[count++] = "keystore.p12";
-		if (has_ca) {
-			names[count++] = "truststore.p12";
-		}
-	}
-	jks = spec->certificate.keystores.jks;
-	if (jks != NULL && jks->create) {
-		names[count++] = "keystore.jks";
-		if (has_ca) {
-			names[count++] = "truststore.jks";
-		}
-	}
-	return count;
-}
-
-static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt_resource *spec,
-                                       const struct kt_key *key, struct kt_view chain, struct kt_view ca,
-                                       struct rendered *out, struct kt_err *err)
-{
-	static const enum kt_p12_profile profiles[] = {KT_P12_LEGACY_RC2, KT_P12_LEGACY_DES, KT_P12_MODERN_2023,
-	                                               KT_P12_MODERN_2026};
-	const struct kt_certificate_spec *cert = &spec->certificate;
-	const struct kt_pkcs12 *pkcs12 = cert->keystores.pkcs12;
-	const struct kt_jks *jks = cert->keystores.jks;
-	struct kt_render_options options = render_options(keeper, spec);
-	struct kt_material_view view = {.kind = KT_MATERIAL_CERTIFICATE, .chain_pem = chain, .ca_pem = ca};
-	const char *names[NAMES_MAX];
-	size_t count = extra_names(spec, ca.len > 0, true, names);
-	enum kt_code code;
-
-	code = kt_pki_key_to_pem(key, cert->private_key.encoding == KT_KEYENC_PKCS1 ? KT_KEY_PKCS1 : KT_KEY_PKCS8,
-	                         &out->key_pem, err);
-	if (code != KT_OK) {
-		return code;
-	}
-	view.key_pem = out->key_pem;
-	if (pkcs12 != NULL && pkcs12->create) {
-		code = store_password(keeper, spec, pkcs12->password_ref, pkcs12->password, &out->password, err);
-		if (code != KT_OK) {
-			return code;
-		}
-		view.pkcs12_password = out->password;
-		view.pkcs12_profile = (int)profiles[pkcs12->profile];
-	}
-	if (jks != NULL && jks->create) {
-		code = store_password(keeper, spec, jks->password_ref, jks->password, &out->jks_password, err);
-		if (code != KT_OK) {
-			return code;
-		}
-		view.jks_password = out->jks_password;
-		view.jks_alias = jks->alias;
-	}
-	return kt_format_render_set(&view, names, count, &options, &out->files, err);
-}
-
-const char *kt_publish_token_type(const char *cookie, char type[KT_TOKEN_TYPE_SIZE])
-{
-	const char *tab = cookie != NULL ? strchr(cookie, '\t') : NULL;
-
-	(void)snprintf(type, KT_TOKEN_TYPE_SIZE, "%.*s", tab != NULL ? (int)(tab - cookie) : 6, tab != NULL ? cookie : "Bearer");
-	return tab != NULL ? tab + 1 : cookie != NULL ? cookie : "";
-}
-
-static struct kt_material_view token_view(const struct kt_resource *spec, const struct kt_secret *token, const char *type,
-                                          const char *scope, kt_ms from, kt_ms to)
-{
-	const struct kt_strings *audiences = &spec->token.audiences;
-
-	return (struct kt_material_view){.kind = KT_MATERIAL_TOKEN,
-	                                 .token = token,
-	                                 .token_type = type,
-	                                 .issued_at = from,
-	                                 .expires_at = to,
-	                                 .secret_name = spec->token.secret_name,
-	                                 .scope = scope,
-	                                 .audiences = (const char *const *)audiences->items,
-	                                 .audience_count = audiences->count,
-	                                 .aws_profile = spec->token.aws_profile};
-}
-
-/* key: of DPoP, or NULL. */
-static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *token,
-                                 const struct kt_key *key, const char *type, const char *scope, kt_ms from, kt_ms to,
-                                 struct rendered *out, struct kt_err *err)
-{
-	struct kt_render_options options = render_options(keeper, spec);
-	struct kt_material_view view = token_view(spec, token, type, scope, from, to);
-	const char *names[NAMES_MAX];
-	size_t count = extra_names(spec, false, key != NULL, names);
-	enum kt_code code = key != NULL ? kt_pki_key_to_pem(key, KT_KEY_PKCS8, &out->key_pem, err) : KT_OK;
-
-	view.key_pem = out->key_pem;
-	return code == KT_OK ? kt_format_render_set(&view, names, count, &options, &out->files, err) : code;
-}
-
-static enum kt_code render_client(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *pair,
-                                  struct rendered *out, struct kt_err *err)
-{
-	struct kt_render_options options = render_options(keeper, spec);
-	struct kt_material_view view = {.kind = KT_MATERIAL_CLIENT};
-
-	return kt_client_pair_split(pair, &view.client, &view.client_secret)
-	               ? kt_format_render_set(&view, NULL, 0, &options, &out->files, err)
-	               : kt_err_set(err, KT_E_CORRUPT, "secret %s is no client's id and secret", spec->client.secret_name);
-}
-
-/* The set of a flight: from what it holds in memory. */
-static enum kt_code render_flight(struct kt_flight *flight, struct rendered *out, struct kt_err *err)
-{
-	const struct kt_obtained *got = &flight->got;
-
-	kt_fileset_init(&out->files);
-	if (flight->spec->kind == KT_RES_TOKEN) {
-		return render_token(flight->keeper, flight->spec, got->token, flight->key, got->token_type, got->scope,
-		                    got->not_before, got->not_after, out, err);
-	}
-	if (flight->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
-		return render_client(flight->keeper, flight->spec, got->token, out, err);
-	}
-	return render_certificate(flight->keeper, flight->spec, flight->key, kt_view_str(got->chain_pem),
-	                          kt_view_str(got->ca_pem), out, err);
-}
-
-/* The set that is in force for a secret, from the store. KT_E_NOTFOUND: there is none yet. */
-static enum kt_code render_current(struct kt_keeper *keeper, const char *ns, const char *name, struct rendered *out,
-                                   struct kt_err *err)
-{
-	struct kt_store_cred cred;
-	struct kt_secret *secret KT_AUTOSECRET = NULL;
-	struct kt_key *key KT_AUTOKEY = NULL;
-	struct kt_seal_id id;
-	bool token;
-	enum kt_code code = kt_store_cred_find_secret(keeper->store, ns, name, &cred, err);
-
-	kt_fileset_init(&out->files);
-	if (code != KT_OK) {
-		return code;
-	}
-	code = cred.active != 0 ? kt_store_material_get(keeper->store, cred.active, &out->row, err)
-	                        : kt_err_set(err, KT_E_NOTFOUND, "secret %s is not issued yet", name);
-	if (code == KT_OK) {
-		code = kt_store_resource_get(keeper->store, cred.id, &out->resource, err);
-	}
-	if (code == KT_OK) {
-		code = kt_load_spec(&out->resource, &out->spec, err);
-	}
-	token = code == KT_OK && out->spec->kind != KT_RES_CERTIFICATE;
-	kt_store_cred_finish(&cred);
-	if (code != KT_OK) {
-		return code;
-	}
-	id = kt_store_material_seal_id(&out->resource, out->row.revision, token ? "token" : "key");
-	code = kt_keys_unseal(keeper->keys, &id, token ? out->row.sealed_token : out->row.sealed_key, &secret, err);
-	if (code != KT_OK) {
-		return code;
-	}
-	if (out->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
-		out->token = secret;
-		secret = NULL;
-		return render_client(keeper, out->spec, out->token, out, err);
-	}
-	if (token) {
-		char type[KT_TOKEN_TYPE_SIZE];
-		const char *scope = kt_publish_token_type(out->row.cookie, type);
-
-		out->token = secret;
-		secret = NULL;
-		if (out->row.sealed_key.len > 0) {
-			id = kt_store_material_seal_id(&out->resource, out->row.revision, "key");
-			code = kt_keys_unseal(keeper->keys, &id, out->row.sealed_key, &secret, err);
-			if (code == KT_OK) {
-				code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
-			}
-		}
-		return code == KT_OK ? render_token(keeper, out->spec, out->token, key, type, scope, out->row.not_before,
-		                                    out->row.not_after, out, err)
-		                     : code;
-	}
-	code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
-	return code == KT_OK ? render_certificate(keeper, out->spec, key, out->row.chain, out->row.ca, out, err) : code;
-}
-
-enum kt_code kt_publish_token_text(struct kt_keeper *keeper, const struct kt_store_resource *row,
-                                   const struct kt_store_material *material, const char *format, struct kt_buf *text,
-                                   struct kt_err *err)
-{
-	struct kt_seal_id id = kt_store_material_seal_id(row, material->revision, "token");
-	const struct kt_format *found;
-	struct kt_secret *token KT_AUTOSECRET = NULL;
-	struct kt_fileset files KT_AUTOFILESET = {0};
-	char type[KT_TOKEN_TYPE_SIZE];
-	const char *scope = kt_publish_token_type(material->cookie, type);
-	struct kt_resource *spec = NULL;
-	enum kt_code code;
-
-	kt_fileset_init(&files);
-	if (strcmp(type, "AWS") == 0 && (strcmp(format, "raw") == 0 || strcmp(format, "json") == 0)) {
-		format = "aws-credential-process"; /* a session has no shorter form */
-	}
-	found = kt_format_find(KT_MATERIAL_TOKEN, format);
-	if (found != NULL && strcmp(type, "AWS") == 0 && !kt_starts_with(format, "aws-")) {
-		return kt_err_set(err, KT_E_INVALID, "this is a session of AWS: its formats are aws-credential-process, "
-		                  "aws-credentials and aws-endpoint-token");
-	}
-	if (found == NULL) {
-		return kt_err_set(err, KT_E_INVALID, "there is no format %s for a token", format);
-	}
-	code = kt_load_spec(row, &spec, err);
-	if (code == KT_OK) {
-		code = kt_keys_unseal(keeper->keys, &id, material->sealed_token, &token, err);
-	}
-	if (code == KT_OK) {
-		struct kt_material_view view =
-		        token_view(spec, token, type, scope, material->not_before, material->not_after);
-
-		view.now = kt_keeper_now(keeper);
-		code = kt_format_render(found, &view, NULL, &files, err);
-		if (code == KT_OK && files.count == 1) {
-			kt_buf_addv(text, files.files[0].bytes);
-			code = kt_buf_check(text, "the token", err);
-		}
-	}
-	kt_resource_destroy(spec);
-	return code;
-}
-
-/* --- projected volumes ------------------------------------------------------------------------------------------------ */
+/* --- projected volumes
+ * ------------------------------------------------------------------------------------------------ */
 
 static enum kt_code project(const struct kt_fileset *from, const struct kt_consumer_volume *volume,
-                            const struct kt_consumer_volume_items *items, uid_t uid, gid_t gid,
-                            struct kt_fileset *into, struct kt_err *err)
+			    const struct kt_consumer_volume_items *items, uid_t uid, gid_t gid, struct kt_fileset *into,
+			    struct kt_err *err)
 {
 	mode_t mode = volume->default_mode != KT_FILE_MODE_UNSET ? (mode_t)volume->default_mode : 0;
 	enum kt_code code = KT_OK;
@@ -346,11 +38,14 @@ static enum kt_code project(const struct kt_fileset *from, const struct kt_consu
 		const struct kt_volume_file *file = kt_fileset_find(from, item->key);
 
 		if (file == NULL) {
-			return kt_err_set(err, KT_E_INVALID, "volume %s: the secret has no file %s", volume->path, item->key);
+			return kt_err_set(err, KT_E_INVALID, "volume %s: the secret has no file %s", volume->path,
+					  item->key);
 		}
 		code = kt_fileset_add(into, item->path, file->bytes,
-		                      item->mode != KT_FILE_MODE_UNSET ? (mode_t)item->mode : mode != 0 ? mode : file->mode,
-		                      uid, gid, err);
+				      item->mode != KT_FILE_MODE_UNSET ? (mode_t)item->mode
+				      : mode != 0                      ? mode
+								       : file->mode,
+				      uid, gid, err);
 	}
 	return code;
 }
@@ -368,7 +63,7 @@ static bool volume_takes(const struct kt_consumer_volume *volume, const char *se
 }
 
 static struct kt_volume_policy consumer_policy(const struct kt_keeper *keeper, const struct kt_consumer_volume *volume,
-                                               uid_t uid, gid_t gid)
+					       uid_t uid, gid_t gid)
 {
 	struct kt_volume_policy policy = KT_VOLUME_POLICY_DEFAULT;
 
@@ -380,11 +75,12 @@ static struct kt_volume_policy consumer_policy(const struct kt_keeper *keeper, c
 	return policy;
 }
 
-/* Collects the files of all sources; the flight's own secret gives the candidate. KT_E_NOTFOUND: one isn't there yet. */
+/* Collects the files of all sources; the flight's own secret gives the candidate. KT_E_NOTFOUND: one isn't there yet.
+ */
 static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consumer_volume *volume,
-                                 const struct rendered *own, uid_t uid, gid_t gid, struct kt_err *err)
+				 const struct kt_rendered *own, uid_t uid, gid_t gid, struct kt_err *err)
 {
-	struct rendered others[16];
+	struct kt_rendered others[16];
 	struct kt_fileset files KT_AUTOFILESET = {0};
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 	struct kt_volume_policy policy = consumer_policy(flight->keeper, volume, uid, gid);
@@ -395,18 +91,20 @@ static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consu
 	kt_fileset_init(&files);
 	for (i = 0; i < volume->sources.count && code == KT_OK; i++) {
 		const struct kt_consumer_volume_source *source = &volume->sources.items[i];
-		const struct rendered *from = own;
+		const struct kt_rendered *from = own;
 
 		if (own == NULL && strcmp(source->secret.name, flight->secret_name) == 0) {
 			continue;
 		}
 		if (strcmp(source->secret.name, flight->secret_name) != 0) {
 			if (used == sizeof(others) / sizeof(others[0])) {
-				code = kt_err_set(err, KT_E_LIMIT, "volume %s has more than 16 other secrets", volume->path);
+				code = kt_err_set(err, KT_E_LIMIT, "volume %s has more than 16 other secrets",
+						  volume->path);
 				break;
 			}
 			memset(&others[used], 0, sizeof(others[used]));
-			code = render_current(flight->keeper, flight->resource.ns, source->secret.name, &others[used], err);
+			code = kt_render_current(flight->keeper, flight->resource.ns, source->secret.name,
+						 &others[used], err);
 			from = &others[used++];
 		}
 		if (code == KT_OK) {
@@ -420,16 +118,16 @@ static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consu
 		code = kt_volume_stage(&vol, flight->dir, files.files, files.count, err);
 	}
 	while (used > 0) {
-		rendered_finish(&others[--used]);
+		kt_rendered_finish(&others[--used]);
 	}
 	return code;
 }
 
 /* Calls fn for each volume of each Consumer that takes the flight's secret. */
 static enum kt_code each_volume(struct kt_flight *flight,
-                                enum kt_code (*fn)(struct kt_flight *flight, const struct kt_consumer_volume *volume,
-                                                   void *arg, struct kt_err *err),
-                                void *arg, struct kt_err *err)
+				enum kt_code (*fn)(struct kt_flight *flight, const struct kt_consumer_volume *volume,
+						   void *arg, struct kt_err *err),
+				void *arg, struct kt_err *err)
 {
 	enum kt_code code = KT_OK;
 	size_t i;
@@ -466,7 +164,7 @@ struct turn {
 };
 
 static enum kt_code look_for_others(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-                                    struct kt_err *err)
+				    struct kt_err *err)
 {
 	const struct kt_flight *other;
 	struct turn *turn = arg;
@@ -497,7 +195,7 @@ enum kt_code kt_publish_must_wait(struct kt_flight *flight, bool *ret, struct kt
 }
 
 static enum kt_code resolve_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-                                struct kt_err *err)
+				struct kt_err *err)
 {
 	uid_t uid;
 	gid_t gid;
@@ -507,7 +205,7 @@ static enum kt_code resolve_one(struct kt_flight *flight, const struct kt_consum
 }
 
 static enum kt_code stage_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-                              struct kt_err *err)
+			      struct kt_err *err)
 {
 	uid_t uid;
 	gid_t gid;
@@ -530,7 +228,7 @@ static enum kt_code open_own(struct kt_flight *flight, struct kt_volume *vol, st
 
 enum kt_effect kt_publish_stage(struct kt_flight *flight, struct kt_err *err)
 {
-	struct rendered own = {0};
+	struct kt_rendered own = {0};
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 	enum kt_code code = each_volume(flight, resolve_one, NULL, err);
 
@@ -539,7 +237,7 @@ enum kt_effect kt_publish_stage(struct kt_flight *flight, struct kt_err *err)
 		return KT_EFFECT_PENDING;
 	}
 	if (code == KT_OK) {
-		code = render_flight(flight, &own, err);
+		code = kt_render_flight(flight, &own, err);
 	}
 	if (code == KT_OK) {
 		code = open_own(flight, &vol, err);
@@ -550,14 +248,15 @@ enum kt_effect kt_publish_stage(struct kt_flight *flight, struct kt_err *err)
 	if (code == KT_OK) {
 		code = each_volume(flight, stage_one, &own, err);
 	}
-	rendered_finish(&own);
+	kt_rendered_finish(&own);
 	return code == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
 }
 
-/* --- switching and retiring -------------------------------------------------------------------------------------------- */
+/* --- switching and retiring
+ * -------------------------------------------------------------------------------------------- */
 
 static enum kt_code open_consumer(struct kt_flight *flight, const struct kt_consumer_volume *volume,
-                                  struct kt_volume *vol, struct kt_err *err)
+				  struct kt_volume *vol, struct kt_err *err)
 {
 	struct kt_volume_policy policy;
 	uid_t uid;
@@ -572,7 +271,7 @@ static enum kt_code open_consumer(struct kt_flight *flight, const struct kt_cons
 }
 
 static enum kt_code switch_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-                               struct kt_err *err)
+			       struct kt_err *err)
 {
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 	char previous[KT_GENERATION_MAX];
@@ -598,7 +297,7 @@ enum kt_code kt_publish_switch(struct kt_flight *flight, struct kt_err *err)
 
 /* Takes an expired secret out of a Consumer's volume; what lies there from other secrets stays. */
 static enum kt_code withdraw_from(struct kt_flight *flight, const struct kt_consumer_volume *volume,
-                                  struct kt_volume *vol, struct kt_err *err)
+				  struct kt_volume *vol, struct kt_err *err)
 {
 	char previous[KT_GENERATION_MAX];
 	bool others = false;
@@ -629,7 +328,7 @@ static enum kt_code withdraw_from(struct kt_flight *flight, const struct kt_cons
 }
 
 static enum kt_code retire_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-                               struct kt_err *err)
+			       struct kt_err *err)
 {
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 	enum kt_code code = open_consumer(flight, volume, &vol, err);
@@ -652,7 +351,8 @@ enum kt_code kt_publish_retire(struct kt_flight *flight, struct kt_err *err)
 	return code == KT_OK ? each_volume(flight, retire_one, NULL, err) : code;
 }
 
-/* --- looking ------------------------------------------------------------------------------------------------------------- */
+/* --- looking
+ * ------------------------------------------------------------------------------------------------------------- */
 
 void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char *secret_name, char *out, size_t size)
 {
@@ -662,7 +362,7 @@ void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char 
 }
 
 static enum kt_code add_bind(struct kt_flight *flight, const char *path, struct kt_volume *vol, struct kt_buf *out,
-                             struct kt_err *err)
+			     struct kt_err *err)
 {
 	char current[KT_GENERATION_MAX];
 	enum kt_code code = kt_volume_current(vol, current, err);
@@ -674,7 +374,7 @@ static enum kt_code add_bind(struct kt_flight *flight, const char *path, struct 
 }
 
 enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource *consumer, struct kt_buf *out,
-                              struct kt_err *err)
+			      struct kt_err *err)
 {
 	const struct kt_consumer_spec *spec = &consumer->consumer;
 	struct kt_volume own KT_AUTOVOLUME = KT_VOLUME_CLOSED;
@@ -699,38 +399,9 @@ enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource
 	return code == KT_OK ? kt_buf_check(out, "binds", err) : code;
 }
 
-/* What should lie in a volume: names and modes, no bytes, so that no secret is opened for a look. */
-static enum kt_code expected_files(const struct kt_keeper *keeper, const struct kt_resource *spec,
-                                   const struct kt_store_material *material, struct kt_fileset *files,
-                                   struct kt_err *err)
-{
-	bool client = spec->kind == KT_RES_CLIENT_CREDENTIAL, token = spec->kind == KT_RES_TOKEN;
-	enum kt_material_kind kind = token ? KT_MATERIAL_TOKEN : client ? KT_MATERIAL_CLIENT : KT_MATERIAL_CERTIFICATE;
-	struct kt_render_options options = render_options(keeper, spec);
-	const char *names[NAMES_MAX + 3];
-	size_t count = extra_names(spec, material->ca.len > 0, material->sealed_key.len > 0, names);
-	enum kt_code code = KT_OK;
-	size_t i;
-
-	if (kind == KT_MATERIAL_CERTIFICATE) {
-		names[count++] = "tls.crt";
-		names[count++] = "tls.key";
-		if (material->ca.len > 0) {
-			names[count++] = "ca.crt";
-		}
-	}
-	for (i = 0; i < count && code == KT_OK; i++) {
-		const struct kt_format *format = kt_format_find(kind, names[i]);
-
-		code = kt_fileset_add(files, names[i], (struct kt_view){NULL, 0}, format->secret ? options.mode_secret : options.mode_public,
-		                      options.uid, options.gid, err);
-	}
-	return code;
-}
-
 static enum kt_code check_volume(struct kt_keeper *keeper, const struct kt_store_resource *row,
-                                 const struct kt_store_cred *cred, const struct kt_resource *spec, bool *ret_drifted,
-                                 struct kt_err *err)
+				 const struct kt_store_cred *cred, const struct kt_resource *spec, bool *ret_drifted,
+				 struct kt_err *err)
 {
 	struct kt_drift_report report = {0};
 	struct kt_fileset files KT_AUTOFILESET = {0};
@@ -742,18 +413,19 @@ static enum kt_code check_volume(struct kt_keeper *keeper, const struct kt_store
 		return code;
 	}
 	kt_fileset_init(&files);
-	code = expected_files(keeper, spec, &material, &files, err);
+	code = kt_render_expected(keeper, spec, &material, &files, err);
 	if (code == KT_OK) {
 		code = kt_volume_open_existing(keeper->root, row->ns, cred->secret_name, NULL, &vol, err);
 	}
 	if (code == KT_OK) {
-		code = kt_volume_check(&vol, material.dir[0] != '\0' ? material.dir : NULL, files.files, files.count, false,
-		                       &report, err);
+		code = kt_volume_check(&vol, material.dir[0] != '\0' ? material.dir : NULL, files.files, files.count,
+				       false, &report, err);
 	}
 	*ret_drifted = code == KT_E_NOTFOUND || report.drift != KT_DRIFT_NONE;
 	kt_store_material_finish(&material);
 	if (*ret_drifted && cred->delivered_at == 0) {
-		kt_log(KT_LOG_INFO, "secret %s/%s, which was imported, is written for the first time", row->ns, cred->secret_name);
+		kt_log(KT_LOG_INFO, "secret %s/%s, which was imported, is written for the first time", row->ns,
+		       cred->secret_name);
 		return KT_OK;
 	}
 	if (*ret_drifted) {
@@ -775,7 +447,8 @@ enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_dr
 	if (code != KT_OK) {
 		return code;
 	}
-	/* Delivered while the clock was ahead: its times were reckoned by that clock, so all of it is looked at again. */
+	/* Delivered while the clock was ahead: its times were reckoned by that clock, so all of it is looked at again.
+	 */
 	if (cred.active != 0 && cred.delivered_at > kt_keeper_now(keeper) + CLOCK_SLACK) {
 		*ret_drifted = true;
 		kt_store_cred_finish(&cred);

@@ -5,7 +5,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/flight.h"
-#include "keeper/watched.h"
+#include "keeper/watch/watched.h"
 
 #define ROUNDS_IN_A_ROW  16u           /* before the loop gets its turn */
 #define PASS_OVER_MAX    512u          /* due at once, for those that a command does not name to be left alone */

@@ -7,6 +7,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/refused.h"
+#include "keeper/render.h"
 
 /*
  * The desk passes on what is asked and the peer's credentials. Who is not named, and what is not there, get the same answer.
@@ -274,11 +275,11 @@ static void give_token(struct kt_keeper *keeper, const struct kt_token_ask *ask,
 	}
 	kt_buf_init(&text, TOKEN_MAX);
 	(void)kt_store_material_get(keeper->store, cred->active, &material, &err);
-	(void)kt_publish_token_type(material.cookie, type);
+	(void)kt_render_token_type(material.cookie, type);
 	session = strcmp(type, "AWS") == 0;
 	json = ask->json || session; /* it has no other form */
 	if (err.code == KT_OK &&
-	    kt_publish_token_text(keeper, row, &material, session ? "aws-container" : json ? "json" : "raw", &text, &err) == KT_OK &&
+	    kt_render_token_text(keeper, row, &material, session ? "aws-container" : json ? "json" : "raw", &text, &err) == KT_OK &&
 	    kt_secret_from_buf(&text, &token, &err) == KT_OK) {
 		given.content_type = json ? KT_VIEW_LIT("application/json") : KT_VIEW_LIT("text/plain; charset=utf-8");
 		given.token = token;

@@ -5,6 +5,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/aws/aws.h"
+#include "keeper/render.h"
 
 #define TEXT_MAX     131072u
 #define LOOK_BACK    4u /* materials of a credential */
@@ -43,7 +44,7 @@ static bool look(const struct kt_store_material *material, void *arg)
 	char type[KT_TOKEN_TYPE_SIZE];
 	char token[KT_AWS_ENDPOINT_TOKEN];
 
-	(void)kt_publish_token_type(material->cookie, type);
+	(void)kt_render_token_type(material->cookie, type);
 	if (strcmp(type, KT_AWS_TOKEN_TYPE) != 0 || material->not_after <= looking->now || material->sealed_token.len == 0 ||
 	    kt_keys_unseal(looking->keeper->keys, &id, material->sealed_token, &session, NULL) != KT_OK) {
 		return true;
@@ -67,7 +68,7 @@ static void give(struct kt_wire_in *in, struct kt_keeper *keeper, const struct k
 	kt_err_clear(&err);
 	kt_buf_init(&body, TEXT_MAX);
 	if (kt_store_material_get(keeper->store, cred->active, &material, &err) == KT_OK &&
-	    kt_publish_token_text(keeper, row, &material, "aws-container", &body, &err) == KT_OK &&
+	    kt_render_token_text(keeper, row, &material, "aws-container", &body, &err) == KT_OK &&
 	    kt_secret_from_buf(&body, &text, &err) == KT_OK) {
 		given.token = text;
 		given.sha256 = kt_view_str(material.sha256);

@@ -4,6 +4,7 @@
 
 #include "keeper/client/client.h"
 #include "keeper/oauth/oauth.h"
+#include "keeper/render.h"
 
 const char *kt_oauth_certificate_ref(const struct kt_oauth2_issuer *oauth2, const struct kt_token_spec *spec)
 {
@@ -84,7 +85,7 @@ enum kt_code kt_oauth_token_of(struct kt_keeper *keeper, const char *ns, const c
 		return code;
 	}
 	id = kt_store_material_seal_id(&resource, material.revision, "token");
-	(void)kt_publish_token_type(material.cookie, type);
+	(void)kt_render_token_type(material.cookie, type);
 	if (strcmp(type, "AWS") == 0) {
 		code = kt_err_set(err, KT_E_INVALID, "the Token with the secretName %s is a session of AWS, which is no token",
 		                  secret_name);

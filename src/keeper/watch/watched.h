@@ -1,6 +1,6 @@
 /* Watches: credentials that something else issues. */
-#ifndef KEEPER_WATCHED_H
-#define KEEPER_WATCHED_H
+#ifndef KEEPER_WATCH_WATCHED_H
+#define KEEPER_WATCH_WATCHED_H
 
 #include <jansson.h>
 
