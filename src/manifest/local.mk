@@ -7,7 +7,7 @@ libkt_manifest_a_SOURCES = src/manifest/node.c src/manifest/yaml.c src/manifest/
 	src/manifest/table_client.c \
 	src/manifest/table_consumer.c src/manifest/table_agent.c src/manifest/set.c src/manifest/load.c src/manifest/doc.c src/manifest/foreign.c
 libkt_manifest_a_SOURCES += src/manifest/table_target.c
-noinst_HEADERS += include/kt/manifest.h include/kt/manifest_types.h include/kt/foreign.h src/manifest/node.h src/manifest/field.h \
+noinst_HEADERS += include/kt/manifest.h include/kt/manifest_types.h include/kt/manifest_parts.h include/kt/manifest_token.h include/kt/manifest_consumer.h include/kt/foreign.h src/manifest/node.h src/manifest/field.h \
 	src/manifest/rows.h src/manifest/doc.h
 
 # Writes the schemas and reference pages into the source tree; a test says when they are out of date.

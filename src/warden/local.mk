@@ -2,7 +2,7 @@
 noinst_LIBRARIES += libkt_warden.a
 libkt_warden_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(UV_CFLAGS)
 libkt_warden_a_SOURCES = src/warden/warden.c src/warden/room.c src/warden/spawn.c src/warden/requests.c \
-	src/warden/reload.c src/warden/settings.c src/warden/control.c src/warden/local.c src/warden/listen.c \
+	src/warden/reload.c src/warden/settings.c src/warden/places.c src/warden/control.c src/warden/local.c src/warden/listen.c \
 	src/warden/notify.c src/warden/anchor.c src/warden/hands/hands.c src/warden/hands/run.c src/warden/hands/ids.c \
 	src/warden/hands/process.c src/warden/hands/solve.c src/warden/hands/mounts.c
 noinst_HEADERS += src/warden/warden.h src/warden/internal.h src/warden/settings.h src/warden/sockets.h \

@@ -60,4 +60,11 @@ const struct kt_hand *kt_generation_hand(const struct kt_generation *generation,
 const struct kt_solve_program *kt_generation_program(const struct kt_generation *generation, uint32_t kind,
                                                      struct kt_view ns, struct kt_view name, uint32_t index);
 
+/* --- places.c: read before the rest ----------------------------------------------------------------------------- */
+
+/* The folders and the socket: of the command line, kind Agent, or the usual ones. */
+enum kt_code kt_generation_places(struct kt_generation *generation, const struct kt_warden_options *options, struct kt_err *err);
+/* secretsGroup as a number: the rooms that get the settings can't look names up. */
+enum kt_code kt_generation_group(struct kt_generation *generation, const struct kt_warden_options *options, struct kt_err *err);
+
 #endif
