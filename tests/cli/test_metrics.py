@@ -145,7 +145,8 @@ def test_metrics_say_what_is_delivered(kt):
 def test_every_metric_is_documented(kt):
     port = free_port()
     kt.agent_settings(listeners={"metrics": f"127.0.0.1:{port}"})
-    kt.manifest("web", CA)
+    kt.manifest("web", CA, {"apiVersion": "keyturn.dev/v1alpha1", "kind": "Watch", "metadata": {"name": "other"},
+                            "spec": {"source": {"file": {"path": str(kt.root / "other.pem")}}}})
     kt.start()
     families = wait_for(lambda: scrape(port))
     rows = re.findall(r"^\| `(keyturn_[a-z_]+)` \| (\w+) \|", (TOP / "docs" / "metrics.md").read_text(encoding="utf-8"), re.M)
