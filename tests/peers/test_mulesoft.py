@@ -152,7 +152,7 @@ def test_redeploy_and_handshake(kt, anypoint, tmp_path):
         prepare(kt, anypoint, anypoint.target("flex-tls", "flex-ingress"), notify=[{"exec": {"argv": [str(reload)], **({"user": "root"} if os.geteuid() == 0 else {})}}],
               prove=[{"secret": "flex-tls", "tls": {"address": f"127.0.0.1:{port}", "serverName": "flex.example"}}])
         kt.ok("renew")
-        assert served(port).serial_number == serial(kt)
+        until(lambda: served(port).serial_number == serial(kt), 5, "the last worker of before has ended")
     assert kt.credential("flex")["proof"] == "proved"
     assert [r["step"] for r in kt.audit(resource="Certificate/default/flex", consumer="default/group")] == ["uploaded", "notified", "proved"]
 
