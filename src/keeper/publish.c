@@ -17,12 +17,11 @@
 
 #define CLOCK_SLACK (5 * KT_MINUTE)
 
-/* --- projected volumes
- * ------------------------------------------------------------------------------------------------ */
+/* --- projected volumes ------------------------------------------------------------------------------------------------ */
 
 static enum kt_code project(const struct kt_fileset *from, const struct kt_consumer_volume *volume,
-			    const struct kt_consumer_volume_items *items, uid_t uid, gid_t gid, struct kt_fileset *into,
-			    struct kt_err *err)
+                            const struct kt_consumer_volume_items *items, uid_t uid, gid_t gid,
+                            struct kt_fileset *into, struct kt_err *err)
 {
 	mode_t mode = volume->default_mode != KT_FILE_MODE_UNSET ? (mode_t)volume->default_mode : 0;
 	enum kt_code code = KT_OK;
@@ -38,14 +37,11 @@ static enum kt_code project(const struct kt_fileset *from, const struct kt_consu
 		const struct kt_volume_file *file = kt_fileset_find(from, item->key);
 
 		if (file == NULL) {
-			return kt_err_set(err, KT_E_INVALID, "volume %s: the secret has no file %s", volume->path,
-					  item->key);
+			return kt_err_set(err, KT_E_INVALID, "volume %s: the secret has no file %s", volume->path, item->key);
 		}
 		code = kt_fileset_add(into, item->path, file->bytes,
-				      item->mode != KT_FILE_MODE_UNSET ? (mode_t)item->mode
-				      : mode != 0                      ? mode
-								       : file->mode,
-				      uid, gid, err);
+		                      item->mode != KT_FILE_MODE_UNSET ? (mode_t)item->mode : mode != 0 ? mode : file->mode,
+		                      uid, gid, err);
 	}
 	return code;
 }
@@ -63,7 +59,7 @@ static bool volume_takes(const struct kt_consumer_volume *volume, const char *se
 }
 
 static struct kt_volume_policy consumer_policy(const struct kt_keeper *keeper, const struct kt_consumer_volume *volume,
-					       uid_t uid, gid_t gid)
+                                               uid_t uid, gid_t gid)
 {
 	struct kt_volume_policy policy = KT_VOLUME_POLICY_DEFAULT;
 
@@ -75,10 +71,9 @@ static struct kt_volume_policy consumer_policy(const struct kt_keeper *keeper, c
 	return policy;
 }
 
-/* Collects the files of all sources; the flight's own secret gives the candidate. KT_E_NOTFOUND: one isn't there yet.
- */
+/* Collects the files of all sources; the flight's own secret gives the candidate. KT_E_NOTFOUND: one isn't there yet. */
 static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consumer_volume *volume,
-				 const struct kt_rendered *own, uid_t uid, gid_t gid, struct kt_err *err)
+                                 const struct kt_rendered *own, uid_t uid, gid_t gid, struct kt_err *err)
 {
 	struct kt_rendered others[16];
 	struct kt_fileset files KT_AUTOFILESET = {0};
@@ -98,13 +93,11 @@ static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consu
 		}
 		if (strcmp(source->secret.name, flight->secret_name) != 0) {
 			if (used == sizeof(others) / sizeof(others[0])) {
-				code = kt_err_set(err, KT_E_LIMIT, "volume %s has more than 16 other secrets",
-						  volume->path);
+				code = kt_err_set(err, KT_E_LIMIT, "volume %s has more than 16 other secrets", volume->path);
 				break;
 			}
 			memset(&others[used], 0, sizeof(others[used]));
-			code = kt_render_current(flight->keeper, flight->resource.ns, source->secret.name,
-						 &others[used], err);
+			code = kt_render_current(flight->keeper, flight->resource.ns, source->secret.name, &others[used], err);
 			from = &others[used++];
 		}
 		if (code == KT_OK) {
@@ -125,9 +118,9 @@ static enum kt_code stage_volume(struct kt_flight *flight, const struct kt_consu
 
 /* Calls fn for each volume of each Consumer that takes the flight's secret. */
 static enum kt_code each_volume(struct kt_flight *flight,
-				enum kt_code (*fn)(struct kt_flight *flight, const struct kt_consumer_volume *volume,
-						   void *arg, struct kt_err *err),
-				void *arg, struct kt_err *err)
+                                enum kt_code (*fn)(struct kt_flight *flight, const struct kt_consumer_volume *volume,
+                                                   void *arg, struct kt_err *err),
+                                void *arg, struct kt_err *err)
 {
 	enum kt_code code = KT_OK;
 	size_t i;
@@ -164,7 +157,7 @@ struct turn {
 };
 
 static enum kt_code look_for_others(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-				    struct kt_err *err)
+                                    struct kt_err *err)
 {
 	const struct kt_flight *other;
 	struct turn *turn = arg;
@@ -195,7 +188,7 @@ enum kt_code kt_publish_must_wait(struct kt_flight *flight, bool *ret, struct kt
 }
 
 static enum kt_code resolve_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-				struct kt_err *err)
+                                struct kt_err *err)
 {
 	uid_t uid;
 	gid_t gid;
@@ -205,7 +198,7 @@ static enum kt_code resolve_one(struct kt_flight *flight, const struct kt_consum
 }
 
 static enum kt_code stage_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-			      struct kt_err *err)
+                              struct kt_err *err)
 {
 	uid_t uid;
 	gid_t gid;
@@ -252,11 +245,10 @@ enum kt_effect kt_publish_stage(struct kt_flight *flight, struct kt_err *err)
 	return code == KT_OK ? KT_EFFECT_DONE : KT_EFFECT_FAILED;
 }
 
-/* --- switching and retiring
- * -------------------------------------------------------------------------------------------- */
+/* --- switching and retiring -------------------------------------------------------------------------------------------- */
 
 static enum kt_code open_consumer(struct kt_flight *flight, const struct kt_consumer_volume *volume,
-				  struct kt_volume *vol, struct kt_err *err)
+                                  struct kt_volume *vol, struct kt_err *err)
 {
 	struct kt_volume_policy policy;
 	uid_t uid;
@@ -271,7 +263,7 @@ static enum kt_code open_consumer(struct kt_flight *flight, const struct kt_cons
 }
 
 static enum kt_code switch_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-			       struct kt_err *err)
+                               struct kt_err *err)
 {
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 	char previous[KT_GENERATION_MAX];
@@ -297,7 +289,7 @@ enum kt_code kt_publish_switch(struct kt_flight *flight, struct kt_err *err)
 
 /* Takes an expired secret out of a Consumer's volume; what lies there from other secrets stays. */
 static enum kt_code withdraw_from(struct kt_flight *flight, const struct kt_consumer_volume *volume,
-				  struct kt_volume *vol, struct kt_err *err)
+                                  struct kt_volume *vol, struct kt_err *err)
 {
 	char previous[KT_GENERATION_MAX];
 	bool others = false;
@@ -328,7 +320,7 @@ static enum kt_code withdraw_from(struct kt_flight *flight, const struct kt_cons
 }
 
 static enum kt_code retire_one(struct kt_flight *flight, const struct kt_consumer_volume *volume, void *arg,
-			       struct kt_err *err)
+                               struct kt_err *err)
 {
 	struct kt_volume vol KT_AUTOVOLUME = KT_VOLUME_CLOSED;
 	enum kt_code code = open_consumer(flight, volume, &vol, err);
@@ -351,8 +343,7 @@ enum kt_code kt_publish_retire(struct kt_flight *flight, struct kt_err *err)
 	return code == KT_OK ? each_volume(flight, retire_one, NULL, err) : code;
 }
 
-/* --- looking
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------------------------------------------- */
 
 void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char *secret_name, char *out, size_t size)
 {
@@ -362,7 +353,7 @@ void kt_publish_path(const struct kt_keeper *keeper, const char *ns, const char 
 }
 
 static enum kt_code add_bind(struct kt_flight *flight, const char *path, struct kt_volume *vol, struct kt_buf *out,
-			     struct kt_err *err)
+                             struct kt_err *err)
 {
 	char current[KT_GENERATION_MAX];
 	enum kt_code code = kt_volume_current(vol, current, err);
@@ -374,7 +365,7 @@ static enum kt_code add_bind(struct kt_flight *flight, const char *path, struct 
 }
 
 enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource *consumer, struct kt_buf *out,
-			      struct kt_err *err)
+                              struct kt_err *err)
 {
 	const struct kt_consumer_spec *spec = &consumer->consumer;
 	struct kt_volume own KT_AUTOVOLUME = KT_VOLUME_CLOSED;
@@ -400,8 +391,8 @@ enum kt_code kt_publish_binds(struct kt_flight *flight, const struct kt_resource
 }
 
 static enum kt_code check_volume(struct kt_keeper *keeper, const struct kt_store_resource *row,
-				 const struct kt_store_cred *cred, const struct kt_resource *spec, bool *ret_drifted,
-				 struct kt_err *err)
+                                 const struct kt_store_cred *cred, const struct kt_resource *spec, bool *ret_drifted,
+                                 struct kt_err *err)
 {
 	struct kt_drift_report report = {0};
 	struct kt_fileset files KT_AUTOFILESET = {0};
@@ -418,14 +409,13 @@ static enum kt_code check_volume(struct kt_keeper *keeper, const struct kt_store
 		code = kt_volume_open_existing(keeper->root, row->ns, cred->secret_name, NULL, &vol, err);
 	}
 	if (code == KT_OK) {
-		code = kt_volume_check(&vol, material.dir[0] != '\0' ? material.dir : NULL, files.files, files.count,
-				       false, &report, err);
+		code = kt_volume_check(&vol, material.dir[0] != '\0' ? material.dir : NULL, files.files, files.count, false,
+		                       &report, err);
 	}
 	*ret_drifted = code == KT_E_NOTFOUND || report.drift != KT_DRIFT_NONE;
 	kt_store_material_finish(&material);
 	if (*ret_drifted && cred->delivered_at == 0) {
-		kt_log(KT_LOG_INFO, "secret %s/%s, which was imported, is written for the first time", row->ns,
-		       cred->secret_name);
+		kt_log(KT_LOG_INFO, "secret %s/%s, which was imported, is written for the first time", row->ns, cred->secret_name);
 		return KT_OK;
 	}
 	if (*ret_drifted) {
@@ -447,8 +437,7 @@ enum kt_code kt_publish_check(struct kt_keeper *keeper, int64_t id, bool *ret_dr
 	if (code != KT_OK) {
 		return code;
 	}
-	/* Delivered while the clock was ahead: its times were reckoned by that clock, so all of it is looked at again.
-	 */
+	/* Delivered while the clock was ahead: its times were reckoned by that clock, so all of it is looked at again. */
 	if (cred.active != 0 && cred.delivered_at > kt_keeper_now(keeper) + CLOCK_SLACK) {
 		*ret_drifted = true;
 		kt_store_cred_finish(&cred);

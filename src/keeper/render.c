@@ -19,8 +19,8 @@ void kt_rendered_finish(struct kt_rendered *out)
 }
 
 static enum kt_code store_password(struct kt_keeper *keeper, const struct kt_resource *spec,
-				   const struct kt_secret_ref *ref, const char *plain, struct kt_secret **ret,
-				   struct kt_err *err)
+                                   const struct kt_secret_ref *ref, const char *plain, struct kt_secret **ret,
+                                   struct kt_err *err)
 {
 	if (ref != NULL) {
 		return kt_issuers_secret(keeper, spec->meta.ns, ref->name, ref->key, ret, err);
@@ -42,8 +42,7 @@ static struct kt_render_options render_options(const struct kt_keeper *keeper, c
 	return options;
 }
 
-/* The files beyond the standard ones (certificate), or all of them (token; has_key: it is bound to one). Returns how
- * many. */
+/* The files beyond the standard ones (certificate), or all of them (token; has_key: it is bound to one). Returns how many. */
 static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_key, const char *names[NAMES_MAX])
 {
 	const struct kt_output_formats *formats = &spec->certificate.additional_output_formats;
@@ -57,12 +56,9 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_
 		return 3;
 	}
 	if (spec->kind == KT_RES_TOKEN) {
-		static const char *const outputs[] = {
-			"token",           "header",
-			"token.json",      "curl.conf",
-			"token.env",       "envoy.yaml",
-			"flex.yaml",       "aws-process.json",
-			"aws-credentials", "aws-endpoint-token"}; /* in the order of the bits */
+		static const char *const outputs[] = {"token",     "header",     "token.json", "curl.conf",
+		                                      "token.env", "envoy.yaml", "flex.yaml",  "aws-process.json",
+		                                      "aws-credentials", "aws-endpoint-token"}; /* in the order of the bits */
 
 		for (i = 0; i < sizeof(outputs) / sizeof(outputs[0]); i++) {
 			if ((spec->token.outputs & 1u << i) != 0) {
@@ -96,11 +92,11 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_
 }
 
 static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt_resource *spec,
-				       const struct kt_key *key, struct kt_view chain, struct kt_view ca,
-				       struct kt_rendered *out, struct kt_err *err)
+                                       const struct kt_key *key, struct kt_view chain, struct kt_view ca,
+                                       struct kt_rendered *out, struct kt_err *err)
 {
 	static const enum kt_p12_profile profiles[] = {KT_P12_LEGACY_RC2, KT_P12_LEGACY_DES, KT_P12_MODERN_2023,
-						       KT_P12_MODERN_2026};
+	                                               KT_P12_MODERN_2026};
 	const struct kt_certificate_spec *cert = &spec->certificate;
 	const struct kt_pkcs12 *pkcs12 = cert->keystores.pkcs12;
 	const struct kt_jks *jks = cert->keystores.jks;
@@ -111,7 +107,7 @@ static enum kt_code render_certificate(struct kt_keeper *keeper, const struct kt
 	enum kt_code code;
 
 	code = kt_pki_key_to_pem(key, cert->private_key.encoding == KT_KEYENC_PKCS1 ? KT_KEY_PKCS1 : KT_KEY_PKCS8,
-				 &out->key_pem, err);
+	                         &out->key_pem, err);
 	if (code != KT_OK) {
 		return code;
 	}
@@ -139,32 +135,31 @@ const char *kt_render_token_type(const char *cookie, char type[KT_TOKEN_TYPE_SIZ
 {
 	const char *tab = cookie != NULL ? strchr(cookie, '\t') : NULL;
 
-	(void)snprintf(type, KT_TOKEN_TYPE_SIZE, "%.*s", tab != NULL ? (int)(tab - cookie) : 6,
-		       tab != NULL ? cookie : "Bearer");
+	(void)snprintf(type, KT_TOKEN_TYPE_SIZE, "%.*s", tab != NULL ? (int)(tab - cookie) : 6, tab != NULL ? cookie : "Bearer");
 	return tab != NULL ? tab + 1 : cookie != NULL ? cookie : "";
 }
 
-static struct kt_material_view token_view(const struct kt_resource *spec, const struct kt_secret *token,
-					  const char *type, const char *scope, kt_ms from, kt_ms to)
+static struct kt_material_view token_view(const struct kt_resource *spec, const struct kt_secret *token, const char *type,
+                                          const char *scope, kt_ms from, kt_ms to)
 {
 	const struct kt_strings *audiences = &spec->token.audiences;
 
 	return (struct kt_material_view){.kind = KT_MATERIAL_TOKEN,
-					 .token = token,
-					 .token_type = type,
-					 .issued_at = from,
-					 .expires_at = to,
-					 .secret_name = spec->token.secret_name,
-					 .scope = scope,
-					 .audiences = (const char *const *)audiences->items,
-					 .audience_count = audiences->count,
-					 .aws_profile = spec->token.aws_profile};
+	                                 .token = token,
+	                                 .token_type = type,
+	                                 .issued_at = from,
+	                                 .expires_at = to,
+	                                 .secret_name = spec->token.secret_name,
+	                                 .scope = scope,
+	                                 .audiences = (const char *const *)audiences->items,
+	                                 .audience_count = audiences->count,
+	                                 .aws_profile = spec->token.aws_profile};
 }
 
 /* key: of DPoP, or NULL. */
-static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resource *spec,
-				 const struct kt_secret *token, const struct kt_key *key, const char *type,
-				 const char *scope, kt_ms from, kt_ms to, struct kt_rendered *out, struct kt_err *err)
+static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *token,
+                                 const struct kt_key *key, const char *type, const char *scope, kt_ms from, kt_ms to,
+                                 struct kt_rendered *out, struct kt_err *err)
 {
 	struct kt_render_options options = render_options(keeper, spec);
 	struct kt_material_view view = token_view(spec, token, type, scope, from, to);
@@ -176,16 +171,15 @@ static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resou
 	return code == KT_OK ? kt_format_render_set(&view, names, count, &options, &out->files, err) : code;
 }
 
-static enum kt_code render_client(struct kt_keeper *keeper, const struct kt_resource *spec,
-				  const struct kt_secret *pair, struct kt_rendered *out, struct kt_err *err)
+static enum kt_code render_client(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *pair,
+                                  struct kt_rendered *out, struct kt_err *err)
 {
 	struct kt_render_options options = render_options(keeper, spec);
 	struct kt_material_view view = {.kind = KT_MATERIAL_CLIENT};
 
 	return kt_client_pair_split(pair, &view.client, &view.client_secret)
-		       ? kt_format_render_set(&view, NULL, 0, &options, &out->files, err)
-		       : kt_err_set(err, KT_E_CORRUPT, "secret %s is no client's id and secret",
-				    spec->client.secret_name);
+	               ? kt_format_render_set(&view, NULL, 0, &options, &out->files, err)
+	               : kt_err_set(err, KT_E_CORRUPT, "secret %s is no client's id and secret", spec->client.secret_name);
 }
 
 enum kt_code kt_render_flight(struct kt_flight *flight, struct kt_rendered *out, struct kt_err *err)
@@ -195,17 +189,17 @@ enum kt_code kt_render_flight(struct kt_flight *flight, struct kt_rendered *out,
 	kt_fileset_init(&out->files);
 	if (flight->spec->kind == KT_RES_TOKEN) {
 		return render_token(flight->keeper, flight->spec, got->token, flight->key, got->token_type, got->scope,
-				    got->not_before, got->not_after, out, err);
+		                    got->not_before, got->not_after, out, err);
 	}
 	if (flight->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
 		return render_client(flight->keeper, flight->spec, got->token, out, err);
 	}
 	return render_certificate(flight->keeper, flight->spec, flight->key, kt_view_str(got->chain_pem),
-				  kt_view_str(got->ca_pem), out, err);
+	                          kt_view_str(got->ca_pem), out, err);
 }
 
 enum kt_code kt_render_current(struct kt_keeper *keeper, const char *ns, const char *name, struct kt_rendered *out,
-			       struct kt_err *err)
+                               struct kt_err *err)
 {
 	struct kt_store_cred cred;
 	struct kt_secret *secret KT_AUTOSECRET = NULL;
@@ -219,7 +213,7 @@ enum kt_code kt_render_current(struct kt_keeper *keeper, const char *ns, const c
 		return code;
 	}
 	code = cred.active != 0 ? kt_store_material_get(keeper->store, cred.active, &out->row, err)
-				: kt_err_set(err, KT_E_NOTFOUND, "secret %s is not issued yet", name);
+	                        : kt_err_set(err, KT_E_NOTFOUND, "secret %s is not issued yet", name);
 	if (code == KT_OK) {
 		code = kt_store_resource_get(keeper->store, cred.id, &out->resource, err);
 	}
@@ -254,17 +248,17 @@ enum kt_code kt_render_current(struct kt_keeper *keeper, const char *ns, const c
 				code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
 			}
 		}
-		return code == KT_OK ? render_token(keeper, out->spec, out->token, key, type, scope,
-						    out->row.not_before, out->row.not_after, out, err)
-				     : code;
+		return code == KT_OK ? render_token(keeper, out->spec, out->token, key, type, scope, out->row.not_before,
+		                                    out->row.not_after, out, err)
+		                     : code;
 	}
 	code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
 	return code == KT_OK ? render_certificate(keeper, out->spec, key, out->row.chain, out->row.ca, out, err) : code;
 }
 
 enum kt_code kt_render_token_text(struct kt_keeper *keeper, const struct kt_store_resource *row,
-				  const struct kt_store_material *material, const char *format, struct kt_buf *text,
-				  struct kt_err *err)
+                                  const struct kt_store_material *material, const char *format, struct kt_buf *text,
+                                  struct kt_err *err)
 {
 	struct kt_seal_id id = kt_store_material_seal_id(row, material->revision, "token");
 	const struct kt_format *found;
@@ -281,9 +275,8 @@ enum kt_code kt_render_token_text(struct kt_keeper *keeper, const struct kt_stor
 	}
 	found = kt_format_find(KT_MATERIAL_TOKEN, format);
 	if (found != NULL && strcmp(type, "AWS") == 0 && !kt_starts_with(format, "aws-")) {
-		return kt_err_set(err, KT_E_INVALID,
-				  "this is a session of AWS: its formats are aws-credential-process, "
-				  "aws-credentials and aws-endpoint-token");
+		return kt_err_set(err, KT_E_INVALID, "this is a session of AWS: its formats are aws-credential-process, "
+		                  "aws-credentials and aws-endpoint-token");
 	}
 	if (found == NULL) {
 		return kt_err_set(err, KT_E_INVALID, "there is no format %s for a token", format);
@@ -294,7 +287,7 @@ enum kt_code kt_render_token_text(struct kt_keeper *keeper, const struct kt_stor
 	}
 	if (code == KT_OK) {
 		struct kt_material_view view =
-			token_view(spec, token, type, scope, material->not_before, material->not_after);
+		        token_view(spec, token, type, scope, material->not_before, material->not_after);
 
 		view.now = kt_keeper_now(keeper);
 		code = kt_format_render(found, &view, NULL, &files, err);
@@ -308,7 +301,8 @@ enum kt_code kt_render_token_text(struct kt_keeper *keeper, const struct kt_stor
 }
 
 enum kt_code kt_render_expected(const struct kt_keeper *keeper, const struct kt_resource *spec,
-				const struct kt_store_material *material, struct kt_fileset *files, struct kt_err *err)
+                                const struct kt_store_material *material, struct kt_fileset *files,
+                                struct kt_err *err)
 {
 	bool client = spec->kind == KT_RES_CLIENT_CREDENTIAL, token = spec->kind == KT_RES_TOKEN;
 	enum kt_material_kind kind = token ? KT_MATERIAL_TOKEN : client ? KT_MATERIAL_CLIENT : KT_MATERIAL_CERTIFICATE;
@@ -328,9 +322,8 @@ enum kt_code kt_render_expected(const struct kt_keeper *keeper, const struct kt_
 	for (i = 0; i < count && code == KT_OK; i++) {
 		const struct kt_format *format = kt_format_find(kind, names[i]);
 
-		code = kt_fileset_add(files, names[i], (struct kt_view){NULL, 0},
-				      format->secret ? options.mode_secret : options.mode_public, options.uid,
-				      options.gid, err);
+		code = kt_fileset_add(files, names[i], (struct kt_view){NULL, 0}, format->secret ? options.mode_secret : options.mode_public,
+		                      options.uid, options.gid, err);
 	}
 	return code;
 }

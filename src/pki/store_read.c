@@ -8,7 +8,7 @@
 #define STORE_MAX      (192u * 1024u)
 #define SAFES_MAX      16
 #define BAGS_MAX       256
-#define ITERATIONS_MAX 600000 /* what takes about a second here; Java writes 10000, OpenSSL 2048 */
+#define ITERATIONS_MAX 600000 /* of a whole store: what takes about a second; Java writes 10000, OpenSSL 2048 */
 #define ENTRIES_MAX    1000u
 #define CHAIN_MAX      64u
 #define JKS_MAGIC      0xfeedfeedu
@@ -54,6 +54,7 @@ struct store {
 	STACK_OF(PKCS12_SAFEBAG) *bags[SAFES_MAX];
 	int safe_count;
 	int bag_count;
+	int64_t iterations; /* that are left of ITERATIONS_MAX */
 };
 
 static void store_finish(struct store *store)
@@ -91,19 +92,20 @@ static int64_t iterations_of(const X509_ALGOR *algor)
 	return count;
 }
 
-static STACK_OF(PKCS12_SAFEBAG) *decrypt(const PKCS7 *safe, struct kt_view password, struct kt_err *err)
+static STACK_OF(PKCS12_SAFEBAG) *decrypt(struct store *store, const PKCS7 *safe, struct kt_view password, struct kt_err *err)
 {
 	const PKCS7_ENC_CONTENT *content = safe->d.encrypted != NULL ? safe->d.encrypted->enc_data : NULL;
 	int64_t count = content != NULL && content->algorithm != NULL ? iterations_of(content->algorithm) : -1;
 	STACK_OF(PKCS12_SAFEBAG) *bags;
 	OSSL_LIB_CTX *legacy = NULL;
 
-	if (content == NULL || content->enc_data == NULL || count < 1 || count > ITERATIONS_MAX) {
-		(void)kt_err_set(err, count > ITERATIONS_MAX ? KT_E_LIMIT : KT_E_PROTO,
+	if (content == NULL || content->enc_data == NULL || count < 1 || count > store->iterations) {
+		(void)kt_err_set(err, count > store->iterations ? KT_E_LIMIT : KT_E_PROTO,
 				 "the PKCS#12 store is encrypted in a way that is not read here%s",
-				 count > ITERATIONS_MAX ? ": too many iterations" : "");
+				 count > store->iterations ? ": too many iterations" : "");
 		return NULL;
 	}
+	store->iterations -= count;
 	bags = PKCS12_item_decrypt_d2i_ex(content->algorithm, ASN1_ITEM_rptr(PKCS12_SAFEBAGS), password.ptr, (int)password.len,
 					  content->enc_data, 1, NULL, NULL);
 	/* RC2, as Java 8 and OpenSSL 1 wrote it, where the legacy provider is there. */
@@ -130,7 +132,7 @@ static enum kt_code unpack(struct store *store, const PKCS12 *p12, struct kt_vie
 		if (PKCS7_type_is_data(safe))
 			bags = PKCS12_unpack_p7data(safe);
 		else if (PKCS7_type_is_encrypted(safe))
-			bags = decrypt(safe, password, err);
+			bags = decrypt(store, safe, password, err);
 		else
 			continue;
 		if (bags == NULL) {
@@ -150,7 +152,7 @@ static enum kt_code unpack(struct store *store, const PKCS12 *p12, struct kt_vie
 }
 
 /* The store's MAC, so that a damaged store is not taken for another certificate; a PBMAC1 (RFC 9579) is passed over. */
-static enum kt_code check_mac(PKCS12 *p12, struct kt_view password, struct kt_err *err)
+static enum kt_code check_mac(struct store *store, PKCS12 *p12, struct kt_view password, struct kt_err *err)
 {
 	const X509_ALGOR *algor = NULL;
 	const ASN1_INTEGER *count = NULL;
@@ -159,8 +161,9 @@ static enum kt_code check_mac(PKCS12 *p12, struct kt_view password, struct kt_er
 	PKCS12_get0_mac(NULL, &algor, NULL, &count, p12);
 	if (algor == NULL || EVP_get_digestbynid(OBJ_obj2nid(algor->algorithm)) == NULL)
 		return KT_OK;
-	if (count != NULL && (ASN1_INTEGER_get_int64(&iterations, count) != 1 || iterations > ITERATIONS_MAX))
+	if (count != NULL && (ASN1_INTEGER_get_int64(&iterations, count) != 1 || iterations > store->iterations))
 		return kt_err_set(err, KT_E_LIMIT, "the PKCS#12 store asks for too many iterations");
+	store->iterations -= iterations;
 	if (PKCS12_verify_mac(p12, password.ptr, (int)password.len) == 1 ||
 	    (password.len == 0 && PKCS12_verify_mac(p12, NULL, 0) == 1))
 		return KT_OK;
@@ -267,7 +270,7 @@ enum kt_code kt_pki_p12_certificate(struct kt_view bytes, const char *alias, con
 {
 	const unsigned char *at = (const unsigned char *)bytes.ptr;
 	struct kt_view word = password != NULL ? kt_secret_view(password) : (struct kt_view){"", 0};
-	struct store store = {.alias = alias};
+	struct store store = {.alias = alias, .iterations = ITERATIONS_MAX};
 	uint64_t failures = kt_mem_failures();
 	const PKCS12_SAFEBAG *bag;
 	enum kt_code code = check_size(bytes, err);
@@ -283,7 +286,7 @@ enum kt_code kt_pki_p12_certificate(struct kt_view bytes, const char *alias, con
 			       : kt_err_set(err, KT_E_PROTO, "the file is no PKCS#12 store");
 		return kt_pki_settle(code, failures, err);
 	}
-	code = check_mac(p12, word, err);
+	code = check_mac(&store, p12, word, err);
 	if (code == KT_OK)
 		code = unpack(&store, p12, word, err);
 	if (code == KT_OK) {

@@ -40,9 +40,8 @@ static char *absolute(const char *path)
 }
 
 /*
- * A mount point that others may write to (an emptyDir of a pod) can't be the state's folder: one of our own in it is.
- * Whether that is allowed is decided where it is opened; commands come to the same path without being told. Takes
- * `path`.
+ * A mount point that others may write to (an emptyDir of a pod) can't be the state's folder: one of our own in it is. Whether
+ * that is allowed is decided where it is opened; commands come to the same path without being told. Takes `path`.
  */
 static char *own_folder(char *path)
 {
@@ -65,19 +64,20 @@ static const char *first_of(const char *option, const char *setting, const char 
 }
 
 enum kt_code kt_generation_places(struct kt_generation *generation, const struct kt_warden_options *options,
-				  struct kt_err *err)
+                                  struct kt_err *err)
 {
 	const struct kt_agent_spec *agent = &generation->agent->agent;
 	const char *socket = first_of(options->socket_path, agent->control.socket, NULL);
 
 	generation->state_dir = own_folder(absolute(first_of(options->state_dir, agent->state_dir, KT_STATEDIR)));
-	generation->secrets_dir = absolute(first_of(options->secrets_dir, agent->secrets_dir, "/run/keyturn/secrets"));
+	generation->secrets_dir =
+	        absolute(first_of(options->secrets_dir, agent->secrets_dir, "/run/keyturn/secrets"));
 	if (generation->state_dir != NULL) {
 		generation->socket_path = socket != NULL ? absolute(socket) : default_socket(generation->state_dir);
 	}
 	return generation->secrets_dir == NULL || generation->socket_path == NULL
-		       ? kt_err_set(err, KT_E_NOMEM, "no memory for the settings")
-		       : KT_OK;
+	               ? kt_err_set(err, KT_E_NOMEM, "no memory for the settings")
+	               : KT_OK;
 }
 
 /* As somebody else than root, files can be given to groups that we are in, and to no others. */
@@ -95,7 +95,7 @@ static bool is_member(gid_t gid)
 }
 
 enum kt_code kt_generation_group(struct kt_generation *generation, const struct kt_warden_options *options,
-				 struct kt_err *err)
+                                 struct kt_err *err)
 {
 	struct kt_agent_spec *agent = &generation->agent->agent;
 	gid_t gid;
@@ -106,16 +106,12 @@ enum kt_code kt_generation_group(struct kt_generation *generation, const struct 
 	}
 	code = kt_gid_resolve(agent->secrets_group, &gid, err);
 	if (code != KT_OK) {
-		return kt_err_set(err, KT_E_INVALID,
-				  "spec.secretsGroup of kind Agent: there is no group %s on this machine; a number "
-				  "needs no entry",
-				  agent->secrets_group);
+		return kt_err_set(err, KT_E_INVALID, "spec.secretsGroup of kind Agent: there is no group %s on this machine; a number "
+		                  "needs no entry", agent->secrets_group);
 	}
 	if (options->mode != KT_MODE_READONLY && !is_member(gid)) {
-		return kt_err_set(err, KT_E_INVALID,
-				  "spec.secretsGroup of kind Agent: uid %u is not in group %s: name one that it is "
-				  "in (of a pod: fsGroup or supplementalGroups)",
-				  geteuid(), agent->secrets_group);
+		return kt_err_set(err, KT_E_INVALID, "spec.secretsGroup of kind Agent: uid %u is not in group %s: name one that it is "
+		                  "in (of a pod: fsGroup or supplementalGroups)", geteuid(), agent->secrets_group);
 	}
 	(void)snprintf(generation->group, sizeof(generation->group), "%u", gid);
 	agent->secrets_group = generation->group;

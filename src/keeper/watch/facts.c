@@ -50,12 +50,12 @@ void kt_watch_facts_read(const struct kt_store_cred *cred, struct kt_watch_facts
 enum kt_code kt_watch_facts_write(const struct kt_watch_facts *facts, struct kt_buf *out, struct kt_err *err)
 {
 	json_t *json KT_AUTOJSON = json_pack(
-		"{s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "source", facts->source, "phase",
-		kt_watch_phases[facts->phase], "notBefore", (json_int_t)facts->not_before, "notAfter",
-		(json_int_t)facts->not_after, "readAt", (json_int_t)facts->read_at, "serial", facts->serial, "sha256",
-		facts->sha256, "subject", facts->subject, "wasNotAfter", (json_int_t)facts->was_not_after, "ranAt",
-		(json_int_t)facts->ran_at, "endedAt", (json_int_t)facts->ended_at, "looks", (json_int_t)facts->looks,
-		"warned", (json_int_t)facts->warned, "renewalFailed", facts->renewal_failed, "waits", facts->waits);
+	        "{s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "source", facts->source, "phase",
+	        kt_watch_phases[facts->phase], "notBefore", (json_int_t)facts->not_before, "notAfter", (json_int_t)facts->not_after,
+	        "readAt", (json_int_t)facts->read_at, "serial", facts->serial, "sha256", facts->sha256, "subject", facts->subject,
+	        "wasNotAfter", (json_int_t)facts->was_not_after, "ranAt", (json_int_t)facts->ran_at, "endedAt",
+	        (json_int_t)facts->ended_at, "looks", (json_int_t)facts->looks, "warned", (json_int_t)facts->warned,
+	        "renewalFailed", facts->renewal_failed, "waits", facts->waits);
 
 	if (json == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a Watch");
@@ -70,18 +70,17 @@ const char *kt_watch_source_text(const struct kt_resource *spec, char *out, size
 
 	if (source->file != NULL) {
 		(void)snprintf(out, size, "%.400s%s%.100s", source->file->path, source->file->alias != NULL ? "#" : "",
-			       source->file->alias != NULL ? source->file->alias : "");
+		               source->file->alias != NULL ? source->file->alias : "");
 	} else {
-		(void)snprintf(out, size, "%.300s%s%.250s", source->tls->address,
-			       source->tls->server_name != NULL ? "#" : "",
-			       source->tls->server_name != NULL ? source->tls->server_name : "");
+		(void)snprintf(out, size, "%.300s%s%.250s", source->tls->address, source->tls->server_name != NULL ? "#" : "",
+		               source->tls->server_name != NULL ? source->tls->server_name : "");
 	}
 	return out;
 }
 
 void kt_watch_plan_input(const struct kt_store_resource *resource, const struct kt_store_cred *cred,
-			 const struct kt_resource *spec, const struct kt_watch_facts *facts, bool readable, kt_ms now,
-			 struct kt_plan_watch *ret)
+                         const struct kt_resource *spec, const struct kt_watch_facts *facts, bool readable, kt_ms now,
+                         struct kt_plan_watch *ret)
 {
 	char identity[600];
 

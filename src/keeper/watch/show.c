@@ -9,8 +9,8 @@
 #define METRICS_MAX (24u * 1024u) /* bytes of one family: there are few Watches as a rule, and the page has a limit */
 
 enum kt_code kt_watched_plan(struct kt_keeper *keeper, const struct kt_store_resource *resource,
-			     const struct kt_store_cred *cred, const struct kt_resource *spec, struct kt_plan *ret,
-			     struct kt_err *err)
+                             const struct kt_store_cred *cred, const struct kt_resource *spec, struct kt_plan *ret,
+                             struct kt_err *err)
 {
 	kt_ms now = kt_keeper_now(keeper);
 	struct kt_plan_watch watch;
@@ -30,9 +30,8 @@ enum kt_code kt_watched_plan(struct kt_keeper *keeper, const struct kt_store_res
 		ret->action = KT_PLAN_RESUME;
 		ret->reason = KT_WHY_IN_FLIGHT;
 		(void)snprintf(ret->text, sizeof(ret->text), "%s",
-			       facts.phase == KT_WATCH_RENEWING
-				       ? "its renewal command runs"
-				       : "its renewal command has ended, a later certificate is waited for");
+		               facts.phase == KT_WATCH_RENEWING ? "its renewal command runs"
+		                                                : "its renewal command has ended, a later certificate is waited for");
 	} else if (facts.not_after == 0) {
 		ret->action = KT_PLAN_WAIT;
 		ret->reason = KT_WHY_NEVER_ISSUED;
@@ -42,9 +41,8 @@ enum kt_code kt_watched_plan(struct kt_keeper *keeper, const struct kt_store_res
 		ret->action = KT_PLAN_WAIT;
 		ret->due_at = next.warn_at > now ? next.warn_at : facts.not_after;
 		ret->renew_at = 0;
-		(void)snprintf(ret->text, sizeof(ret->text), "no command renews it; %s %s",
-			       next.warn ? "it ends" : "warned about from",
-			       kt_time_format(next.warn ? facts.not_after : next.warn_at, text));
+		(void)snprintf(ret->text, sizeof(ret->text), "no command renews it; %s %s", next.warn ? "it ends" : "warned about from",
+		               kt_time_format(next.warn ? facts.not_after : next.warn_at, text));
 	} else if (cred->attempts > 0 && cred->next_try > now && !watch.forced) {
 		ret->action = KT_PLAN_WAIT;
 		ret->due_at = cred->next_try;
@@ -52,8 +50,7 @@ enum kt_code kt_watched_plan(struct kt_keeper *keeper, const struct kt_store_res
 	return KT_OK;
 }
 
-static const char *state_of(const struct kt_store_cred *cred, const struct kt_watch_facts *facts, bool warned,
-			    kt_ms now)
+static const char *state_of(const struct kt_store_cred *cred, const struct kt_watch_facts *facts, bool warned, kt_ms now)
 {
 	if (facts->phase != KT_WATCH_IDLE) {
 		return kt_watch_phases[facts->phase];
@@ -71,7 +68,7 @@ static const char *state_of(const struct kt_store_cred *cred, const struct kt_wa
 }
 
 void kt_watched_describe(struct kt_keeper *keeper, const struct kt_store_resource *resource,
-			 const struct kt_store_cred *cred, const struct kt_resource *spec, json_t *out)
+                         const struct kt_store_cred *cred, const struct kt_resource *spec, json_t *out)
 {
 	kt_ms now = kt_keeper_now(keeper);
 	struct kt_plan_watch watch;
@@ -82,8 +79,7 @@ void kt_watched_describe(struct kt_keeper *keeper, const struct kt_store_resourc
 	kt_watch_facts_read(cred, &facts);
 	kt_watch_plan_input(resource, cred, spec, &facts, facts.not_after != 0, now, &watch);
 	warn_at = kt_plan_watch_warn_at(&watch);
-	(void)json_object_set_new(out, "state",
-				  json_string(state_of(cred, &facts, warn_at != 0 && now >= warn_at, now)));
+	(void)json_object_set_new(out, "state", json_string(state_of(cred, &facts, warn_at != 0 && now >= warn_at, now)));
 	if (cred->proof == KT_PROOF_NOBODY) {
 		(void)json_object_set_new(out, "proof", json_string("none"));
 	}
@@ -146,11 +142,11 @@ static bool walk_one(const struct kt_store_resource *resource, void *arg)
 		}
 		if (walk->end == 0) {
 			walk->end = walk->out->len + METRICS_MAX;
-			kt_buf_addf(walk->out, "# HELP keyturn_watch_%s %s\n# TYPE keyturn_watch_%s %s\n", walk->name,
-				    walk->help, walk->name, walk->type);
+			kt_buf_addf(walk->out, "# HELP keyturn_watch_%s %s\n# TYPE keyturn_watch_%s %s\n", walk->name, walk->help,
+			            walk->name, walk->type);
 		}
-		kt_buf_addf(walk->out, "keyturn_watch_%s{namespace=\"%s\",name=\"%s\"} %lld\n", walk->name,
-			    resource->ns, resource->name, value);
+		kt_buf_addf(walk->out, "keyturn_watch_%s{namespace=\"%s\",name=\"%s\"} %lld\n", walk->name, resource->ns,
+		            resource->name, value);
 		kt_resource_destroy(spec);
 	}
 	kt_store_cred_finish(&cred);
@@ -162,21 +158,20 @@ void kt_watched_metrics(struct kt_keeper *keeper, struct kt_buf *out)
 	static const struct {
 		const char *name, *type, *help;
 	} rows[] = {
-		{"not_after_seconds", "gauge",
-		 "When what is watched ends, in seconds since the epoch; 0: not read yet."},
-		{"read_timestamp_seconds", "gauge", "When a certificate was last read there; 0: never."},
-		{"warning", "gauge", "1 from spec.warnBefore on."},
-		{"failures", "gauge", "Failures in a row, of reading or of renewing."},
-		{"renewals_total", "counter", "Renewals that were proved."},
+	        {"not_after_seconds", "gauge", "When what is watched ends, in seconds since the epoch; 0: not read yet."},
+	        {"read_timestamp_seconds", "gauge", "When a certificate was last read there; 0: never."},
+	        {"warning", "gauge", "1 from spec.warnBefore on."},
+	        {"failures", "gauge", "Failures in a row, of reading or of renewing."},
+	        {"renewals_total", "counter", "Renewals that were proved."},
 	};
 
 	for (int i = 0; i < 5; i++) {
 		struct walk walk = {.keeper = keeper,
-				    .out = out,
-				    .name = rows[i].name,
-				    .type = rows[i].type,
-				    .help = rows[i].help,
-				    .what = i};
+		                    .out = out,
+		                    .name = rows[i].name,
+		                    .type = rows[i].type,
+		                    .help = rows[i].help,
+		                    .what = i};
 
 		(void)kt_store_resource_each(keeper->store, "Watch", 0, 100000, walk_one, &walk, NULL);
 	}

@@ -31,8 +31,7 @@ struct kt_watched {
 	char error_text[768];
 };
 
-/* --- what is written down
- * --------------------------------------------------------------------------------------------- */
+/* --- what is written down --------------------------------------------------------------------------------------------- */
 
 static struct kt_watched *find_run(const struct kt_keeper *keeper, int64_t id)
 {
@@ -88,23 +87,23 @@ void kt_watched_finish(struct kt_keeper *keeper)
 	keeper->watched_count = 0;
 }
 
-static enum kt_code audit(struct kt_watched *run, const struct kt_watch_facts *facts, const char *step,
-			  const char *outcome, const char *reason, enum kt_code error, struct kt_err *err)
+static enum kt_code audit(struct kt_watched *run, const struct kt_watch_facts *facts, const char *step, const char *outcome,
+                          const char *reason, enum kt_code error, struct kt_err *err)
 {
-	struct kt_audit_event event = {
-		.trace_id = run->trace_id,
-		.actor = "agent",
-		.kind = run->resource.kind,
-		.ns = run->resource.ns,
-		.name = run->resource.name,
-		.step = step,
-		.outcome = outcome,
-		.reason = reason,
-		.error_type = error != KT_OK ? kt_code_name(error) : NULL,
-		.serial = facts->serial[0] != '\0' ? facts->serial : NULL,
-		.sha256 = facts->sha256[0] != '\0' ? facts->sha256 : NULL,
-		.server_address = run->spec->watch.source.tls != NULL ? run->spec->watch.source.tls->address : NULL,
-		.not_after = facts->not_after};
+	struct kt_audit_event event = {.trace_id = run->trace_id,
+	                               .actor = "agent",
+	                               .kind = run->resource.kind,
+	                               .ns = run->resource.ns,
+	                               .name = run->resource.name,
+	                               .step = step,
+	                               .outcome = outcome,
+	                               .reason = reason,
+	                               .error_type = error != KT_OK ? kt_code_name(error) : NULL,
+	                               .serial = facts->serial[0] != '\0' ? facts->serial : NULL,
+	                               .sha256 = facts->sha256[0] != '\0' ? facts->sha256 : NULL,
+	                               .server_address = run->spec->watch.source.tls != NULL ? run->spec->watch.source.tls->address
+	                                                                                     : NULL,
+	                               .not_after = facts->not_after};
 
 	return kt_keeper_audit(run->keeper, &event, err);
 }
@@ -149,13 +148,11 @@ static enum kt_code failed(struct change *change, const struct kt_err *why, bool
 	kt_watch_plan_input(&run->resource, cred, run->spec, &change->facts, false, change->now, &watch);
 	cred->next_try = cred->due_at = kt_plan_watch_retry(&watch, why->code, ran, change->now);
 	run->keeper->failures++;
-	kt_log(again ? KT_LOG_INFO : KT_LOG_WARN, "Watch %s/%s: %s", run->resource.ns, run->resource.name,
-	       run->error_text);
+	kt_log(again ? KT_LOG_INFO : KT_LOG_WARN, "Watch %s/%s: %s", run->resource.ns, run->resource.name, run->error_text);
 	if (!ran && again) { /* said once */
 		return KT_OK;
 	}
-	return audit(run, &change->facts, ran ? "watch.failed" : "watch.read", "retry", run->error_text, why->code,
-		     err);
+	return audit(run, &change->facts, ran ? "watch.failed" : "watch.read", "retry", run->error_text, why->code, err);
 }
 
 static enum kt_code warn(struct change *change, struct kt_err *err)
@@ -166,9 +163,8 @@ static enum kt_code warn(struct change *change, struct kt_err *err)
 
 	change->facts.warned = change->facts.not_after;
 	(void)snprintf(text, sizeof(text), "%s %s (%s)%s", left > 0 ? "it ends in" : "it has ended",
-		       left > 0 ? kt_duration_format(left / 1000 * 1000, span) : "",
-		       kt_time_format(change->facts.not_after, when),
-		       run->spec->watch.renew == NULL ? ", and no command renews it" : "");
+	               left > 0 ? kt_duration_format(left / 1000 * 1000, span) : "", kt_time_format(change->facts.not_after, when),
+	               run->spec->watch.renew == NULL ? ", and no command renews it" : "");
 	kt_log(KT_LOG_WARN, "Watch %s/%s: %s", run->resource.ns, run->resource.name, text);
 	return audit(run, &change->facts, "watch.warned", "ok", text, KT_OK, err);
 }
@@ -208,8 +204,8 @@ static enum kt_code renewing(struct change *change, struct kt_err *err)
 	cred->due_at = change->now;
 	cred->flags &= ~(unsigned)KT_CRED_FORCED;
 	return waited ? KT_OK
-		      : audit(run, &change->facts, "watch.renewing", "ok",
-			      again ? "it is not known whether the command ran to its end: again" : NULL, KT_OK, err);
+	              : audit(run, &change->facts, "watch.renewing", "ok",
+	                      again ? "it is not known whether the command ran to its end: again" : NULL, KT_OK, err);
 }
 
 static enum kt_code change_begin(struct kt_watched *run, struct change *change, struct kt_err *err)
@@ -259,20 +255,18 @@ static bool change_end(struct change *change, enum kt_code code, struct kt_err *
 	}
 	if (code != KT_E_NOTFOUND) { /* its manifest may be gone by now */
 		kt_log_err(KT_LOG_ERROR, err, "what Watch %s/%s did can't be written down", change->run->resource.ns,
-			   change->run->resource.name);
+		           change->run->resource.name);
 		kt_rotate_not_written(keeper);
 	}
 	run_end(change->run);
 	return false;
 }
 
-/* --- the command
- * ------------------------------------------------------------------------------------------------------ */
+/* --- the command ------------------------------------------------------------------------------------------------------ */
 
 static void look(struct kt_watched *run);
 
-static void on_hooked(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
-		      void *arg)
+static void on_hooked(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_watched *run = arg;
 	const struct kt_msg_hooked *hooked = msg;
@@ -297,9 +291,7 @@ static void on_hooked(const struct kt_err *why, enum kt_msg_type type, void *msg
 		change.cred.step = KT_STEP_NOTIFIED;
 		change.cred.step_at = change.cred.due_at = change.now;
 	} else if (code == KT_OK) {
-		said.code = verdict == KT_HOOK_REFUSED ? KT_E_PROTO
-			    : verdict == KT_HOOK_LATE  ? KT_E_TIMEOUT
-						       : said.code;
+		said.code = verdict == KT_HOOK_REFUSED ? KT_E_PROTO : verdict == KT_HOOK_LATE ? KT_E_TIMEOUT : said.code;
 		code = failed(&change, &said, true, &err);
 	}
 	if (!change_end(&change, code, &err)) {
@@ -318,29 +310,27 @@ static void run_command(struct kt_watched *run, const struct kt_watch_facts *fac
 	struct kt_keeper *keeper = run->keeper;
 	char resource[600], traceparent[56];
 	struct kt_msg_hook msg = {.generation = keeper->generation,
-				  .consumer_ns = kt_view_str(run->resource.ns),
-				  .consumer = kt_view_str(run->resource.name),
-				  .phase = KT_HOOK_RENEW,
-				  .step = KT_VIEW_LIT("renew"),
-				  .not_after = facts->not_after,
-				  .fingerprint = kt_view_str(facts->sha256),
-				  .serial = kt_view_str(facts->serial)};
+	                          .consumer_ns = kt_view_str(run->resource.ns),
+	                          .consumer = kt_view_str(run->resource.name),
+	                          .phase = KT_HOOK_RENEW,
+	                          .step = KT_VIEW_LIT("renew"),
+	                          .not_after = facts->not_after,
+	                          .fingerprint = kt_view_str(facts->sha256),
+	                          .serial = kt_view_str(facts->serial)};
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	(void)snprintf(resource, sizeof(resource), "%s/%s/%s", run->resource.kind, run->resource.ns,
-		       run->resource.name);
+	(void)snprintf(resource, sizeof(resource), "%s/%s/%s", run->resource.kind, run->resource.ns, run->resource.name);
 	msg.resource = kt_view_str(resource);
 	msg.traceparent = kt_view_str(kt_keeper_traceparent(run->trace_id, traceparent));
 	/* The warden keeps the command's own limit; others may be before it in the queue. */
-	if (kt_wire_call(keeper->ctx->warden, KT_HOOK, &msg, NULL, 0, RUNS_MAX * (exec->timeout + KT_MINUTE), on_hooked,
-			 run, &err) != KT_OK) {
+	if (kt_wire_call(keeper->ctx->warden, KT_HOOK, &msg, NULL, 0, RUNS_MAX * (exec->timeout + KT_MINUTE), on_hooked, run,
+	                 &err) != KT_OK) {
 		on_hooked(&err, KT_MSG_TYPE_NONE, NULL, NULL, 0, run);
 	}
 }
 
-/* --- looking
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- looking ---------------------------------------------------------------------------------------------------------- */
 
 /* A certificate as it was seen; borrowed. */
 struct seen {
@@ -398,12 +388,10 @@ static enum kt_code late(struct change *change, const struct kt_err *why, struct
 	char text[32];
 
 	if (why->code != KT_OK) {
-		(void)kt_err_set(&said, KT_E_MISMATCH, "the command ended well, but the source can't be read: %s",
-				 why->what);
+		(void)kt_err_set(&said, KT_E_MISMATCH, "the command ended well, but the source can't be read: %s", why->what);
 	} else {
-		(void)kt_err_set(&said, KT_E_MISMATCH,
-				 "the command ended well, but the source still shows a certificate that ends %s",
-				 kt_time_format(change->facts.not_after, text));
+		(void)kt_err_set(&said, KT_E_MISMATCH, "the command ended well, but the source still shows a certificate that ends %s",
+		                 kt_time_format(change->facts.not_after, text));
 	}
 	return failed(change, &said, true, err);
 }
@@ -416,13 +404,11 @@ static enum kt_code act(struct change *change, const struct kt_err *why, bool *r
 	struct kt_watched *run = change->run;
 	enum kt_code code = KT_OK;
 
-	kt_watch_plan_input(&run->resource, &change->cred, run->spec, &change->facts, why->code == KT_OK, change->now,
-			    &watch);
+	kt_watch_plan_input(&run->resource, &change->cred, run->spec, &change->facts, why->code == KT_OK, change->now, &watch);
 	kt_plan_watch_decide(&watch, change->now, &next);
 	if (next.action == KT_WATCH_PROVED) {
 		code = proved(change, err);
-		kt_watch_plan_input(&run->resource, &change->cred, run->spec, &change->facts, true, change->now,
-				    &watch);
+		kt_watch_plan_input(&run->resource, &change->cred, run->spec, &change->facts, true, change->now, &watch);
 		kt_plan_watch_decide(&watch, change->now, &next);
 	}
 	if (code != KT_OK) {
@@ -494,8 +480,8 @@ static enum kt_code read_source(struct kt_watched *run, struct kt_cert **ret, st
 	kt_buf_init(&bytes, FILE_MAX);
 	code = kt_io_read_fd(fd, file->path, &bytes, err);
 	if (code == KT_OK && file->password_ref != NULL) {
-		code = kt_issuers_secret(run->keeper, run->resource.ns, file->password_ref->name,
-					 file->password_ref->key, &password, err);
+		code = kt_issuers_secret(run->keeper, run->resource.ns, file->password_ref->name, file->password_ref->key, &password,
+		                         err);
 	}
 	if (code != KT_OK) {
 		return code;
@@ -524,16 +510,15 @@ static void look_at_file(struct kt_watched *run)
 	kt_err_clear(&err);
 	if (read_source(run, &cert, &err) == KT_OK) {
 		seen = (struct seen){.not_before = kt_pki_cert_not_before(cert),
-				     .not_after = kt_pki_cert_not_after(cert),
-				     .serial = kt_view_str(kt_pki_cert_serial(cert)),
-				     .sha256 = kt_view_str(kt_pki_cert_sha256(cert)),
-				     .subject = kt_view_str(kt_pki_cert_subject(cert))};
+		                     .not_after = kt_pki_cert_not_after(cert),
+		                     .serial = kt_view_str(kt_pki_cert_serial(cert)),
+		                     .sha256 = kt_view_str(kt_pki_cert_sha256(cert)),
+		                     .subject = kt_view_str(kt_pki_cert_subject(cert))};
 	}
 	looked(run, err.code == KT_OK ? &seen : NULL, &err);
 }
 
-static void on_probed(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count,
-		      void *arg)
+static void on_probed(const struct kt_err *why, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)
 {
 	struct kt_watched *run = arg;
 	const struct kt_msg_probed_tls *probed = msg;
@@ -546,8 +531,7 @@ static void on_probed(const struct kt_err *why, enum kt_msg_type type, void *msg
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 	}
 	if (err.code == KT_OK) {
-		seen = (struct seen){probed->not_before, probed->not_after, probed->serial, probed->sha256,
-				     probed->subject};
+		seen = (struct seen){probed->not_before, probed->not_after, probed->serial, probed->sha256, probed->subject};
 	}
 	looked(run, err.code == KT_OK ? &seen : NULL, &err);
 }
@@ -565,8 +549,7 @@ static void look(struct kt_watched *run)
 	}
 }
 
-/* --- starting
- * --------------------------------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------------------------------- */
 
 /* A command does what is named, or all; it is not for a Watch that nobody spoke of to run its command then. */
 static bool passes_over(const struct kt_keeper *keeper, int64_t id)
