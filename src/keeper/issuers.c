@@ -259,6 +259,9 @@ enum kt_code kt_issuers_secret(struct kt_keeper *keeper, const char *ns, const c
 			                  real_ns, name, key, keeper->secrets_dir, name, key);
 		}
 	}
+	if (code == KT_OK) { /* that it was not in the first place is nobody's error */
+		kt_err_clear(err);
+	}
 	return code;
 }
 
