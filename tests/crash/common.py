@@ -1,6 +1,7 @@
 """A keyturn whose whole folder can be put back to an earlier moment, run under the killer, and looked at for what must never be seen."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -166,12 +167,23 @@ class House(Keyturn):
             found.append(f"{chain[0].serial_number:x}")
         for token in [n for n in names if n == "token"]:
             parts = data[token].split(b".")
-            if len(parts) != 3:
-                raise Torn(f"{volume}: {token} is no JWT")
-            claims = json.loads(base64.urlsafe_b64decode(parts[1] + b"=="))
             if "header" in data and data["header"].strip() != b"Authorization: Bearer " + data[token]:
                 raise Torn(f"{volume}: header and token are of different generations")
-            found.append(claims["jti"].lstrip("0"))
+            if len(parts) == 3:
+                found.append(json.loads(base64.urlsafe_b64decode(parts[1] + b"=="))["jti"].lstrip("0"))
+            else:  # opaque: named by its fingerprint
+                found.append("sha256:" + hashlib.sha256(data[token]).hexdigest()[:32])
+        if "credentials.json" in data:
+            pair = json.loads(data["credentials.json"])
+            if (data["client-id"].decode(), data["client-secret"].decode()) != (pair["client_id"], pair["client_secret"]):
+                raise Torn(f"{volume}: id and secret are of different generations")
+            found.append(pair["client_id"])
+        if "aws-process.json" in data:
+            session = json.loads(data["aws-process.json"])
+            for member in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
+                if f"= {session[member]}\n".encode() not in data["aws-credentials"]:
+                    raise Torn(f"{volume}: {member} is of different generations")
+            found.append(session["AccessKeyId"])
         return " ".join(found)
 
     def leftovers(self):

@@ -10,6 +10,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE.parent / "peers"))  # anypoint_standin
 
 from lib.agent import BUILD  # noqa: E402
 from lib.fixtures import need_build  # noqa: E402

@@ -1,5 +1,9 @@
 """The scenarios of the matrix: what is there before, what is run, and what must be true in the end."""
 
+import base64
+import copy
+import hashlib
+import json
 import os
 import shutil
 import socket
@@ -8,7 +12,11 @@ import threading
 import time
 from pathlib import Path
 
+from anypoint_standin import Anypoint
 from common import BUILD, Torn, certificates
+from lib.anypoint import Platform
+from lib.aws import RolesAnywhere
+from lib.certs import Authority, key_pem, pem
 from lib.manifests import ca_issuer, certificate, consumer, projected, token
 from lib.servers import Pebble
 
@@ -51,6 +59,9 @@ class Scenario:
 
     def between(self):
         """After the run that was killed or failed, before the one that completes it."""
+
+    def live(self):
+        """At any moment, also right after a kill: besides what holds for all."""
 
     def check(self):
         """In the end, besides what holds for all."""
@@ -110,8 +121,6 @@ class Mint(Scenario):
         self.house.manifest("set", local(jwks), token("job", "local", audiences=["https://api.example"], outputs=["raw", "header"]))
 
     def check(self):
-        import base64
-        import json
         kid = json.loads(base64.urlsafe_b64decode(self.house.read("job-token", "token").split(b".")[0] + b"=="))["kid"]
         path = self.house.root / "jwks" / "jwks.json"
         if not path.exists():
@@ -533,5 +542,219 @@ class Outage(Acme):
         super().close()
 
 
+class Served(Scenario):
+    """What needs a server in this process: it is started on a port that nobody else took, and remembers as the house does."""
+
+    programs = ("keyturn-keeper", "keyturn-courier")
+    kept = None
+
+    def started(self, make):
+        for left in (2, 1, 0):
+            server = make()
+            try:
+                server.start()
+                return server
+            except OSError:  # another walk was given the same port
+                if not left:
+                    raise
+
+    def begin(self):
+        """The server forgets what the run before had it do."""
+        if self.kept is None:
+            self.kept = self.remember()
+        self.restore(copy.deepcopy(self.kept))
+
+    def close(self):
+        self.server.stop()
+
+
+class Client(Served):
+    """
+    The secret of a client at a stand-in for Anypoint's API. Its reset has no overlap: from the server's answer to the store the
+    only secret in force is on its way, and what is lost there costs one more reset.
+    """
+
+    names = ("a",)
+    command = ("renew", "orders", "--force")
+    again = ("renew", "orders")
+    new = {"orders": (0, 1), "admin": (0, 0)}
+    served = ("orders-client", "admin-token")
+    faulty = False
+
+    def __init__(self, house):
+        super().__init__(house)
+        self.server = self.started(lambda: Platform(*self.names))
+        self.server.before_answer = lambda client: house.canaries.append(client.secret.encode())
+
+    def prepare(self):
+        url, clients = self.server.url, self.server.clients
+        self.house.canaries += [c.secret.encode() for c in clients.values()]
+        self.house.secret("admin", client_secret=clients["admin"].secret)
+        kind = {"apiVersion": "keyturn.dev/v1alpha1"}
+        self.house.manifest("set", {**kind, "kind": "TokenIssuer", "metadata": {"name": "anypoint"}, "spec": {"oauth2": {
+            "tokenURL": f"{url}/accounts/api/v2/oauth2/token", "profile": "Anypoint", "audienceParam": "none",
+            "auth": {"method": "client_secret_post", "clientID": "admin", "clientSecretRef": {"name": "admin"}}}}},
+            token("admin", "anypoint"), {**kind, "kind": "ClientCredential", "metadata": {"name": "orders"}, "spec": {
+                "secretName": "orders-client", "clients": [{"clientID": name} for name in self.names], "drain": "0s",
+                **({"strategy": "AlternateClients"} if len(self.names) > 1 else {}),
+                "issuer": {"anypoint": {"url": url, "kind": "ConnectedApp", "tokenRef": "admin-token"}}}})
+        self.house.ok("renew")
+
+    def remember(self):
+        with self.server.lock:
+            return copy.deepcopy(self.server.clients)
+
+    def restore(self, kept):
+        with self.server.lock:
+            self.server.clients = kept
+        self.had = {name: client.resets for name, client in kept.items()}
+
+    def refused(self):
+        """What is served, as the API that it is for sees it."""
+        pair = json.loads(self.house.read("orders-client", "credentials.json"))
+        return None if self.server.clients[pair["client_id"]].good(pair["client_secret"]) else pair["client_id"]
+
+    def losses(self, resets):
+        """How often a reset may be said to be lost."""
+        return (max(0, resets - 1),)
+
+    def check(self):
+        if self.server.wrong:
+            raise Torn(f"asked in a wrong way: {self.server.wrong}")
+        if self.refused():
+            raise Torn(f"the secret of {self.refused()} that is served is not in force")
+        row = self.house.rows()["orders"]
+        if row["sha256"] != hashlib.sha256(self.house.read("orders-client", "client-secret")).hexdigest():
+            raise Torn(f"another secret is served than the store says: {row}")
+        resets = {name: client.resets - self.had[name] for name, client in self.server.clients.items()}
+        lost = len([r for r in self.house.json("audit")["records"] if r["step"] == "reset.lost"])
+        if sum(resets.values()) > (4 if self.faulty else 2):  # on a disk that is full nothing can be written down
+            raise Torn(f"resets: {resets}")
+        if not self.faulty and lost not in self.losses(sum(resets.values())):
+            raise Torn(f"resets: {resets}, and {lost} are said to be lost")
+
+
+class ClientTurns(Client):
+    """With two clients that take turns what is served is never refused: not after a kill, not while the answer is lost."""
+
+    names = ("a", "b")
+
+    def losses(self, resets):
+        return range(0, max(1, resets))  # the idle one may never have had a secret that could be refused
+
+    def live(self):
+        if self.refused():
+            raise Torn(f"callers are refused: the secret of {self.refused()} is not in force")
+
+
+class Session(Served):
+    """An AWS session of IAM Roles Anywhere at a stand-in that looks at each signature, from nothing."""
+
+    command = again = ("renew", "s3")
+    new = {"s3": (1, 1), "orders": (0, 0)}
+    served = ("ca-root", "orders-tls", "s3-token")
+
+    def prepare(self):
+        self.house.canaries.append(b"stand/in+")  # so its secrets and its tokens begin
+        self.house.manifest("set", *PKI, certificate("orders", "ca", usages=["digital signature", "client auth"]))
+        self.house.ok("renew")
+        self.server = self.started(lambda: RolesAnywhere(self.house.read("ca-root", "tls.crt")))
+
+    def change(self):
+        self.house.manifest("session", self.server.issuer("orders-tls"), token("s3", "aws", outputs=["awsProcess", "awsCredentials"]))
+
+    def remember(self):
+        return len(self.server.given)
+
+    def restore(self, kept):
+        self.had = len(self.server.given)
+
+    def check(self):
+        given = [one["accessKeyId"] for one in self.server.given[self.had:]]
+        if self.house.served()["s3-token"] not in given or len(given) > 2:
+            raise Torn(f"{len(given)} sessions were given, served is {self.house.served()['s3-token']}")
+        state = b"".join(path.read_bytes() for path in self.house.state.glob("state.db*"))
+        if b"stand/in+" in state:
+            raise Torn("a session is in the store in the clear")
+
+
+class Target(Served):
+    """A certificate goes into an Anypoint secret group, and what is there in the end is what is served."""
+
+    command = ("renew", "flex", "--force")
+    again = ("renew",)
+    new = {"flex": (0, 1), "anypoint": (0, 0)}
+    served = ("flex-tls", "anypoint-token")
+
+    def __init__(self, house):
+        super().__init__(house)
+        self.tmp = Path(f"{house.root}.peers")
+        self.tmp.mkdir()
+        self.server = self.started(lambda: Anypoint(self.tmp))
+
+    def prepare(self):
+        root = Authority("corp")
+        self.house.canaries.append(self.server.secret.encode())
+        self.house.secret("ca-root", tls__crt=pem(root.cert), tls__key=key_pem(root.key))
+        self.house.secret("anypoint-client", client_secret=self.server.secret)
+        self.house.manifest("set", ca_issuer(), certificate("flex", "ca"), self.server.token_issuer(), token("anypoint", "anypoint"),
+                            consumer("group", targets=[self.server.target("flex-tls", "flex-ingress")]))
+        self.house.ok("renew")
+
+    def remember(self):
+        with self.server.lock:
+            return copy.deepcopy(self.server.keystores)
+
+    def restore(self, kept):
+        with self.server.lock:
+            self.server.keystores = kept
+            self.had = len(self.server.uploads())
+
+    def check(self):
+        serials = [store["details"]["certificate"]["serialNumber"] for store in self.server.keystores.values()]
+        if [serial.lower().lstrip("0") for serial in serials] != [self.house.served()["flex-tls"]]:
+            raise Torn(f"the group has {serials}, served is {self.house.served()['flex-tls']}")
+        row = self.house.rows()["flex"]
+        if row["proof"] != "uploaded":
+            raise Torn(f"not uploaded: {row}")
+        if len(self.server.uploads()) - self.had > 2:
+            raise Torn(f"{len(self.server.uploads()) - self.had} uploads of one certificate")
+
+    def close(self):
+        super().close()
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+
+class Watch(Scenario):
+    """A command renews what somebody else issues: it is run, and run again only where it may not have come to its end."""
+
+    command = again = ("renew", "flex")
+    programs = ("keyturn-keeper", "keyturn")
+    failing = ("keyturn-keeper", "keyturn")
+
+    def prepare(self):
+        root, folder = Authority("flex"), self.house.root / "foreign"
+        folder.mkdir()
+        for name, days in (("now.pem", 0.02), ("next.pem", 30)):
+            (folder / name).write_bytes(pem(root.issue("flex.example", days=days)[0]))
+        run = self.house.script("run", f"cd {folder}\necho start >>runs\ncp next.pem new.pem\nmv new.pem now.pem\necho end >>runs\n")
+        self.house.manifest("set", {"apiVersion": "keyturn.dev/v1alpha1", "kind": "Watch", "metadata": {"name": "flex"}, "spec": {
+            "source": {"file": {"path": str(folder / "now.pem")}}, "renewBefore": "2h", "prove": {"within": "5s"},
+            "renew": {"exec": {"argv": [run], **ROOT}}}})
+
+    def check(self):
+        runs = (self.house.root / "foreign" / "runs").read_text().split()
+        if not runs or runs[0] != "start" or "end" not in runs and len(runs) > 2:
+            raise Torn(f"the command was run as {runs}")
+        if "start" in runs[runs.index("end"):] if "end" in runs else False:
+            raise Torn(f"run again although it had come to its end: {runs}")
+        row = self.house.json("status", "flex")
+        if row["state"] != "proved":
+            raise Torn(f"not proved: {row}")
+        steps = [r for r in self.house.json("audit")["records"] if r["step"] == "watch.renewing"]
+        if len(steps) < runs.count("start") or any(not r.get("reason") for r in steps[1:]):
+            raise Torn(f"run {runs.count('start')} times, for {steps}")
+
+
 ALL = (FirstIssue, Renewal, Reload, Mint, Projected, Told, Notified, Refused, RolledBack, SecretSet, MasterKey, SlowKey, Redelivery,
-       Expired, Upgrade, Migration, Acme, AcmeRecord, Outage)
+       Expired, Upgrade, Migration, Acme, AcmeRecord, Outage, Client, ClientTurns, Session, Target, Watch)
