@@ -13,6 +13,6 @@ EXTRA_DIST += tests/lib/__init__.py tests/lib/agent.py tests/lib/asking.py tests
 	tests/peers/test_listeners.py tests/peers/test_oauth.py tests/peers/test_oauth_matrix.py \
 	tests/peers/test_oauth_server.py tests/peers/test_courier_oauth.py \
 	tests/peers/test_volumes.py
-EXTRA_DIST += tests/peers/test_oauth_keeper.py
+EXTRA_DIST += tests/peers/test_oauth_keeper.py tests/peers/secrets.mjs
 EXTRA_DIST += tests/peers/LoadStore.java tests/peers/test_starttls.py
 EXTRA_DIST += tests/peers/anypoint_standin.py tests/peers/test_mulesoft.py

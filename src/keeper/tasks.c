@@ -153,7 +153,8 @@ static void apply_tally(struct kt_store_cred *cred, const struct tally *tally, k
 		}
 	}
 	if (resting) {
-		kt_ms retire_at = cred->delivered_at + KT_KEEP_PREVIOUS;
+		/* A client's spec.drain can be shorter or longer: the plan knows. */
+		kt_ms retire_at = cred->kind == KT_KIND_CLIENT ? now : cred->delivered_at + KT_KEEP_PREVIOUS;
 
 		cred->step = cred->proof == KT_PROOF_PROVED ? KT_STEP_PROVED : KT_STEP_NOTIFIED;
 		if (cred->due_at == 0 || retire_at < cred->due_at) {

@@ -372,7 +372,8 @@ class OidcProvider(Server):
     """
     The certified npm oidc-provider over TLS. client_authority: its certificates authenticate clients, at a second port that the
     metadata names in mtls_endpoint_aliases (aliases=False: at the only port). Further settings go to oidc.mjs: nonce (DPoP proofs
-    need one), rotate and leeway (refresh tokens), strict (assertions), skew and dateSkew (its clock), formats, tolerance.
+    need one), rotate and leeway (refresh tokens), strict (assertions), skew and dateSkew (its clock), formats, tolerance; rotating and
+    manager (secrets.mjs: whose secrets are reset by which client's tokens).
     """
 
     def __init__(self, tmp, ttl=15, jwt=True, clients=None, scopes=("pay.read", "pay.write"), client_authority=None, aliases=True,
@@ -428,7 +429,7 @@ class OidcProvider(Server):
             connection.close()
 
     def hook(self, name, **told):
-        """One of the hooks of oidc.mjs: log, refuse, drop, config, client, trust, refresh."""
+        """One of the hooks of oidc.mjs (log, refuse, drop, config, client, trust, refresh) or of secrets.mjs."""
         status, body = self.call(f"/-/{name}", json.dumps(told).encode())
         assert status == 200, (name, told, body)
         return json.loads(body)
@@ -457,6 +458,21 @@ class OidcProvider(Server):
     def refresh_token(self, client, subject="alice", scope="pay.write", resource=None):
         """A first refresh token, as a login would have given it."""
         return self.hook("refresh", client=client, sub=subject, scope=scope, resource=resource)["refresh_token"]
+
+    def secrets(self):
+        """{client: its secrets that are in force}, of those that rotate."""
+        return self.hook("secrets")
+
+    def hold(self, client, at):
+        """Stops the next reset when it was "asked" for or is "made", or the request that has "tried" the newest secret first."""
+        self.hook("hold", client=client, at=at)
+
+    def held(self):
+        return self.hook("held")["reached"]
+
+    def release(self, drop=False):
+        """What is held goes on; drop: it is cut off instead."""
+        self.hook("release", drop=drop)
 
     def jwks(self):
         return json.loads(self.call("/jwks")[1])

@@ -2,13 +2,16 @@
 // usage: node oidc.mjs '{"modules": "folder", "port": 1, "cert": "pem", "key": "pem", "clients": [...], "ttl": 15, ...}'
 //
 // Beyond what the library does: the grants token exchange (RFC 8693) and JWT bearer (RFC 7523), registered as it documents;
-// refresh tokens that a hook mints; a clock that is off by config.skew seconds (config.dateSkew: only what Date says).
+// refresh tokens that a hook mints; a clock that is off by config.skew seconds (config.dateSkew: only what Date says); secrets of
+// clients that are reset by an API (secrets.mjs).
 import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import https from 'node:https';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+
+import secretsApi from './secrets.mjs';
 
 const config = JSON.parse(process.argv[2]);
 const issuer = `https://localhost:${config.port}`;
@@ -266,7 +269,9 @@ const mintRefreshToken = async ({ client, sub, scope, resource }) => {
   return { refresh_token: await token.save() };
 };
 
+const rotated = secretsApi(provider, config, { answer, body });
 const hooks = {
+  ...rotated.hooks,
   log: () => log,
   refuse: (told) => { refusal = told; return {}; },
   drop: (told) => { drop = told; return {}; },
@@ -322,7 +327,7 @@ const serve = async (req, res) => {
   res.on('finish', () => { entry.status = res.statusCode; });
   if (applies(refusal, path)) return answer(res, refusal.status, refusal.body ?? '', refusal.headers ?? {});
   if (applies(drop, path)) lose(req, res, entry, drop.half);
-  return handle(req, res);
+  return await rotated.serve(req, res, new URL(req.url, issuer)) || handle(req, res);
 };
 
 const tls = { cert: readFileSync(config.cert), key: readFileSync(config.key) };
