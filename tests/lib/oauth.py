@@ -9,7 +9,8 @@ from urllib.parse import quote_plus
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from . import jose
-from .certs import Authority, key_pem, pem
+from .certs import Authority, key_pem, load, pem
+from .manifests import ca_issuer, certificate
 from .servers import OidcProvider
 
 API = "https://payments.example/api"  # its tokens are JWTs
@@ -36,6 +37,11 @@ GRANTS = {
 BINDINGS = ("bearer", "certificate", "dpop")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+
+
+SELF_SIGNED = {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "ca"}, "spec": {"selfSigned": {}}}
+CLIENT = {"names": ["client.example"], "usages": ["digital signature", "client auth"], "duration": "2h", "renewBefore": "30m",
+          "commonName": "client.example"}
 
 
 def x5t(cert):
@@ -184,3 +190,60 @@ class World:
             assert told["sub"] == "alice", told
         assert told.get("act") == ({"sub": actor} if grant == "token_exchange" else None), told
         assert told.get("cnf") == confirmation, told
+
+
+# --- manifests, with what they need in the store
+
+
+def auth(kt, world, name, bound=False, secret="client"):
+    """spec.oauth2.auth of a method; what it needs is put into the store."""
+    method, alg = METHODS[name]
+    own = {"method": method, "clientID": world.client_id(name, bound)}
+    if method.startswith("client_secret"):
+        kt.secret(secret, client_secret=world.secret(name))
+        own["clientSecretRef"] = {"name": secret}
+    if method == "private_key_jwt":
+        kt.secret(secret, tls__key=key_pem(world.keys[name]))
+        own["keySecretRef"] = {"name": secret}
+        if alg == "PS256":  # the others are what the key can do
+            own["algorithm"] = alg
+    if "tls" in method:
+        own["certificateRef"] = "client-tls"
+    return own
+
+
+def client_certificate(kt, world, name="tls_client_auth"):
+    """A Certificate of ours that the client shows, in client-tls."""
+    if name == "self_signed_tls_client_auth":
+        kt.manifest("client", SELF_SIGNED, certificate("client", "ca", **CLIENT))
+    else:
+        kt.secret("ca-root", tls__crt=world.clients_ca.pem(), tls__key=key_pem(world.clients_ca.key))
+        kt.manifest("client", ca_issuer(), certificate("client", "ca", **CLIENT))
+    kt.ok("renew", "client", "--force")
+    own = load(kt.read("client-tls", "tls.crt"))[0]
+    if name == "self_signed_tls_client_auth":
+        world.register_self_signed(own)
+    return own
+
+
+def grant_spec(kt, world, name, grant, bound=False, resource=API, tag=""):
+    """spec.grant of a Token; what goes into it is put into the store."""
+    given = world.grant_fields(name, grant, bound, resource)
+    if grant == "token_exchange":
+        spec = {}
+        for who in ("subject", "actor"):
+            if f"{who}_token" in given:
+                kt.secret(f"{who}{tag}", token=given[f"{who}_token"])
+                spec[who] = {"secretRef": {"name": f"{who}{tag}"}}
+        return {"grant": {"tokenExchange": spec}}
+    if grant == "jwt_bearer":
+        kt.secret(f"assertion{tag}", token=given["assertion"])
+        return {"grant": {"jwtBearer": {"assertion": {"secretRef": {"name": f"assertion{tag}"}}}}}
+    if grant == "refresh_token":
+        kt.secret(f"refresh{tag}", refresh_token=given["refresh_token"])
+        return {"grant": {"refreshToken": {"secretRef": {"name": f"refresh{tag}"}}}}
+    return {}
+
+
+def binding_spec(binding):
+    return {"certificate": {"certificateRef": "client-tls"}, "dpop": {"dpop": {}}}.get(binding, {})

@@ -11,12 +11,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from lib import jose
 from lib.certs import key_pem, load
-from lib.manifests import ca_issuer, certificate, consumer, projected, token
-from lib.oauth import API, BINDINGS, GRANTS, IDP, METHODS, OPAQUE, SCOPE, World, x5t
+from lib.manifests import certificate, consumer, projected, token
+from lib.oauth import (API, BINDINGS, CLIENT, GRANTS, IDP, METHODS, OPAQUE, SCOPE, World, auth, binding_spec, client_certificate,
+                       grant_spec, x5t)
 from lib.wait import until
-
-SELF_SIGNED = {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "ca"}, "spec": {"selfSigned": {}}}
-CLIENT = {"names": ["client.example"], "usages": ["digital signature", "client auth"], "duration": "2h", "renewBefore": "30m"}
 
 
 @pytest.fixture(scope="module")
@@ -37,58 +35,6 @@ def fresh(tmp_path):
     yield make
     for own in worlds:
         own.__exit__()
-
-
-def auth(kt, world, name, bound=False, secret="client"):
-    """spec.oauth2.auth of a method; what it needs is put into the store."""
-    method, alg = METHODS[name]
-    own = {"method": method, "clientID": world.client_id(name, bound)}
-    if method.startswith("client_secret"):
-        kt.secret(secret, client_secret=world.secret(name))
-        own["clientSecretRef"] = {"name": secret}
-    if method == "private_key_jwt":
-        kt.secret(secret, tls__key=key_pem(world.keys[name]))
-        own["keySecretRef"] = {"name": secret}
-        if alg == "PS256":  # the others are what the key can do
-            own["algorithm"] = alg
-    if "tls" in method:
-        own["certificateRef"] = "client-tls"
-    return own
-
-
-def client_certificate(kt, world, name="tls_client_auth"):
-    """A Certificate of ours that the client shows, in client-tls."""
-    if name == "self_signed_tls_client_auth":
-        kt.manifest("client", SELF_SIGNED, certificate("client", "ca", **CLIENT))
-    else:
-        kt.secret("ca-root", tls__crt=world.clients_ca.pem(), tls__key=key_pem(world.clients_ca.key))
-        kt.manifest("client", ca_issuer(), certificate("client", "ca", **CLIENT))
-    kt.ok("renew", "client", "--force")
-    own = load(kt.read("client-tls", "tls.crt"))[0]
-    if name == "self_signed_tls_client_auth":
-        world.register_self_signed(own)
-    return own
-
-
-def grant_spec(kt, world, name, grant, bound=False, resource=API, tag=""):
-    """spec.grant of a Token; what goes into it is put into the store."""
-    given = world.grant_fields(name, grant, bound, resource)
-    if grant == "token_exchange":
-        kt.secret(f"subject{tag}", token=given["subject_token"])
-        kt.secret(f"actor{tag}", token=given["actor_token"])
-        return {"grant": {"tokenExchange": {"subject": {"secretRef": {"name": f"subject{tag}"}},
-                                            "actor": {"secretRef": {"name": f"actor{tag}"}}}}}
-    if grant == "jwt_bearer":
-        kt.secret(f"assertion{tag}", token=given["assertion"])
-        return {"grant": {"jwtBearer": {"assertion": {"secretRef": {"name": f"assertion{tag}"}}}}}
-    if grant == "refresh_token":
-        kt.secret(f"refresh{tag}", refresh_token=given["refresh_token"])
-        return {"grant": {"refreshToken": {"secretRef": {"name": f"refresh{tag}"}}}}
-    return {}
-
-
-def binding_spec(binding):
-    return {"certificate": {"certificateRef": "client-tls"}, "dpop": {"dpop": {}}}.get(binding, {})
 
 
 def own_requests(world, since):
