@@ -200,6 +200,7 @@ enum kt_on_failure { KT_ON_FAILURE_ROLLBACK = 0, KT_ON_FAILURE_KEEP };
 
 struct kt_rollout {
 	int64_t max_unavailable; /* 0: no limit */
+	struct kt_windows windows; /* told only inside one of them; none: at any time */
 };
 
 /* Who may ask for tokens at the Agent's listener `tokens` instead of reading a file; known by the peer's credentials. */

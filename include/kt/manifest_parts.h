@@ -85,4 +85,16 @@ struct kt_exec {
 	struct kt_pairs env; /* on top of the documented fixed environment */
 };
 
+/* A maintenance window: opens when cron fires (5 fields, in timezone), stays open for window_duration. */
+struct kt_window {
+	const char *cron;
+	const char *timezone; /* IANA name, "UTC" when absent */
+	kt_ms window_duration;
+};
+
+struct kt_windows {
+	struct kt_window *items;
+	uint32_t count;
+};
+
 #endif

@@ -125,18 +125,6 @@ struct kt_output_formats {
 	uint32_t count;
 };
 
-/* A maintenance window: opens when cron fires (5 fields, in timezone), stays open for window_duration. */
-struct kt_window {
-	const char *cron;
-	const char *timezone; /* IANA name, "UTC" when absent */
-	kt_ms window_duration;
-};
-
-struct kt_windows {
-	struct kt_window *items;
-	uint32_t count;
-};
-
 struct kt_renewal {
 	enum kt_renewal_policy policy;
 	struct kt_windows windows;

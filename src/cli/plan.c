@@ -148,6 +148,9 @@ static void sentence_consumer(const struct kt_cli *cli, const json_t *consumer)
 		(void)printf(" has it; it names no proof");
 	} else if (state != NULL && strcmp(state, "uploaded") == 0) {
 		(void)printf(" has uploaded it and read it back; it names no proof that it is in use");
+	} else if (kt_json_str(consumer, "waitsFor") != NULL) {
+		(void)printf(" has the files and waits for its %s, until %s", kt_json_str(consumer, "waitsFor"),
+		             kt_json_str(consumer, "nextTry") != NULL ? kt_json_str(consumer, "nextTry") : "it opens");
 	} else {
 		(void)printf(" is %snot proved%s to use it (%s, %lld attempts)", kt_cli_color(cli, "not proved"),
 		             kt_cli_plain(cli), state != NULL ? state : "?",

@@ -12,6 +12,7 @@
 const struct kt_cli_option kt_cli_renew_options[] = {
         {"force", 'f', NULL, "also what is not due yet"},
         {"timeout", 0, "D", "wait no longer than this (30s, 10m); what is not done then goes on where it stopped"},
+        {"now", 0, NULL, "with names: their consumers do not wait for windows"},
         {"no-wait", 0, NULL, "with an agent: return at once, without waiting for the outcome"},
         {NULL, 0, NULL, NULL},
 };
@@ -256,6 +257,7 @@ static void close_line(const struct renewal *renewal, const struct kt_answer *an
 {
 	uint64_t ok = (uint64_t)kt_json_int(answer->result, "ok", 0);
 	uint64_t failed = (uint64_t)kt_json_int(answer->result, "failed", 0);
+	uint64_t waiting = (uint64_t)kt_json_int(answer->result, "waiting", 0);
 	char text[32];
 
 	if (renewal->cli->quiet) {
@@ -264,6 +266,9 @@ static void close_line(const struct renewal *renewal, const struct kt_answer *an
 	if (answer->result == NULL) {
 		(void)puts("the agent has been told; 'keyturn status' shows how it goes");
 		return;
+	}
+	if (waiting > 0) {
+		(void)printf("%llu of them: consumers wait for their windows; 'keyturn status NAME' shows until when\n", (unsigned long long)waiting);
 	}
 	(void)printf("%llu credential%s in order, %llu not%s; took %s\n", (unsigned long long)ok, ok == 1 ? "" : "s",
 	             (unsigned long long)failed,
@@ -287,8 +292,8 @@ static json_t *request_body(struct kt_cli *cli, kt_ms timeout)
 	for (int i = 0; i < cli->arg_count; i++) {
 		(void)json_array_append_new(names, json_string(cli->args[i]));
 	}
-	return json_pack("{s:s,s:o,s:b,s:b,s:I}", "command", "renew", "names", names, "force", kt_cli_flag(cli, "force"), "wait",
-	                 !kt_cli_flag(cli, "no-wait"), "timeout", (json_int_t)timeout);
+	return json_pack("{s:s,s:o,s:b,s:b,s:b,s:I}", "command", "renew", "names", names, "force", kt_cli_flag(cli, "force"), "now",
+	                 kt_cli_flag(cli, "now"), "wait", !kt_cli_flag(cli, "no-wait"), "timeout", (json_int_t)timeout);
 }
 
 int kt_cli_follow(struct kt_cli *cli, json_t *body)

@@ -138,6 +138,9 @@ static void show_consumer(const struct kt_cli *cli, const json_t *consumer)
 	(void)printf("%-10s ", "consumer");
 	kt_cli_print(stdout, kt_json_str(consumer, "name"));
 	(void)printf(": %s%s%s", kt_cli_color(cli, state), state != NULL ? state : "?", kt_cli_plain(cli));
+	if (kt_json_str(consumer, "waitsFor") != NULL) {
+		(void)printf(", waits for its %s", kt_json_str(consumer, "waitsFor"));
+	}
 	(void)printf(" after %lld attempt(s)\n", (long long)kt_json_int(consumer, "attempts", 0));
 	if (error != NULL) {
 		line("", error);

@@ -61,9 +61,10 @@ struct kt_session {
 	int64_t *ids;
 	size_t id_count;
 	kt_ms started, deadline;
-	uint64_t good, failed;
+	uint64_t good, failed, waiting; /* of the good ones: for windows */
 	int worst;
 	bool delivered_only; /* proofs are not waited for and do not count */
+	bool hurry;          /* windows of their consumers are not waited for */
 	struct kt_timer *timer;
 };
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/admin.h"
 #include "keeper/flight.h"
@@ -62,7 +63,7 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 		} else if (force) {
 			force_flight(kt_rotate_find(keeper, cred.id));
 		}
-		code = code == KT_OK ? kt_tasks_renew(keeper, cred.id, err) : code;
+		code = code == KT_OK ? kt_tasks_renew(keeper, cred.id, session->hurry, err) : code;
 		kt_store_cred_finish(&cred);
 	}
 	kt_store_resource_finish(&resource);
@@ -129,6 +130,8 @@ static enum kt_code begin(struct kt_session *session, struct kt_err *err)
 	session->ids = kt_calloc(json_array_size(names) + 1, sizeof(*session->ids));
 	if (session->ids == NULL || json_array_size(names) > NAMES_MAX) {
 		code = kt_err_set(err, KT_E_LIMIT, "renew takes at most %u names", NAMES_MAX);
+	} else if (session->hurry && json_array_size(names) == 0) {
+		code = kt_err_set(err, KT_E_INVALID, "--now needs the names of those whose consumers are not to wait for their windows");
 	}
 	for (i = 0; i < json_array_size(names) && code == KT_OK; i++) {
 		const char *name = json_string_value(json_array_get(names, i));
@@ -250,11 +253,17 @@ static void report(struct kt_session *session, const struct kt_store_resource *r
 	struct kt_plan plan;
 	bool failed;
 	int status = judge(cred, session->delivered_only, &failed);
+	bool waits = cred->proof == KT_PROOF_WAITING && status == 5 && kt_tasks_held(session->keeper, cred->active);
 	bool held = is_held(session->keeper, resource, cred, &plan);
 	json_t *row;
 
 	if (resource->gone || (cred->kind == KT_KIND_JWKS && cred->attempts == 0)) { /* keys that can't be shown do count */
 		return;
+	}
+	if (waits && cred->attempts == 0) {
+		status = 0;
+		failed = false;
+		session->waiting++;
 	}
 	if (held) {
 		status = 75;
@@ -301,8 +310,8 @@ static bool report_row(const struct kt_store_resource *resource, const struct kt
 static void end(struct kt_session *session)
 {
 	kt_session_end(session, session->worst,
-	               json_pack("{s:I,s:I,s:b}", "ok", (json_int_t)session->good, "failed", (json_int_t)session->failed,
-	                         "timedOut", session->rows == UINT64_MAX));
+	               json_pack("{s:I,s:I,s:I,s:b}", "ok", (json_int_t)session->good, "failed", (json_int_t)session->failed,
+	                         "waiting", (json_int_t)session->waiting, "timedOut", session->rows == UINT64_MAX));
 }
 
 /* Walks all credentials, page by page. */
@@ -416,6 +425,26 @@ static bool named_busy(struct kt_session *session, kt_ms now)
 	return false;
 }
 
+/* What is switched meanwhile has consumers of its own, which are not to wait either. */
+static void hurry(struct kt_session *session)
+{
+	struct kt_err err;
+	size_t i;
+
+	kt_err_clear(&err);
+	for (i = 0; session->hurry && i < session->id_count; i++) {
+		struct kt_store_cred cred;
+
+		if (kt_store_cred_get(session->keeper->store, session->ids[i], &cred, NULL) != KT_OK) {
+			continue;
+		}
+		if (cred.active != 0 && kt_tasks_hurry(session->keeper, cred.id, cred.active, &err) != KT_OK) {
+			kt_log_err(KT_LOG_WARN, &err, "a consumer can't be told outside of its window");
+		}
+		kt_store_cred_finish(&cred);
+	}
+}
+
 /* True while anything that this command waits for is under way. */
 static bool busy(struct kt_session *session)
 {
@@ -462,6 +491,7 @@ static void progress(struct kt_session *session)
 		conclude(session);
 		return;
 	}
+	hurry(session);
 	/* What could not be written is tried again; after three times the state is given up. */
 	if (session->keeper->commit_delay == 0 && !busy(session)) {
 		conclude(session);
@@ -488,6 +518,7 @@ void kt_command_renew(struct kt_session *session)
 
 	kt_err_clear(&err);
 	session->delivered_only = until != NULL && strcmp(until, "delivered") == 0;
+	session->hurry = kt_json_bool(session->request, "now", false);
 	session->started = kt_keeper_now(keeper);
 	session->deadline = timeout > 0 ? kt_clock_mono(keeper->clock) + timeout : 0;
 	if (begin(session, &err) != KT_OK ||

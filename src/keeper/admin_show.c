@@ -32,8 +32,8 @@ static const char *task_name(enum kt_task_state state)
 static bool add_task(const struct kt_store_task *task, void *arg)
 {
 	(void)json_array_append_new(
-	        arg, json_pack("{s:s,s:s,s:i,s:s*,s:s*,s:s*,s:o}", "name", task->consumer_name, "state",
-	                       task_name(task->state), "attempts", (int)task->attempts, "lastError",
+	        arg, json_pack("{s:s,s:s,s:s*,s:i,s:s*,s:s*,s:s*,s:o}", "name", task->consumer_name, "state",
+	                       task_name(task->state), "waitsFor", kt_tasks_is_held(task) ? "window" : NULL, "attempts", (int)task->attempts, "lastError",
 	                       task->error_text[0] != '\0' ? task->error_text : NULL, "seen",
 	                       task->seen[0] != '\0' ? task->seen : NULL, "expected",
 	                       task->expected[0] != '\0' ? task->expected : NULL, "nextTry", kt_admin_time(task->next_try)));

@@ -58,7 +58,8 @@ struct kt_issuer_entry {
 	const struct kt_issuer_ops *ops;
 	char ref[600];              /* "Issuer/ns/name" */
 	struct kt_issuer *ca;       /* ca issuer, prepared; NULL until needed */
-	struct kt_key *signing_key; /* local token issuer: the key that signs now; acme: the account's */
+	struct kt_key *signing_key; /* local token issuer: the key that signs now; acme: the account's; oauth2: the client's */
+	char read_from[KT_SHA256_HEX]; /* oauth2: fingerprint of the text that signing_key was read from */
 	char kid[64];
 	kt_ms signing_until;        /* local token issuer: look for another key then */
 	char account_url[2048];     /* acme; "" until registered */
@@ -511,7 +512,12 @@ void kt_tasks_run(struct kt_keeper *keeper); /* starts what is due */
  */
 bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before);
 /* Somebody asks for this credential by name: consumers that are late begin anew, and are waited for as at first. */
-enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, struct kt_err *err);
+enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, bool whenever, struct kt_err *err);
+/* Those that wait for their window wait no longer. A transaction of its own. (whenever, above: late ones will not wait for it.) */
+enum kt_code kt_tasks_hurry(struct kt_keeper *keeper, int64_t credential, int64_t material, struct kt_err *err);
+/* Whether all that is left to do for a material waits for windows. */
+bool kt_tasks_held(struct kt_keeper *keeper, int64_t material);
+bool kt_tasks_is_held(const struct kt_store_task *task);
 /* Inserts a task per consumer of a switched material, supersedes older ones; in the caller's transaction. */
 enum kt_code kt_tasks_add(struct kt_flight *flight, size_t *ret_count, struct kt_err *err);
 void kt_tasks_finish(struct kt_keeper *keeper);

@@ -13,6 +13,9 @@ struct kt_task_run {
 	struct kt_store_resource resource; /* of the credential */
 	struct kt_resource *consumer;
 	kt_ms delivered_at;
+	kt_ms proved_at;    /* of the credential */
+	kt_ms window_at;    /* its window opens then; 0: it may be told */
+	bool looks_first;   /* it is late: perhaps it has taken it meanwhile */
 	bool roll_back;
 	bool wrong_answer;
 	int64_t retry_after_s;
@@ -34,6 +37,13 @@ enum kt_code kt_prove_notify(struct kt_task_run *run, struct kt_err *err);
 enum kt_code kt_prove_look(struct kt_task_run *run, struct kt_err *err);
 /* The act has ended. wrong_answer: the consumer showed something that was never ours. */
 void kt_task_done(struct kt_task_run *run, const struct kt_err *why, bool wrong_answer);
+
+/* --- turn.c --- */
+
+/* rollout.maxUnavailable: those before are proved. */
+bool kt_turn_is_mine(struct kt_task_run *run);
+/* rollout.windows: *ret gets when it may be told, `now` or later. */
+enum kt_code kt_turn_window(struct kt_task_run *run, kt_ms now, kt_ms *ret, struct kt_err *err);
 
 /* A handshake by the courier; the reply (PROBED_TLS) goes to fn. */
 enum kt_code kt_prove_probe(struct kt_keeper *keeper, const struct kt_prove_tls *tls, const char *trace_id, kt_ms timeout,

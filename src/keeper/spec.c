@@ -109,7 +109,7 @@ static enum kt_code fill_windows(const struct kt_windows *windows, struct kt_spe
 	ret->windows = kt_calloc(windows->count, sizeof(*ret->windows));
 	ret->zones = kt_calloc(windows->count, sizeof(*ret->zones));
 	if (ret->windows == NULL || ret->zones == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "no memory for renewal windows");
+		return kt_err_set(err, KT_E_NOMEM, "no memory for windows");
 	}
 	ret->count = windows->count;
 	for (i = 0; i < windows->count; i++) {
@@ -146,6 +146,9 @@ enum kt_code kt_spec_policy_init(const struct kt_resource *spec, struct kt_spec_
 		ret->plan.rotation_interval = spec->client.rotation_interval;
 		ret->plan.renewal_disabled = spec->client.issuer.fixed != NULL;
 		return KT_OK;
+	}
+	if (spec->kind == KT_RES_CONSUMER) {
+		return fill_windows(&spec->consumer.rollout.windows, ret, err);
 	}
 	ret->plan.kind = KT_PLAN_CERTIFICATE;
 	if (spec->kind != KT_RES_CERTIFICATE) {

@@ -23,6 +23,9 @@
 /* What the cookie of an open task says. */
 #define LATE "late" /* `within` is over, it is tried on patiently */
 #define TURN "turn" /* waits for the consumers before it */
+#define WINDOW "window" /* waits for its window */
+#define AGAIN "again" /* what it may have is delivered once more: that is looked at before it is told */
+#define ASKED "asked" /* waits for none: a person has asked for it, or it is to get the previous set back */
 
 static bool cookie_is(const struct kt_store_task *task, const char *what)
 {
@@ -333,10 +336,63 @@ static void succeed(struct kt_task_run *run)
 	settle(run, step, "ok", NULL);
 }
 
+/* Whether one look shows what the consumer uses: that a token is accepted, or lies somewhere, does not. */
+static bool shows_what_it_uses(const struct kt_task_run *run)
+{
+	int first = kt_prove_next(run, 0);
+	const struct kt_prove *prove = first >= 0 ? &run->consumer->consumer.prove.items[first] : NULL;
+
+	return kt_target_count(run) == 0 && prove != NULL && (prove->tls != NULL || prove->observed != NULL);
+}
+
+/*
+ * Whether to look before it is told: a late one that has taken it meanwhile (its restart took longer than `within`, or a person has
+ * mended it) is not disturbed again; nor is one that is told in turn or in a window, since that costs it something, when only its
+ * files are put back.
+ */
+static bool may_have_it(const struct kt_task_run *run)
+{
+	const struct kt_rollout *rollout = &run->consumer->consumer.rollout;
+	bool careful = rollout->max_unavailable > 0 || rollout->windows.count > 0;
+
+	return run->task.state == KT_TASK_PENDING && shows_what_it_uses(run) &&
+	       (cookie_is(&run->task, LATE) || (careful && cookie_is(&run->task, AGAIN)));
+}
+
+/* It has not taken it meanwhile: it is told again, if it may be. */
+static void tell_again(struct kt_task_run *run, const struct kt_err *why)
+{
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	run->looks_first = false;
+	run->task.state = KT_TASK_PENDING;
+	run->task.step = first_to_repeat(run);
+	if (cookie_is(&run->task, AGAIN)) { /* like any other now, in its turn */
+		run->task.step = 0;
+		run->task.cookie = NULL;
+		run->task.next_try = kt_keeper_now(run->keeper);
+		settle(run, NULL, NULL, NULL);
+		return;
+	}
+	if (run->window_at != 0) {
+		remember(run, why);
+		(void)schedule(run, false, run->task.created, kt_keeper_now(run->keeper));
+		settle(run, NULL, NULL, NULL);
+		return;
+	}
+	if (kt_prove_notify(run, &err) != KT_OK) {
+		fail(run, &err, false);
+	}
+}
+
 void kt_task_done(struct kt_task_run *run, const struct kt_err *why, bool wrong_answer)
 {
 	if (why == NULL || why->code == KT_OK) {
+		run->looks_first = false;
 		succeed(run);
+	} else if (run->looks_first) {
+		tell_again(run, why);
 	} else {
 		fail(run, why, wrong_answer);
 	}
@@ -344,33 +400,51 @@ void kt_task_done(struct kt_task_run *run, const struct kt_err *why, bool wrong_
 
 /* --- starting ------------------------------------------------------------------------------------------------------- */
 
-struct turn {
-	int64_t self;
-	unsigned unavailable;
-};
-
-static bool before_me(const struct kt_store_task *task, void *arg)
+/* A window was closed, or others were first: the time to take it begins now. */
+static void begin_turn(struct kt_task_run *run, kt_ms now)
 {
-	struct turn *turn = arg;
-
-	if (task->id < turn->self && (task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED ||
-	                              task->state == KT_TASK_FAILED)) {
-		turn->unavailable++;
+	if (cookie_is(&run->task, TURN) || cookie_is(&run->task, WINDOW)) {
+		run->task.cookie = NULL;
+		run->task.updated = now;
 	}
-	return true;
 }
 
-/* rollout.maxUnavailable: those before must be proved first. */
-static bool my_turn(struct kt_task_run *run)
+/* Puts a task off that may not be told yet. False: it may, or it is late, and there is something to be looked at meanwhile. */
+static bool must_wait(struct kt_task_run *run)
 {
-	struct turn turn = {.self = run->task.id};
-	int64_t max = run->consumer->consumer.rollout.max_unavailable;
+	kt_ms now = kt_keeper_now(run->keeper);
+	kt_ms at = now;
+	bool asked = cookie_is(&run->task, ASKED);
+	struct kt_err err;
 
-	if (max <= 0 || run->task.state != KT_TASK_PENDING ||
-	    kt_store_task_each(run->keeper->store, run->task.material, 1000, before_me, &turn, NULL) != KT_OK) {
+	kt_err_clear(&err);
+	if (run->task.state != KT_TASK_PENDING || (cookie_is(&run->task, AGAIN) && may_have_it(run))) {
+		return false;
+	}
+	if (!asked && kt_turn_window(run, now, &at, &err) != KT_OK) {
+		fail(run, &err, false);
 		return true;
 	}
-	return (int64_t)turn.unavailable < max;
+	if (at > now) {
+		bool failed = cookie_is(&run->task, LATE) || run->task.error != KT_OK;
+
+		run->window_at = at;
+		run->task.cookie = failed ? LATE : WINDOW;
+		if (failed && shows_what_it_uses(run)) {
+			return false;
+		}
+		run->task.next_try = at;
+		settle(run, NULL, NULL, NULL);
+		return true;
+	}
+	if (!kt_turn_is_mine(run)) {
+		run->task.next_try = now + TURN_WAIT;
+		run->task.cookie = asked ? ASKED : TURN;
+		settle(run, NULL, NULL, NULL);
+		return true;
+	}
+	begin_turn(run, now);
+	return false;
 }
 
 static enum kt_code load_run(struct kt_keeper *keeper, int64_t id, struct kt_task_run *run, bool *ret_over,
@@ -401,6 +475,7 @@ static enum kt_code load_run(struct kt_keeper *keeper, int64_t id, struct kt_tas
 	}
 	(void)snprintf(run->secret_name, sizeof(run->secret_name), "%s", cred.secret_name != NULL ? cred.secret_name : "");
 	run->delivered_at = cred.delivered_at;
+	run->proved_at = cred.proved_at;
 	kt_store_resource_finish(&consumer);
 	kt_store_cred_finish(&cred);
 	return code;
@@ -435,16 +510,14 @@ static void start(struct kt_keeper *keeper, int64_t id)
 		settle(run, NULL, NULL, NULL);
 		return;
 	}
-	if (!my_turn(run)) {
-		run->task.next_try = kt_keeper_now(keeper) + TURN_WAIT;
-		run->task.cookie = TURN;
-		settle(run, NULL, NULL, NULL);
+	if (must_wait(run)) {
 		return;
 	}
-	if (cookie_is(&run->task, TURN)) {
-		run->task.cookie = NULL;
-	}
-	if (run->task.state == KT_TASK_PENDING && run->task.step >= kt_prove_steps(run)) {
+	run->looks_first = may_have_it(run);
+	if (run->looks_first) {
+		run->task.state = KT_TASK_NOTIFIED;
+		run->task.step = 0;
+	} else if (run->task.state == KT_TASK_PENDING && run->task.step >= kt_prove_steps(run)) {
 		run->task.step = kt_prove_steps(run) - 1;
 		succeed(run); /* nobody is to be told */
 		return;
@@ -480,31 +553,79 @@ void kt_tasks_run(struct kt_keeper *keeper)
 
 /* --- waiting ------------------------------------------------------------------------------------------------------- */
 
-static bool find_late(const struct kt_store_task *task, void *arg)
+static bool find_stuck(const struct kt_store_task *task, void *arg)
 {
 	bool *found = arg;
 
-	*found = *found || (is_open(task) && cookie_is(task, LATE));
+	*found = *found || (is_open(task) && (cookie_is(task, LATE) || cookie_is(task, WINDOW)));
 	return !*found;
 }
 
-/* Whether it is worth to wait for: not what is late, nor what stands in line behind that. */
+/* Whether it is worth to wait for: not what is late or waits for its window, nor what stands in line behind that. */
 static bool is_hopeful(struct kt_keeper *keeper, const struct kt_store_task *task)
 {
-	bool late = false;
+	bool stuck = false;
 
-	if (!is_open(task) || cookie_is(task, LATE)) {
+	if (!is_open(task) || cookie_is(task, LATE) || cookie_is(task, WINDOW)) {
 		return false;
 	}
-	if (cookie_is(task, TURN)) {
-		(void)kt_store_task_each(keeper->store, task->material, 1000, find_late, &late, NULL);
+	if (cookie_is(task, TURN) || cookie_is(task, ASKED)) {
+		(void)kt_store_task_each(keeper->store, task->material, 1000, find_stuck, &stuck, NULL);
 	}
-	return !late;
+	return !stuck;
 }
 
-enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, struct kt_err *err)
+enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, bool whenever, struct kt_err *err)
 {
-	return kt_store_task_renew(keeper->store, credential, LATE, kt_keeper_now(keeper), err);
+	return kt_store_task_renew(keeper->store, credential, LATE, whenever ? ASKED : NULL, kt_keeper_now(keeper), err);
+}
+
+struct held {
+	unsigned window, behind, other;
+};
+
+static bool find_held(const struct kt_store_task *task, void *arg)
+{
+	struct held *held = arg;
+
+	held->window += is_open(task) && cookie_is(task, WINDOW);
+	held->behind += is_open(task) && cookie_is(task, TURN);
+	held->other += is_open(task) && !cookie_is(task, WINDOW) && !cookie_is(task, TURN);
+	return true;
+}
+
+bool kt_tasks_held(struct kt_keeper *keeper, int64_t material)
+{
+	struct held held = {0};
+
+	return kt_store_task_each(keeper->store, material, 1000, find_held, &held, NULL) == KT_OK && held.window > 0 &&
+	       held.other == 0;
+}
+
+enum kt_code kt_tasks_hurry(struct kt_keeper *keeper, int64_t credential, int64_t material, struct kt_err *err)
+{
+	struct held held = {0};
+	kt_ms now = kt_keeper_now(keeper);
+	enum kt_code code = kt_store_task_each(keeper->store, material, 1000, find_held, &held, err);
+
+	if (code != KT_OK || held.window == 0) {
+		return code;
+	}
+	code = kt_store_begin(keeper->store, err);
+	if (code == KT_OK) {
+		code = kt_store_task_renew(keeper->store, credential, WINDOW, ASKED, now, err);
+		if (code == KT_OK) {
+			code = kt_store_task_renew(keeper->store, credential, TURN, ASKED, now, err);
+		}
+		code = kt_store_end(keeper->store, code, err);
+	}
+	kt_rotate_kick(keeper);
+	return code;
+}
+
+bool kt_tasks_is_held(const struct kt_store_task *task)
+{
+	return is_open(task) && cookie_is(task, WINDOW);
 }
 
 bool kt_tasks_hopeful(struct kt_keeper *keeper, int64_t credential, kt_ms before)
@@ -562,7 +683,8 @@ static enum kt_code add_one(struct kt_flight *flight, int64_t consumer, kt_ms no
 	                             .next_try = now,
 	                             .created = now,
 	                             .updated = now,
-	                             .trace_id = flight->trace_id};
+	                             .trace_id = flight->trace_id,
+	                             .cookie = flight->rollback ? ASKED : flight->redelivery ? AGAIN : NULL};
 	enum kt_code code = kt_store_resource_get(store, consumer, &row, err);
 
 	if (code != KT_OK) {

@@ -119,7 +119,7 @@ extern const struct kt_kind_info kt_kind_infos[KT_RES_COUNT];
 
 /* The tables. */
 extern const struct kt_table kt_table_meta, kt_table_issuer, kt_table_solver, kt_table_certificate, kt_table_secret,
-	kt_table_token_issuer, kt_table_token, kt_table_client_credential, kt_table_consumer, kt_table_exec,
+	kt_table_token_issuer, kt_table_token, kt_table_client_credential, kt_table_consumer, kt_table_exec, kt_table_window,
 	kt_table_prove_tls, kt_table_agent, kt_table_watch, kt_table_target;
 
 /* Fills *object (zeroed, of table->size) with defaults, then from node (NULL: defaults only). */

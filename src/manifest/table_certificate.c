@@ -256,13 +256,12 @@ static const struct kt_field window_rows[] = {
 	ROW("windowDuration", KT_F_DURATION, struct kt_window, window_duration, REQUIRED, .min = KT_MINUTE,
 	    .max = 366 * KT_DAY, DOC "How long it stays open."),
 };
-static const struct kt_table window_table =
-	TABLE("RenewalWindow", struct kt_window, window_rows, .doc = "A maintenance window.");
+const struct kt_table kt_table_window = TABLE("Window", struct kt_window, window_rows, .doc = "A maintenance window.");
 
 static const struct kt_field renewal_rows[] = {
 	ROW("policy", KT_F_ENUM, struct kt_renewal, policy, .def = KT_RENEWAL_RENEW_BEFORE, .names = policies,
 	    DOC "Disabled: never renewed by time."),
-	ROW("windows", KT_F_LIST, struct kt_renewal, windows, .max = 50, OF(window_table),
+	ROW("windows", KT_F_LIST, struct kt_renewal, windows, .max = 50, OF(kt_table_window),
 	    DOC "Renewal by time happens only inside one of these windows, as long as the certificate lasts until the "
 		"next one."),
 };

@@ -303,9 +303,12 @@ static const struct kt_table prove_table = TABLE("Prove", struct kt_prove, prove
 static const struct kt_field rollout_rows[] = {
 	ROW("maxUnavailable", KT_F_INT, struct kt_rollout, max_unavailable, .min = 0, .max = 1000,
 	    DOC "So many consumers of one secret are taken at once; the next only when one is proved. 0: no limit."),
+	ROW("windows", KT_F_LIST, struct kt_rollout, windows, .max = 50, OF(kt_table_window),
+	    DOC "Targets and notify run only inside one of these windows, as long as what it uses lasts until the next one; "
+		"files are switched before. `keyturn renew --now NAME` does not wait."),
 };
 static const struct kt_table rollout_table =
-	TABLE("Rollout", struct kt_rollout, rollout_rows, .doc = "Consumers of one secret in turn.");
+	TABLE("Rollout", struct kt_rollout, rollout_rows, .doc = "Consumers of one secret in turn, and when.");
 
 static const struct kt_field socket_rows[] = {
 	ROW("groups", KT_F_STRINGS, struct kt_consumer_socket, groups, .check = kt_value_user, .max = 32,
@@ -352,7 +355,7 @@ static const struct kt_field spec_rows[] = {
 		"one."),
 	ROW("prove", KT_F_LIST, consumer, prove, .max = 64, OF(prove_table),
 	    DOC "How it shows that it uses the new ones."),
-	ROW("rollout", KT_F_STRUCT, consumer, rollout, OF(rollout_table), DOC "Consumers of one secret in turn."),
+	ROW("rollout", KT_F_STRUCT, consumer, rollout, OF(rollout_table), DOC "Consumers of one secret in turn, and when."),
 	ROW("secrets", KT_F_STRINGS, consumer, secrets, .check = kt_value_name, .max = 100,
 	    DOC "Secrets used where they lie in secretsDir."),
 	ROW("socket", KT_F_OBJECT, consumer, socket, OF(socket_table),
@@ -414,6 +417,8 @@ static void check_consumer(struct kt_decoder *d, const struct kt_node *node, voi
 	if (!c->volumes.count && !c->secrets.count && !c->targets.count && !(c->socket && c->socket->secrets.count))
 		kt_complain(d, node, "",
 			    "must use a secret: name it under secrets, in volumes, in targets or under socket.secrets");
+	if (c->rollout.windows.count && !c->notify.count && !c->targets.count)
+		kt_complain(d, node, "rollout.windows", "have no use without notify or targets; remove one of the two");
 	for (uint32_t i = 0; i < c->prove.count; i++) {
 		char path[64];
 

@@ -495,7 +495,7 @@ static const char *const goods[] = {
 	"    - {secret: web-tls, anypointPrivateSpace: {host: eu1.anypoint.mulesoft.com, caBundle: aGVsbG8=, organization: o, privateSpace: p, "
 	"name: a context, tokenRef: t, timeout: 3s}}\n"
 	"  socket: {users: [www, \"12\"], groups: [app], secrets: [t]}\n  within: 10s\n  onFailure: Keep\n  rollout: {maxUnavailable: "
-	"1}\n",
+	"1, windows: [{cron: \"0 2 * * 6\", timezone: Europe/Berlin, windowDuration: 2h}]}\n",
 	AGENT
 	"  secretsDir: /s\n  stateDir: /st\n  allowPersistent: true\n  allowShared: true\n  secretsGroup: \"4294967294\"\n"
 	"  secretsMode: \"0440\"\n  listeners: {socketGroup: \"12\", probes: \":9403\", control: {address: \":9404\", tokenFile: /t}, metrics: \":9402\", http01: "

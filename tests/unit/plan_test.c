@@ -658,6 +658,29 @@ static void test_windows_hold_renewals(void **state)
 	assert_int_equal(decide(&rare, &s, T0 + 21 * DAY).action, KT_PLAN_RENEW);
 }
 
+static void test_windows_hold_notifications(void **state)
+{
+	struct kt_plan_window night = window("0 2 * * *", 2 * HOUR, NULL), yearly = window("@yearly", HOUR, NULL);
+	kt_ms noon = kt_time_civil(2026, 11, 24, 12, 0, 0), opens = kt_time_civil(2026, 11, 25, 2, 0, 0), start = noon - 80 * DAY;
+
+	(void)state;
+	assert_int_equal(kt_plan_window_tell(NULL, 0, start, start + 90 * DAY, noon), noon);
+	assert_int_equal(kt_plan_window_tell(&night, 1, start, start + 90 * DAY, noon), opens);
+	assert_int_equal(kt_plan_window_tell(&night, 1, start, start + 90 * DAY, opens), opens);
+	assert_int_equal(kt_plan_window_tell(&night, 1, start, start + 90 * DAY, opens + 2 * HOUR - 1), opens + 2 * HOUR - 1);
+	assert_int_equal(kt_plan_window_tell(&night, 1, start, start + 90 * DAY, opens + 2 * HOUR), opens + DAY);
+	/* what is in use would end before the next one: when a tenth of its life is left, a week at most */
+	assert_int_equal(kt_plan_window_tell(&yearly, 1, start, noon + 10 * DAY, noon), noon + 3 * DAY);
+	assert_int_equal(kt_plan_window_tell(&yearly, 1, noon - 9 * DAY, noon + 11 * DAY, noon), noon + 9 * DAY);
+	assert_int_equal(kt_plan_window_tell(&yearly, 1, start, noon + DAY, noon), noon);
+	assert_int_equal(kt_plan_window_tell(&night, 1, start, opens + 5 * HOUR, noon), noon);
+	assert_int_equal(kt_plan_window_tell(&night, 1, start, opens + 7 * HOUR, noon), opens);
+	/* it has ended, or its times are nonsense */
+	assert_int_equal(kt_plan_window_tell(&night, 1, start, noon - DAY, noon), noon);
+	assert_int_equal(kt_plan_window_tell(&night, 1, noon, 0, noon), noon);
+	assert_int_equal(kt_plan_window_tell(&night, 1, INT64_MIN, INT64_MAX, noon), opens);
+}
+
 /* ---- consumers ---- */
 
 static void test_tasks(void **state)
@@ -862,7 +885,7 @@ int main(void)
 	        cmocka_unit_test(test_disk),          cmocka_unit_test(test_token),
 	        cmocka_unit_test(test_token_life),    cmocka_unit_test(test_retry_table),
 	        cmocka_unit_test(test_windows),
-	        cmocka_unit_test(test_windows_hold_renewals), cmocka_unit_test(test_tasks),
+	        cmocka_unit_test(test_windows_hold_renewals), cmocka_unit_test(test_windows_hold_notifications), cmocka_unit_test(test_tasks),
 	        cmocka_unit_test(test_ten_years),     cmocka_unit_test(test_bounds),
 	};
 

@@ -25,6 +25,11 @@ struct kt_plan_window {
  * `at` when inside (or when count is 0). ret_end (or NULL) gets that window's end.
  */
 kt_ms kt_plan_window_next(const struct kt_plan_window *windows, size_t count, kt_ms at, kt_ms *ret_end);
+/*
+ * When a consumer may be told, from `now` on: in a window, or, where the next one opens too late for what it still uses
+ * (valid from `start` to `end`), when a tenth of that life is left, a week at most. As renewal's windows, see kt_plan_decide.
+ */
+kt_ms kt_plan_window_tell(const struct kt_plan_window *windows, size_t count, kt_ms start, kt_ms end, kt_ms now);
 
 /* ---- policy and state ---------------------------------------------------------------------------------------- */
 

@@ -26,3 +26,16 @@ kt_ms kt_plan_window_next(const struct kt_plan_window *windows, size_t count, kt
 		*ret_end = best_end;
 	return kt_plan_min(best, KT_TIME_MAX);
 }
+
+kt_ms kt_plan_window_tell(const struct kt_plan_window *windows, size_t count, kt_ms start, kt_ms end, kt_ms now)
+{
+	kt_ms opens = kt_plan_window_next(windows, count, now, NULL), life;
+
+	now = kt_plan_bound(now);
+	start = kt_plan_bound(start);
+	end = kt_plan_bound(end);
+	life = kt_plan_max(end - start, 0);
+	if (opens <= end - kt_plan_min(life / 20, 6 * KT_HOUR))
+		return opens;
+	return kt_plan_max(now, end - kt_plan_min(life / 10, 7 * KT_DAY));
+}

@@ -122,7 +122,7 @@
 	  "UPDATE task INDEXED BY task_open SET state=4, next_try=NULL, updated=? WHERE credential=? AND state<2"    \
 	  " AND material<>?")                                                                                        \
 	X(TASK_RENEW,                                                                                                \
-	  "UPDATE task INDEXED BY task_open SET next_try=?1, updated=?1, attempts=0, cookie=NULL WHERE credential=?2" \
+	  "UPDATE task INDEXED BY task_open SET next_try=?1, updated=?1, attempts=0, cookie=?4 WHERE credential=?2" \
 	  " AND state<2 AND cookie=?3")                                                                              \
 	X(TASK_DELETE_OF_MAT, "DELETE FROM task WHERE material=?")                                                   \
 	X(TASK_DELETE_OF_CRED, "DELETE FROM task WHERE material IN (SELECT id FROM material WHERE credential=?)")    \

@@ -152,8 +152,8 @@ enum kt_code kt_store_task_next_due(struct kt_store *store, kt_ms after, kt_ms *
 	return kt_query_number(store, KT_STMT_TASK_NEXT_DUE, after, ret, err);
 }
 
-enum kt_code kt_store_task_renew(struct kt_store *store, int64_t credential, const char *cookie, kt_ms at,
-                                 struct kt_err *err)
+enum kt_code kt_store_task_renew(struct kt_store *store, int64_t credential, const char *cookie, const char *next,
+                                 kt_ms at, struct kt_err *err)
 {
 	struct kt_query query;
 	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_RENEW, err);
@@ -163,6 +163,7 @@ enum kt_code kt_store_task_renew(struct kt_store *store, int64_t credential, con
 	kt_query_int(&query, at);
 	kt_query_int(&query, credential);
 	kt_query_text(&query, cookie);
+	kt_query_text(&query, next);
 	return kt_query_run(&query, NULL, err);
 }
 

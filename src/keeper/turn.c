@@ -1,0 +1,91 @@
+/* When a consumer may be told: when those before it are proved, and in one of its windows. */
+#include "keeper/prove.h"
+
+struct turn {
+	int64_t self;
+	unsigned unavailable;
+};
+
+static bool before_me(const struct kt_store_task *task, void *arg)
+{
+	struct turn *turn = arg;
+
+	if (task->id < turn->self && (task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED ||
+	                              task->state == KT_TASK_FAILED)) {
+		turn->unavailable++;
+	}
+	return true;
+}
+
+bool kt_turn_is_mine(struct kt_task_run *run)
+{
+	struct turn turn = {.self = run->task.id};
+	int64_t max = run->consumer->consumer.rollout.max_unavailable;
+
+	if (max <= 0 ||
+	    kt_store_task_each(run->keeper->store, run->task.material, 1000, before_me, &turn, NULL) != KT_OK) {
+		return true;
+	}
+	return (int64_t)turn.unavailable < max;
+}
+
+/* --- windows ---------------------------------------------------------------------------------------------------------- */
+
+struct used {
+	int64_t self;
+	int64_t credential;
+	int64_t material; /* 0: none of ours */
+};
+
+/* Newest first: the last that it took, or else the oldest that it was to take. */
+static bool find_used(const struct kt_store_task *task, void *arg)
+{
+	struct used *used = arg;
+
+	if (task->credential != used->credential || task->id == used->self) {
+		return true;
+	}
+	used->material = task->material;
+	return task->state != KT_TASK_PROVED && task->state != KT_TASK_UPLOADED && task->state != KT_TASK_DELIVERED;
+}
+
+/* The life of what the consumer still uses, as far as is known. False: it is of no use any more, so nothing is waited for. */
+static bool life_in_use(struct kt_task_run *run, kt_ms *ret_start, kt_ms *ret_end)
+{
+	struct used used = {.self = run->task.id, .credential = run->task.credential};
+	struct kt_store_material old;
+	bool good = true;
+
+	*ret_start = run->material.not_before;
+	*ret_end = run->material.not_after;
+	/* This very one was proved before: its files are only put back. */
+	if (run->proved_at != 0 && run->proved_at >= run->material.created) {
+		return true;
+	}
+	(void)kt_store_task_of_consumer(run->keeper->store, run->task.consumer, 256, find_used, &used, NULL);
+	if (used.material != 0 && kt_store_material_get(run->keeper->store, used.material, &old, NULL) == KT_OK) {
+		*ret_start = old.not_before;
+		*ret_end = old.not_after;
+		good = old.state != KT_MATERIAL_REVOKED;
+		kt_store_material_finish(&old);
+	}
+	return good;
+}
+
+enum kt_code kt_turn_window(struct kt_task_run *run, kt_ms now, kt_ms *ret, struct kt_err *err)
+{
+	struct kt_spec_policy policy;
+	enum kt_code code;
+	kt_ms start, end;
+
+	*ret = now;
+	if (run->consumer->consumer.rollout.windows.count == 0 || !life_in_use(run, &start, &end)) {
+		return KT_OK;
+	}
+	code = kt_spec_policy_init(run->consumer, &policy, err);
+	if (code == KT_OK) {
+		*ret = kt_plan_window_tell(policy.windows, policy.count, start, end > 0 ? end : KT_TIME_MAX, now);
+	}
+	kt_spec_policy_finish(&policy);
+	return code;
+}
