@@ -1,7 +1,8 @@
 # tests/fuzz: one target an area. Without --enable-fuzzers each is a program that replays its corpus in `make check`; with
 # it (and CC=clang) `make fuzzers` builds libFuzzer targets: tests/fuzz/fuzz_json -max_total_time=60 FOLDER
 fuzz_targets = tests/fuzz/fuzz_align tests/fuzz/fuzz_import tests/fuzz/fuzz_manifest tests/fuzz/fuzz_json tests/fuzz/fuzz_answers tests/fuzz/fuzz_pki \
-	tests/fuzz/fuzz_jose tests/fuzz/fuzz_wire tests/fuzz/fuzz_http tests/fuzz/fuzz_alpn tests/fuzz/fuzz_starttls tests/fuzz/fuzz_url tests/fuzz/fuzz_time
+	tests/fuzz/fuzz_jose tests/fuzz/fuzz_wire tests/fuzz/fuzz_http tests/fuzz/fuzz_alpn tests/fuzz/fuzz_starttls tests/fuzz/fuzz_url tests/fuzz/fuzz_time \
+	tests/fuzz/fuzz_stores tests/fuzz/fuzz_facts
 if HAVE_LDNS
 fuzz_targets += tests/fuzz/fuzz_dns
 endif
@@ -79,3 +80,11 @@ tests_fuzz_fuzz_align_SOURCES = tests/fuzz/fuzz_align.c $(fuzz_replay)
 tests_fuzz_fuzz_align_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"align\"
 tests_fuzz_fuzz_align_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_align_LDADD = $(keyturn_LDADD)
+tests_fuzz_fuzz_stores_SOURCES = tests/fuzz/fuzz_stores.c $(fuzz_replay)
+tests_fuzz_fuzz_stores_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"stores\"
+tests_fuzz_fuzz_stores_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_stores_LDADD = libkt_pki.a libkt_base.a $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SODIUM_LIBS) -lm
+tests_fuzz_fuzz_facts_SOURCES = tests/fuzz/fuzz_facts.c $(fuzz_replay)
+tests_fuzz_fuzz_facts_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"facts\"
+tests_fuzz_fuzz_facts_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_facts_LDADD = $(keyturn_keeper_LDADD)

@@ -47,15 +47,37 @@ void kt_watch_facts_read(const struct kt_store_cred *cred, struct kt_watch_facts
 	facts->waits = kt_json_bool(json, "waits", false);
 }
 
+/* A text that came from elsewhere: what is not printable is not kept, so that it can always be written. */
+static json_t *printable(const char *text)
+{
+	char clean[sizeof(((struct kt_watch_facts *)0)->source)];
+	size_t i;
+
+	for (i = 0; text[i] != '\0' && i < sizeof(clean) - 1; i++) {
+		clean[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
+	}
+	clean[i] = '\0';
+	return json_string(clean);
+}
+
+/* The source is in the manifest's words, which it is compared with: as it is, unless it can't be written so. */
+static json_t *words(const char *text)
+{
+	json_t *json = json_string(text);
+
+	return json != NULL ? json : printable(text);
+}
+
 enum kt_code kt_watch_facts_write(const struct kt_watch_facts *facts, struct kt_buf *out, struct kt_err *err)
 {
 	json_t *json KT_AUTOJSON = json_pack(
-	        "{s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "source", facts->source, "phase",
-	        kt_watch_phases[facts->phase], "notBefore", (json_int_t)facts->not_before, "notAfter", (json_int_t)facts->not_after,
-	        "readAt", (json_int_t)facts->read_at, "serial", facts->serial, "sha256", facts->sha256, "subject", facts->subject,
-	        "wasNotAfter", (json_int_t)facts->was_not_after, "ranAt", (json_int_t)facts->ran_at, "endedAt",
-	        (json_int_t)facts->ended_at, "looks", (json_int_t)facts->looks, "warned", (json_int_t)facts->warned,
-	        "renewalFailed", facts->renewal_failed, "waits", facts->waits);
+		"{s:o,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "source", words(facts->source),
+		"phase", kt_watch_phases[facts->phase], "notBefore", (json_int_t)facts->not_before, "notAfter",
+		(json_int_t)facts->not_after, "readAt", (json_int_t)facts->read_at, "serial", printable(facts->serial),
+		"sha256", printable(facts->sha256), "subject", printable(facts->subject), "wasNotAfter",
+		(json_int_t)facts->was_not_after, "ranAt", (json_int_t)facts->ran_at, "endedAt",
+		(json_int_t)facts->ended_at, "looks", (json_int_t)facts->looks, "warned", (json_int_t)facts->warned,
+		"renewalFailed", facts->renewal_failed, "waits", facts->waits);
 
 	if (json == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a Watch");
@@ -64,23 +86,30 @@ enum kt_code kt_watch_facts_write(const struct kt_watch_facts *facts, struct kt_
 	return kt_json_dump(json, out, err);
 }
 
+/* How many bytes of a text fit, without cutting a letter in two. */
+static int fit(const char *text, size_t max)
+{
+	size_t len = strlen(text);
+
+	for (len = len < max ? len : max; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80; len--) {
+	}
+	return (int)len;
+}
+
 const char *kt_watch_source_text(const struct kt_resource *spec, char *out, size_t size)
 {
 	const struct kt_watch_source *source = &spec->watch.source;
+	const char *where = source->file != NULL ? source->file->path : source->tls->address;
+	const char *what = source->file != NULL ? source->file->alias : source->tls->server_name;
 
-	if (source->file != NULL) {
-		(void)snprintf(out, size, "%.400s%s%.100s", source->file->path, source->file->alias != NULL ? "#" : "",
-		               source->file->alias != NULL ? source->file->alias : "");
-	} else {
-		(void)snprintf(out, size, "%.300s%s%.250s", source->tls->address, source->tls->server_name != NULL ? "#" : "",
-		               source->tls->server_name != NULL ? source->tls->server_name : "");
-	}
+	(void)snprintf(out, size, "%.*s%s%.*s", fit(where, 320), where, what != NULL ? "#" : "",
+		       what != NULL ? fit(what, 260) : 0, what != NULL ? what : "");
 	return out;
 }
 
 void kt_watch_plan_input(const struct kt_store_resource *resource, const struct kt_store_cred *cred,
-                         const struct kt_resource *spec, const struct kt_watch_facts *facts, bool readable, kt_ms now,
-                         struct kt_plan_watch *ret)
+			 const struct kt_resource *spec, const struct kt_watch_facts *facts, bool readable, kt_ms now,
+			 struct kt_plan_watch *ret)
 {
 	char identity[600];
 
