@@ -56,6 +56,8 @@ struct kt_oauth2_issuer {
 	enum kt_audience_param audience_param;
 	enum kt_oauth2_profile profile;
 	struct kt_oauth2_auth auth;
+	bool verify_tokens;   /* only a JWT that the server's keys verify is delivered */
+	const char *jwks_url; /* where those are; NULL: its metadata's jwks_uri */
 	bool revoke_superseded; /* tokens that a newer one has replaced are revoked (RFC 7009) where the server can */
 	struct kt_bytes ca_bundle; /* PEM */
 };

@@ -12,7 +12,7 @@ libkt_courier_a_SOURCES = src/courier/courier.c src/courier/url.c src/courier/re
 	src/courier/acme/post.c src/courier/acme/job.c src/courier/acme/order.c src/courier/acme/authz.c \
 	src/courier/acme/finalize.c src/courier/acme/manage.c \
 	src/courier/grant/table.c src/courier/grant/form.c src/courier/grant/client_credentials.c \
-	src/courier/grant/token_exchange.c src/courier/grant/jwt_bearer.c src/courier/grant/refresh_token.c \
+	src/courier/grant/token_exchange.c src/courier/grant/verify.c src/courier/grant/jwt_bearer.c src/courier/grant/refresh_token.c \
 	src/courier/grant/client_secret_basic.c src/courier/grant/client_secret_post.c \
 	src/courier/grant/client_assertion.c src/courier/grant/tls_client_auth.c src/courier/grant/none.c \
 	src/courier/grant/discovery.c src/courier/grant/metadata.c src/courier/grant/server.c \

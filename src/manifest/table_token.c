@@ -127,15 +127,31 @@ static const struct kt_field oauth2_rows[] = {
 	ROW("issuer", KT_F_STRING, struct kt_oauth2_issuer, issuer, CHOICE, .check = kt_value_url,
 	    DOC "Issuer identifier; its metadata names the token endpoint (RFC 8414, OIDC discovery) and tokens are "
 		"checked against it."),
+	ROW("jwksURL", KT_F_STRING, struct kt_oauth2_issuer, jwks_url, .check = kt_value_url,
+	    DOC "verifyTokens: where the server's keys are; when absent its metadata's jwks_uri, where that is on the issuer's "
+		"own host."),
 	ROW("profile", KT_F_ENUM, struct kt_oauth2_issuer, profile, .def = KT_PROFILE_GENERIC, .names = profiles,
 	    DOC "What make of server it is: its ways beside the RFCs (rate-limit headers, `aud` of assertions, nonces)."),
 	ROW("revokeSuperseded", KT_F_BOOL, struct kt_oauth2_issuer, revoke_superseded,
 	    DOC "Revoke a token at the server once a newer one has taken its place (RFC 7009)."),
 	ROW("tokenURL", KT_F_STRING, struct kt_oauth2_issuer, token_url, CHOICE, .check = kt_value_url,
 	    DOC "The token endpoint itself."),
+	ROW("verifyTokens", KT_F_BOOL, struct kt_oauth2_issuer, verify_tokens,
+	    DOC "Deliver a token only when it is a JWT that the server's published keys verify, as its readers will do."),
 };
+
+static void check_oauth2(struct kt_decoder *d, const struct kt_node *node, void *object)
+{
+	const struct kt_oauth2_issuer *oauth2 = object;
+
+	if (oauth2->jwks_url != NULL && !oauth2->verify_tokens)
+		kt_complain(d, node, "jwksURL", "is of no use without verifyTokens");
+	else if (oauth2->verify_tokens && oauth2->jwks_url == NULL && oauth2->token_url != NULL)
+		kt_complain(d, node, "verifyTokens", "needs jwksURL where tokenURL is given: no metadata is read then");
+}
+
 static const struct kt_table oauth2_table =
-	TABLE("OAuth2", struct kt_oauth2_issuer, oauth2_rows, .choice_min = 1, .choice_max = 2,
+	TABLE("OAuth2", struct kt_oauth2_issuer, oauth2_rows, .choice_min = 1, .choice_max = 2, .check = check_oauth2,
 	      .doc = "An authorization server (RFC 6749); client_credentials when the Token names no other grant.");
 
 static const struct kt_field volume_rows[] = {

@@ -158,11 +158,11 @@ class CertificateVictim(Victim):
 class TokenVictim(Victim):
     name, volume_name = "api", "api-token"
 
-    def __init__(self, url, authority, issuer=False, method="client_secret_post", **spec):
+    def __init__(self, url, authority, issuer=False, method="client_secret_post", oauth2=None, **spec):
         super().__init__()
         self.peer = url.split("//")[1].split("/")[0]
         self.manifest("set", {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "evil"}, "spec": {
-            "oauth2": {**({"issuer": url} if issuer else {"tokenURL": f"{url}/token"}), "caBundle": authority.bundle(),
+            "oauth2": {**({"issuer": url} if issuer else {"tokenURL": f"{url}/token"}), "caBundle": authority.bundle(), **(oauth2 or {}),
                        "auth": {"method": method, "clientID": "client", "clientSecretRef": {"name": "client"}}}}},
             token("api", "evil", audiences=["https://api.example"], scopes=["read", "write"], outputs=["raw", "header"], **spec))
         Keyturn.secret(self, "client", client_secret=CANARY)

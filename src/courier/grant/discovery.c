@@ -42,6 +42,8 @@ void grant_endpoints_finish(struct grant_endpoints *endpoints)
 		kt_free(endpoints->mtls[i]);
 		endpoints->plain[i] = endpoints->mtls[i] = NULL;
 	}
+	kt_free(endpoints->keys);
+	endpoints->keys = NULL;
 }
 
 /* Where a client may send its secrets to: https, or the very origin that the manifest names. */
@@ -61,6 +63,20 @@ static enum kt_code take(const json_t *from, const char *name, const char *issue
 		return kt_err_set(err, KT_E_NOMEM, "out of memory for metadata");
 	}
 	return KT_OK;
+}
+
+/* Keys of another host than the issuer's are taken from there only where the manifest says so (spec.oauth2.jwksURL). */
+static enum kt_code take_keys(const json_t *metadata, const char *issuer, char **ret, struct kt_err *err)
+{
+	const char *keys = kt_json_str(metadata, "jwks_uri");
+	struct kt_url at, home;
+
+	if (keys == NULL || !acceptable(keys, issuer, NULL) || kt_url_parse(keys, &at, NULL) != KT_OK ||
+	    kt_url_parse(issuer, &home, NULL) != KT_OK || strcmp(at.host, home.host) != 0) {
+		return KT_OK;
+	}
+	*ret = kt_strdup(keys);
+	return *ret != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory for metadata");
 }
 
 static enum kt_code from_json(const json_t *metadata, const char *issuer, struct grant_endpoints *ret,
@@ -86,7 +102,7 @@ static enum kt_code from_json(const json_t *metadata, const char *issuer, struct
 			code = take(aliases, names[i], issuer, &ret->mtls[i], err);
 		}
 	}
-	return code;
+	return code == KT_OK ? take_keys(metadata, issuer, &ret->keys, err) : code;
 }
 
 enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char *issuer, struct grant_endpoints *ret,

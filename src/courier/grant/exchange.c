@@ -77,7 +77,7 @@ static bool try_again(struct grant_job *job, const struct kt_http_reply *reply, 
 
 /* --- the answer --- */
 
-static void reply_minted(struct grant_job *job)
+void grant_job_verified(struct grant_job *job)
 {
 	struct kt_msg_minted minted = {.token = job->token.token,
 				       .token_type = kt_view_str(job->token.token_type),
@@ -92,6 +92,15 @@ static void reply_minted(struct grant_job *job)
 	}
 	kt_wire_reply(job->grant->courier->keeper, job->reply_to, KT_MINTED, &minted, NULL, 0);
 	grant_job_destroy(job);
+}
+
+static void reply_minted(struct grant_job *job)
+{
+	if (job->verdict.code == KT_OK && job->token.token != NULL && kt_json_bool(job->issuer, "verify", false)) {
+		grant_job_verify(job);
+	} else {
+		grant_job_verified(job);
+	}
 }
 
 static void on_saved(const struct kt_err *err, enum kt_msg_type type, void *msg, int *fds, unsigned fd_count, void *arg)

@@ -296,5 +296,6 @@ void kt_grant_destroy(struct kt_grant *grant)
 		grant_metadata_destroy(entry);
 	}
 	grant_servers_destroy(grant);
+	grant_keys_destroy(grant);
 	kt_free(grant);
 }

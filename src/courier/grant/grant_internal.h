@@ -124,6 +124,7 @@ enum grant_endpoint { GRANT_TOKEN_ENDPOINT, GRANT_REVOCATION, GRANT_INTROSPECTIO
 struct grant_endpoints {
 	char *plain[GRANT_ENDPOINT_COUNT];
 	char *mtls[GRANT_ENDPOINT_COUNT]; /* mtls_endpoint_aliases (RFC 8705 section 5) */
+	char *keys;                       /* jwks_uri, where it is on the issuer's own host */
 };
 
 /* Metadata that was read, bounded in number and time. */
@@ -165,6 +166,7 @@ struct kt_grant {
 	unsigned job_count;
 	struct grant_metadata *metadata;
 	struct grant_server *servers;
+	struct grant_keys *keys;    /* verify.c: the one used last in front */
 	struct grant_aws *aws_jobs; /* aws.c: they count as jobs */
 };
 
@@ -201,7 +203,9 @@ struct grant_job {
 	bool nonce_tried, skew_tried; /* each is a reason for one more try */
 	struct grant_token token;
 	int64_t date_skew;
-	struct kt_err verdict; /* of an answer whose refresh token is being saved */
+	struct kt_err verdict; /* of an answer whose refresh token is being saved, or whose token is being verified */
+	const char *keys_url, *keys_named;
+	struct grant_keys *keys; /* that it waits for; NULL: for none */
 	struct kt_http_call *call;
 	char traceparent[KT_TRACE_MAX + 1];
 };
@@ -221,6 +225,10 @@ void grant_job_ask(struct grant_job *job);
 void grant_job_try(struct grant_job *job);
 /* One request, and what comes of it. */
 void grant_job_exchange(struct grant_job *job);
+/* verify.c: holds the token against its server's keys, asking for them where that is needed; then job->verdict is what came out. */
+void grant_job_verify(struct grant_job *job);
+void grant_job_verified(struct grant_job *job); /* exchange.c */
+void grant_keys_destroy(struct kt_grant *grant);
 /* op.c: the form of a revocation or introspection, and the reply to its answer. */
 void grant_op_build(const struct grant_job *job, struct kt_buf *form);
 enum kt_code grant_op_answer(const struct kt_http_reply *reply, const char *op, const struct grant_input *input,

@@ -44,7 +44,7 @@ static enum kt_code copy(const struct grant_endpoints *from, struct grant_endpoi
 			return KT_E_NOMEM;
 		}
 	}
-	return KT_OK;
+	return from->keys == NULL || (to->keys = kt_strdup(from->keys)) != NULL ? KT_OK : KT_E_NOMEM;
 }
 
 static void keep(const struct grant_job *job)

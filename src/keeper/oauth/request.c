@@ -27,6 +27,10 @@ enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, struct 
 	kt_buf_addc(out, '}');
 	kt_buf_add_json_member(out, "issuer", oauth2->issuer);
 	kt_buf_add_json_member(out, "tokenURL", oauth2->token_url);
+	kt_buf_add_json_member(out, "jwksURL", oauth2->jwks_url);
+	if (oauth2->verify_tokens) {
+		kt_buf_adds(out, ",\"verify\":true");
+	}
 	kt_buf_add_json_member(out, "profile", kt_oauth2_profile_name(oauth2->profile));
 	if (oauth2->ca_bundle.len > 0) {
 		kt_buf_adds(out, ",\"caBundle\":");
