@@ -7,13 +7,13 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from . import jose
 from .certs import Authority
-from .oauth import ACCESS_TOKEN, API, GRANTS, IDP, METHODS, SCOPE, World
+from .oauth import ACCESS_TOKEN, API, ASSERTION_TYPE, IDP, METHODS, SCOPE, World
 from .servers import PEERS, Server, lacking, program
 from .wait import Process, free_port
 
@@ -100,6 +100,8 @@ class Realm(World):
 
     NAME = "pay"
     METHODS = [name for name in METHODS if name not in ("self_signed_tls_client_auth", "private_key_jwt-ES384")]
+    GRANTED = {"standard.token.exchange.enabled": True, "oauth2.jwt.authorization.grant.enabled": True,
+               "oauth2.jwt.authorization.grant.idp": "idp"}
     LOGIN = "login"  # where users' tokens come from: another client
 
     def __init__(self, keycloak, clients_ca):  # pylint: disable=super-init-not-called
@@ -136,8 +138,7 @@ class Realm(World):
     def method_client(self, name, bound):
         method, alg = METHODS[name]
         kinds = {"client_secret_jwt": "client-secret-jwt", "private_key_jwt": "client-jwt", "tls_client_auth": "client-x509"}
-        attributes = {"standard.token.exchange.enabled": True, "oauth2.jwt.authorization.grant.enabled": True,
-                      "oauth2.jwt.authorization.grant.idp": "idp", "tls.client.certificate.bound.access.tokens": bound}
+        attributes = {**self.GRANTED, "tls.client.certificate.bound.access.tokens": bound}
         if alg:
             attributes["token.endpoint.auth.signing.alg"] = alg
         if method == "private_key_jwt":
@@ -145,15 +146,30 @@ class Realm(World):
             attributes.update({"use.jwks.string": True, "jwks.string": json.dumps(
                 {"keys": [jose.jwk(key, kid=jose.thumbprint(key), use="sig", alg=alg)]})})
         if method == "tls_client_auth":
-            attributes.update({"x509.subjectdn": "CN=client.example", "x509.allow.regex.pattern.comparison": False})
+            attributes.update({"x509.subjectdn": "CN=client.example", "x509.casubjectdn": "CN=clients root",
+                               "x509.allow.regex.pattern.comparison": False})
         if method == "none":
             attributes = {"tls.client.certificate.bound.access.tokens": bound}
         return self.client(self.client_id(name, bound), attributes=attributes, publicClient=method == "none",
                            clientAuthenticatorType=kinds.get(method, "client-secret"), secret=self.secret(name))
 
+    def trust_domain(self, alias, domain, keys):
+        """A SPIFFE trust domain whose JWT-SVIDs clients may show; keys: where its bundle is."""
+        self.keycloak.admin("POST", f"/{self.NAME}/identity-provider/instances", {
+            "alias": alias, "providerId": "spiffe", "enabled": True, "config": {"trustDomain": domain, "bundleEndpoint": keys}})
+
+    def federated(self, client_id, alias, identity, bound=False):
+        """A client whose credential is a JWT-SVID of that identity; one of that name before is taken away."""
+        for own in self.keycloak.admin("GET", f"/{self.NAME}/clients?clientId={quote_plus(client_id)}"):
+            self.keycloak.admin("DELETE", f"/{self.NAME}/clients/{own['id']}")
+        self.keycloak.admin("POST", f"/{self.NAME}/clients", self.client(
+            client_id, clientAuthenticatorType="federated-jwt", attributes={
+                **self.GRANTED, "tls.client.certificate.bound.access.tokens": bound, "jwt.credential.issuer": alias,
+                "jwt.credential.sub": identity}))
+
     def representation(self):
         own = [self.method_client(name, bound) for name in self.METHODS for bound in (False, True)]
-        names = [client["clientId"] for client in own]
+        names = [*(client["clientId"] for client in own), *(self.client_id("spiffe_jwt", bound) for bound in (False, True))]
         login = self.client(self.LOGIN, [API, *names], publicClient=True)
         api = self.client(API, [], secret=self.secret("api"))
         public = self.idp_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -182,6 +198,8 @@ class Realm(World):
         return told
 
     def authenticate(self, name, bound=False, now=None):
+        if name == "spiffe_jwt":
+            return {"client_assertion": self.svids[bound], "client_assertion_type": ASSERTION_TYPE.replace("bearer", "spiffe")}, {}
         return super().authenticate(name, bound, now) if name in METHODS else ({"client_id": name}, {})
 
     def grant_fields(self, name, grant, bound=False, resource=API, certificate=None):
@@ -193,6 +211,7 @@ class Realm(World):
             return {"refresh_token": self.password(name, bound, certificate or self.shown)["refresh_token"]}
         return {}
 
+    svids = {}  # whether bound -> what the clients that have no other credential show
     shown = None  # (certificate's file, key's file) of the client while it asks for a first refresh token
 
     def jwks(self):
@@ -219,6 +238,3 @@ class Realm(World):
         assert told.get("username", user) == user and told["sub"], told
         told.get("cnf", {}).pop("kc-jkt-type", None)  # a word of Keycloak's own
         assert told.get("cnf") == confirmation, told
-
-
-__all__ = ["GRANTS", "Keycloak", "Realm"]
