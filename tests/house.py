@@ -25,7 +25,7 @@ SHARED = {
     "base": {"err", "mem", "buf", "secret", "clock", "log", "text", "json", "io", "sandbox", "cron"},
     "loop": {"loop"},
     "pki": {"pki", "jose", "tls"},
-    "manifest": {"manifest", "manifest_types", "foreign"},
+    "manifest": {"manifest", "manifest_types", "manifest_parts", "manifest_token", "manifest_consumer", "foreign"},
     "wire": {"wire", "msg", "room"},
 }
 OWNER = {header: folder for folder, headers in SHARED.items() for header in headers}
