@@ -37,6 +37,12 @@ void kt_form_encode(struct kt_buf *out, struct kt_view text);
 /* RFC 3986 percent-encoding of everything outside unreserved. */
 void kt_percent_encode(struct kt_buf *out, struct kt_view text);
 
+/*
+ * A text of somebody else's that may quote a secret, for people: in out each run of 24 letters and digits or more that is no
+ * part of `known` (NULL: nothing is) is "[...]".
+ */
+void kt_text_hide(const char *text, const char *known, char *out, size_t size);
+
 /* The nearest of `names` (NULL-terminated) within a third of its length, or NULL: for "did you mean". */
 const char *kt_nearest(const char *name, const char *const *names);
 

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "kt/text.h"
@@ -244,6 +245,28 @@ static void encode(struct kt_buf *out, struct kt_view text, const char *also_pla
 		}
 	}
 }
+
+#define HIDE_FROM 24u /* a UUID's longest run has 12, an id's about 20, a secret's 32 */
+
+void kt_text_hide(const char *text, const char *known, char *out, size_t size)
+{
+	size_t used = 0, len;
+
+	if (size == 0)
+		return;
+	out[0] = '\0';
+	for (; *text != '\0' && used + 1 < size; text += len) {
+		bool shown;
+
+		for (len = 0; is_alnum(text[len]); len++) {
+		}
+		shown = len < HIDE_FROM || (known && memmem(known, strlen(known), text, len));
+		len = len > 0 ? len : 1;
+		(void)snprintf(out + used, size - used, "%.*s", shown ? (int)len : 5, shown ? text : "[...]");
+		used += strlen(out + used);
+	}
+}
+
 
 void kt_form_encode(struct kt_buf *out, struct kt_view text)
 {

@@ -9,8 +9,6 @@
 #include "keeper/refused.h"
 #include "keeper/target.h"
 
-#define ANSWER_MAX (128u * 1024u)
-
 static const struct kt_target *target_of(const struct kt_task_run *run)
 {
 	return &run->consumer->consumer.targets.items[run->target];
@@ -70,37 +68,18 @@ static void say_refused(struct kt_task_run *run)
 	kt_store_cred_finish(&cred);
 }
 
-/* {message, errors: [{code, message, field}]}, as far as it is of that form. */
-static void put_reason(struct kt_view body, char *out, size_t size)
-{
-	json_t *root KT_AUTOJSON = NULL;
-	const json_t *first;
-	const char *message, *code, *field;
-
-	(void)snprintf(out, size, "no reason given");
-	if (kt_json_parse(body, ANSWER_MAX, &root, NULL) != KT_OK) {
-		return;
-	}
-	first = json_array_get(json_object_get(root, "errors"), 0);
-	message = kt_json_str(first != NULL ? first : root, "message");
-	code = kt_json_str(first, "code");
-	field = kt_json_str(first, "field");
-	if (message != NULL) {
-		(void)snprintf(out, size, "%.200s%s%.20s%s%.40s", message, code != NULL ? ", " : "", code != NULL ? code : "",
-		               field != NULL ? ", field " : "", field != NULL ? field : "");
-	}
-}
-
 /* What an answer that is no 2xx means. 503 without a body is how rate limits were seen. */
 static enum kt_code judge(struct kt_task_run *run, const struct kt_msg_http_done *done, struct kt_err *err)
 {
+	struct kt_secret *token KT_AUTOSECRET = NULL;
 	char reason[320];
 	enum kt_code code = KT_E_DENIED;
 
 	if (done->status >= 200 && done->status <= 299) {
 		return KT_OK;
 	}
-	put_reason(done->value, reason, sizeof(reason));
+	(void)kt_oauth_token_of(run->keeper, run->resource.ns, api_of(run)->token_ref, &token, NULL);
+	kt_target_reason(done->value, api_of(run)->name, token, reason, sizeof(reason));
 	if (done->status == 401) {
 		code = KT_E_AUTH;
 		say_refused(run);
@@ -122,7 +101,8 @@ static enum kt_code take(struct kt_task_run *run, const struct kt_err *why, enum
 	if (err->code == KT_OK && type != KT_HTTP_DONE) {
 		return kt_err_set(err, KT_E_PROTO, "the courier gave a wrong answer");
 	}
-	if (err->code == KT_OK && judge(run, done, err) == KT_OK && kt_json_parse(done->value, ANSWER_MAX, ret, err) != KT_OK) {
+	if (err->code == KT_OK && judge(run, done, err) == KT_OK &&
+	    kt_json_parse(done->value, KT_TARGET_ANSWER_MAX, ret, err) != KT_OK) {
 		err->code = KT_E_PROTO;
 		(void)kt_err_prefix(err, "%s", api_of(run)->host);
 	}
@@ -191,7 +171,7 @@ static enum kt_code compare(struct kt_task_run *run, const json_t *root, struct 
 	kt_ms not_after = 0;
 	struct kt_err shown;
 
-	if (serial == NULL || until == NULL) {
+	if (serial == NULL || until == NULL || !kt_target_is_serial(serial)) {
 		return kt_err_set(err, KT_E_PROTO, "%s shows no serial and end of validity of keystore %s", api_of(run)->host,
 		                  api_of(run)->name);
 	}
@@ -217,11 +197,11 @@ static enum kt_code compare_day(struct kt_task_run *run, const json_t *root, str
 	char when[32];
 	struct kt_err shown;
 
-	if (until == NULL) {
+	if (until == NULL || !kt_target_is_day(until)) {
 		return kt_err_set(err, KT_E_PROTO, "%s shows no end of validity of TLS context %s", api_of(run)->host,
 		                  api_of(run)->name);
 	}
-	(void)kt_err_set(&shown, KT_OK, "TLS context %s ends %.40s (no serial is shown)", api_of(run)->name, until);
+	(void)kt_err_set(&shown, KT_OK, "TLS context %s ends %.10s (no serial is shown)", api_of(run)->name, until);
 	(void)snprintf(run->seen, sizeof(run->seen), "%s", shown.what);
 	(void)snprintf(run->expected, sizeof(run->expected), "%.10s", kt_time_format(run->material.not_after, when));
 	run->task.seen = run->seen;

@@ -21,6 +21,7 @@ enum kt_code kt_target_look(struct kt_task_run *run, const char *name, struct kt
 
 /* --- target_form.c: pure ------------------------------------------------------------------------------------------------ */
 
+#define KT_TARGET_ANSWER_MAX (128u * 1024u)
 #define KT_TARGET_BOUNDARY 48u /* bytes of a form's boundary with the NUL */
 /*
  * The form (RFC 7578) that makes the keystore. chain: PEM, leaf first; ca: PEM, may be empty. KT_E_LIMIT: a part is longer
@@ -34,6 +35,14 @@ enum kt_code kt_target_tls_context(const struct kt_key *key, struct kt_view chai
                                    struct kt_secret **ret, struct kt_err *err);
 /* Two serials in hex: letter case, leading zeros, colons and spaces don't count. */
 bool kt_target_same_serial(const char *seen, const char *ours);
+/* What is shown of it may be put before people: a serial in hex, of a length that one can have; a text that begins with a day. */
+bool kt_target_is_serial(const char *text);
+bool kt_target_is_day(const char *text);
+/*
+ * Why a request was refused: {message, errors: [{code, message, field}]}, as far as it is of that form. What could be a key, a
+ * passphrase or a token is left out of it, unless it is a part of `known`; all of it, where it quotes `sent` (NULL: nothing was).
+ */
+void kt_target_reason(struct kt_view body, const char *known, const struct kt_secret *sent, char *out, size_t size);
 /* "2018-07-04 21:00:00" or RFC 3339, in UTC. KT_E_PROTO: neither. */
 enum kt_code kt_target_time(const char *text, kt_ms *ret, struct kt_err *err);
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kt/json.h"
 #include "kt/text.h"
 #include "keeper/target.h"
 
@@ -11,6 +12,8 @@
 #define CAPATH_MAX      28672u
 #define STORE_MAX       40960u
 #define FORM_MAX        65536u
+#define SERIAL_DIGITS   40u /* of 20 bytes (RFC 5280 section 4.1.2.2) */
+#define SERIAL_TEXT     80u
 #define PASSPHRASE      24u /* random bytes */
 
 static const char end_mark[] = "-----END CERTIFICATE-----";
@@ -259,8 +262,65 @@ enum kt_code kt_target_time(const char *text, kt_ms *ret, struct kt_err *err)
 		(void)snprintf(plain, sizeof(plain), "%.10sT%.8sZ", text, text + 11);
 		text = plain;
 	}
-	if (kt_time_parse(kt_view_str(text), ret, NULL) != KT_OK) {
-		return kt_err_set(err, KT_E_PROTO, "'%.40s' is not a time", text);
+	if (kt_time_parse(kt_view_str(text), ret, NULL) != KT_OK) { /* which is not quoted: it may be anything */
+		return kt_err_set(err, KT_E_PROTO, "what is shown as the end of validity is not a time");
 	}
 	return KT_OK;
+}
+
+bool kt_target_is_serial(const char *text)
+{
+	size_t digits = 0, i;
+
+	for (i = 0; text[i] != '\0'; i++) {
+		if (i == SERIAL_TEXT || strchr("0123456789abcdefABCDEF: ", text[i]) == NULL) {
+			return false;
+		}
+		digits += strchr(": ", text[i]) == NULL;
+	}
+	return digits > 0 && digits <= SERIAL_DIGITS;
+}
+
+bool kt_target_is_day(const char *text)
+{
+	static const char form[] = "dddd-dd-dd";
+	size_t i;
+
+	for (i = 0; i < sizeof(form) - 1; i++) {
+		if (form[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != form[i]) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool quotes(const char *text, const struct kt_secret *sent)
+{
+	struct kt_view view = sent != NULL ? kt_secret_view(sent) : (struct kt_view){NULL, 0};
+
+	return view.len > 0 && memmem(text, strlen(text), view.ptr, view.len) != NULL;
+}
+
+void kt_target_reason(struct kt_view body, const char *known, const struct kt_secret *sent, char *out, size_t size)
+{
+	json_t *root KT_AUTOJSON = NULL;
+	const json_t *first;
+	const char *message, *code, *field;
+	char words[320];
+
+	(void)snprintf(out, size, "no reason given");
+	if (kt_json_parse(body, KT_TARGET_ANSWER_MAX, &root, NULL) != KT_OK) {
+		return;
+	}
+	first = json_array_get(json_object_get(root, "errors"), 0);
+	message = kt_json_str(first != NULL ? first : root, "message");
+	code = kt_json_str(first, "code");
+	field = kt_json_str(first, "field");
+	if (message != NULL && quotes(message, sent)) {
+		(void)snprintf(out, size, "[it quotes what must not be shown]");
+	} else if (message != NULL) {
+		(void)snprintf(words, sizeof(words), "%.200s%s%.20s%s%.40s", message, code != NULL ? ", " : "",
+		               code != NULL ? code : "", field != NULL ? ", field " : "", field != NULL ? field : "");
+		kt_text_hide(words, known, out, size);
+	}
 }

@@ -117,6 +117,37 @@ static void test_shown(void **state)
 	refused(kt_target_time("2018-07-04", &at, &err), KT_E_PROTO, "is not a time");
 	refused(kt_target_time("yesterday", &at, &err), KT_E_PROTO, "is not a time");
 	refused(kt_target_time("2018-07-04 21:00:xx", &at, &err), KT_E_PROTO, "is not a time");
+	assert_true(kt_target_is_serial("00:E9:3E") && kt_target_is_serial("e93e2f47200ed6dce93e2f47200ed6dce93e2f47"));
+	assert_false(kt_target_is_serial("") || kt_target_is_serial(": :") || kt_target_is_serial("e93g"));
+	assert_false(kt_target_is_serial("e93e2f47200ed6dce93e2f47200ed6dce93e2f4700"));
+	assert_true(kt_target_is_day("2018-07-04") && kt_target_is_day("2018-07-04T21:00:00Z"));
+	assert_false(kt_target_is_day("2018-07-0") || kt_target_is_day("") || kt_target_is_day("canary-day"));
+}
+
+static const char *reason(const char *body, const struct kt_secret *sent)
+{
+	static char out[320];
+
+	kt_target_reason(kt_view_str(body), "a-name-of-more-than-24x24lettersanddigits", sent, out, sizeof(out));
+	return out;
+}
+
+static void test_reasons(void **state)
+{
+	struct kt_secret *sent = NULL;
+
+	(void)state;
+	ok(kt_secret_create("7f3a-uuid", 9, &sent, &err));
+	assert_string_equal(reason("", sent), "no reason given");
+	assert_string_equal(reason("{\"message\":[]}", sent), "no reason given");
+	assert_string_equal(reason("{\"message\":\"Unauthorized\"}", sent), "Unauthorized");
+	assert_string_equal(reason("{\"message\":\"x\",\"errors\":[{\"code\":\"RB-1008\",\"message\":\"Limit exceeded\","
+	                           "\"field\":\"certificate\"}]}", sent), "Limit exceeded, RB-1008, field certificate");
+	assert_string_equal(reason("{\"message\":\"no token 7f3a-uuid here\"}", sent), "[it quotes what must not be shown]");
+	assert_string_equal(reason("{\"message\":\"passphrase 0123456789abcdef0123456789abcdef is too long\"}", sent),
+	                    "passphrase [...] is too long");
+	assert_string_equal(reason("{\"message\":\"24x24lettersanddigits is taken\"}", NULL), "24x24lettersanddigits is taken");
+	kt_secret_destroy(sent);
 }
 
 int main(void)
@@ -125,6 +156,7 @@ int main(void)
 	        cmocka_unit_test(test_pem),
 	        cmocka_unit_test(test_limits),
 	        cmocka_unit_test(test_shown),
+	        cmocka_unit_test(test_reasons),
 	};
 
 	return cmocka_run_group_tests(tests, pki_setup, pki_teardown);

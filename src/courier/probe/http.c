@@ -3,6 +3,7 @@
 
 #include "courier/probe/probe_internal.h"
 #include "kt/mem.h"
+#include "kt/text.h"
 
 #define BODY_MAX (128u * 1024u)
 
@@ -53,6 +54,7 @@ static void add_message(const struct http_probe *probe, const struct kt_http_rep
 	KT_AUTOJSON json_t *json = NULL;
 	struct kt_view sent = probe->bearer != NULL ? kt_secret_view(probe->bearer) : (struct kt_view){NULL, 0};
 	const char *text = NULL;
+	char shown[304];
 
 	if (kt_http_json(reply, &json, NULL) != KT_OK) {
 		return;
@@ -61,7 +63,8 @@ static void add_message(const struct http_probe *probe, const struct kt_http_rep
 		text = kt_json_str(json, members[i]);
 	}
 	if (text != NULL && (sent.len == 0 || memmem(text, strlen(text), sent.ptr, sent.len) == NULL)) {
-		kt_buf_addf(out, ": %.300s", text);
+		kt_text_hide(text, NULL, shown, sizeof(shown)); /* a secret that the API has just made is not known here */
+		kt_buf_addf(out, ": %s", shown);
 	}
 }
 

@@ -71,13 +71,12 @@ static json_t *words(const char *text)
 enum kt_code kt_watch_facts_write(const struct kt_watch_facts *facts, struct kt_buf *out, struct kt_err *err)
 {
 	json_t *json KT_AUTOJSON = json_pack(
-		"{s:o,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "source", words(facts->source),
-		"phase", kt_watch_phases[facts->phase], "notBefore", (json_int_t)facts->not_before, "notAfter",
-		(json_int_t)facts->not_after, "readAt", (json_int_t)facts->read_at, "serial", printable(facts->serial),
-		"sha256", printable(facts->sha256), "subject", printable(facts->subject), "wasNotAfter",
-		(json_int_t)facts->was_not_after, "ranAt", (json_int_t)facts->ran_at, "endedAt",
-		(json_int_t)facts->ended_at, "looks", (json_int_t)facts->looks, "warned", (json_int_t)facts->warned,
-		"renewalFailed", facts->renewal_failed, "waits", facts->waits);
+	        "{s:o,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "source", words(facts->source), "phase",
+	        kt_watch_phases[facts->phase], "notBefore", (json_int_t)facts->not_before, "notAfter", (json_int_t)facts->not_after,
+	        "readAt", (json_int_t)facts->read_at, "serial", printable(facts->serial), "sha256", printable(facts->sha256),
+	        "subject", printable(facts->subject), "wasNotAfter", (json_int_t)facts->was_not_after, "ranAt", (json_int_t)facts->ran_at, "endedAt",
+	        (json_int_t)facts->ended_at, "looks", (json_int_t)facts->looks, "warned", (json_int_t)facts->warned,
+	        "renewalFailed", facts->renewal_failed, "waits", facts->waits);
 
 	if (json == NULL) {
 		return kt_err_set(err, KT_E_NOMEM, "no memory for a Watch");
@@ -103,13 +102,13 @@ const char *kt_watch_source_text(const struct kt_resource *spec, char *out, size
 	const char *what = source->file != NULL ? source->file->alias : source->tls->server_name;
 
 	(void)snprintf(out, size, "%.*s%s%.*s", fit(where, 320), where, what != NULL ? "#" : "",
-		       what != NULL ? fit(what, 260) : 0, what != NULL ? what : "");
+	               what != NULL ? fit(what, 260) : 0, what != NULL ? what : "");
 	return out;
 }
 
 void kt_watch_plan_input(const struct kt_store_resource *resource, const struct kt_store_cred *cred,
-			 const struct kt_resource *spec, const struct kt_watch_facts *facts, bool readable, kt_ms now,
-			 struct kt_plan_watch *ret)
+                         const struct kt_resource *spec, const struct kt_watch_facts *facts, bool readable, kt_ms now,
+                         struct kt_plan_watch *ret)
 {
 	char identity[600];
 
