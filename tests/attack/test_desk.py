@@ -71,7 +71,7 @@ def test_ten_thousand_connections(desk):
     limit = min(3000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)
     held, opened = [], 0
     answers = []
-    while opened < 10000 and time.monotonic() - began < 40:
+    while opened < 10000 and time.monotonic() - began < 150:  # seconds on a machine with nothing else to do
         sock = socket.socket()
         sock.settimeout(2)
         try:
