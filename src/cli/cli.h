@@ -211,6 +211,16 @@ uint64_t kt_client_list(struct kt_cli *cli, struct kt_request *request, const ch
 /* Connects to the agent of this state: -1 with KT_E_NOTFOUND when there is none. */
 int kt_client_connect(struct kt_cli *cli, struct kt_err *err);
 
+/* --- lock.c ----------------------------------------------------------------------------------------------------------------- */
+
+#define KT_LOCK_WAIT (30 * KT_SECOND) /* for whoever holds the state to end */
+#define KT_LOCK_NAME_SIZE 48
+
+/* Who holds the lock of the state against us: 0 nobody, -1 somebody unknown (readers, for instance), else a pid. */
+int64_t kt_lock_holder(const char *state_dir, bool read_only);
+/* For people: "keyturn with pid 12". Returns `out`. */
+const char *kt_lock_holder_name(int64_t pid, char out[KT_LOCK_NAME_SIZE]);
+
 /* --- check.c ---------------------------------------------------------------------------------------------------------------- */
 
 /* What a reading of manifests found. */

@@ -14,7 +14,6 @@
 #include "kt/text.h"
 
 #define LINE_MAX_BYTES (8u * 1024u * 1024u)
-#define LOCK_WAIT      (30 * KT_SECOND) /* for another command to end */
 #define LOCK_PAUSE     ((kt_ms)200)
 #define AGENT_WAIT     (30 * KT_SECOND) /* for an agent's keeper to come back */
 #define AGENT_PAUSE    ((kt_ms)500)
@@ -499,37 +498,15 @@ static void no_stream(struct call *call)
 	          call->log != NULL ? reason_of(call->log) : "interrupted");
 }
 
-/* Who holds the lock of the state against us: 0 nobody, -1 somebody unknown (readers, for instance), else a pid. */
-static int64_t holder_of(const char *state_dir, bool read_only)
-{
-	char *path KT_AUTOFREE = kt_asprintf("%s/lock", state_dir);
-	KT_AUTOCLOSE int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
-	struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-	struct kt_buf text KT_AUTOBUF;
-	uint64_t pid;
-
-	kt_buf_init(&text, 8192);
-	if (fd < 0 || fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK) {
-		return 0;
-	}
-	if (lock.l_type == F_RDLCK || kt_io_read_fd(fd, "lock", &text, NULL) != KT_OK || text.len == 0 ||
-	    kt_parse_u64((struct kt_view){text.ptr, strcspn(text.ptr, "\n")}, INT32_MAX, &pid, NULL) != KT_OK) {
-		return -1;
-	}
-	return (int64_t)pid;
-}
-
 static void say_waiting(struct call *call, const char *state_dir, int64_t pid)
 {
+	char who[KT_LOCK_NAME_SIZE];
+
 	if (call->said || call->cli->quiet) {
 		return;
 	}
 	call->said = true;
-	if (pid > 0) {
-		kt_cli_complain("waiting for keyturn with pid %lld, which works on %s", (long long)pid, state_dir);
-	} else {
-		kt_cli_complain("waiting for another keyturn command on %s", state_dir);
-	}
+	kt_cli_complain("waiting for %s, which works on %s", kt_lock_holder_name(pid, who), state_dir);
 }
 
 /* Waits for another command to end; true when the answer is there: it was in vain, or an agent has come up. */
@@ -539,16 +516,15 @@ static bool wait_for_lock(struct call *call, const char *state_dir)
 	struct kt_err err;
 	int64_t pid;
 
-	while ((pid = holder_of(state_dir, read_only)) != 0) {
+	while ((pid = kt_lock_holder(state_dir, read_only)) != 0) {
 		int fd;
 
 		if (kt_clock_mono(kt_loop_clock(call->loop)) >= call->give_up) {
 			char text[512];
-			char who[48];
+			char who[KT_LOCK_NAME_SIZE];
 
-			(void)snprintf(who, sizeof(who), pid > 0 ? "keyturn with pid %lld" : "another keyturn", (long long)pid);
 			(void)snprintf(text, sizeof(text), "%s has been in use by %s for 30 s: try again when it has ended",
-			               state_dir, who);
+			               state_dir, kt_lock_holder_name(pid, who));
 			set_error(call->answer, KT_EXIT_LATER, KT_E_BUSY, text);
 			return true;
 		}
@@ -591,7 +567,7 @@ static void ask_rooms(struct call *call, const char *state_dir)
 {
 	struct kt_err err;
 
-	call->give_up = kt_clock_mono(kt_loop_clock(call->loop)) + LOCK_WAIT;
+	call->give_up = kt_clock_mono(kt_loop_clock(call->loop)) + KT_LOCK_WAIT;
 	while (!no_state(call, state_dir) && !wait_for_lock(call, state_dir)) {
 		kt_err_clear(&err);
 		call->finished = 0;
@@ -607,7 +583,7 @@ static void ask_rooms(struct call *call, const char *state_dir)
 			return;
 		}
 		/* Between our look at the lock and the keeper's somebody else may have taken it: once more. */
-		if (call->streamed || call->finished != KT_EXIT_LATER || holder_of(state_dir, false) == 0) {
+		if (call->streamed || call->finished != KT_EXIT_LATER || kt_lock_holder(state_dir, false) == 0) {
 			no_stream(call);
 			return;
 		}

@@ -1,7 +1,7 @@
 # src/cli: sources, headers and tests of this folder.
 noinst_LIBRARIES += libkt_cli.a
 libkt_cli_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(UV_CFLAGS) $(SMARTCOLS_CFLAGS)
-libkt_cli_a_SOURCES = src/cli/options.c src/cli/say.c src/cli/listing.c src/cli/client.c src/cli/check.c src/cli/run.c \
+libkt_cli_a_SOURCES = src/cli/options.c src/cli/say.c src/cli/listing.c src/cli/client.c src/cli/lock.c src/cli/check.c src/cli/run.c \
 	src/cli/renew.c src/cli/status.c src/cli/plan.c src/cli/token.c src/cli/invalidate.c src/cli/secret.c src/cli/audit.c src/cli/trace.c src/cli/manage.c \
 	src/cli/doctor.c src/cli/account.c src/cli/revoke.c src/cli/dns_record.c src/cli/commands.c
 libkt_cli_a_SOURCES += src/cli/import.c src/cli/import_read.c src/cli/import_text.c src/cli/import_cert.c \

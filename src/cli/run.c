@@ -8,7 +8,6 @@
 #include "kt/io.h"
 #include "kt/mem.h"
 
-#define LOCK_WAIT  (30 * KT_SECOND) /* for a one-shot command to end */
 #define LOCK_PAUSE (500)
 #define ASK_PAUSE  (100)
 #define AGAIN_PAUSE (KT_SECOND)
@@ -170,10 +169,44 @@ static enum kt_code start(struct daemon_run *run, struct kt_warden_options *opti
 	return code;
 }
 
-/* A one-shot command on the same state is waited for; nothing else is tried twice. */
+static void pause_a_moment(struct daemon_run *run)
+{
+	kt_timer_start(run->timer, LOCK_PAUSE);
+	kt_loop_run(run->loop);
+}
+
+/* Until nobody holds the state any more, or the time is up: both are said once, since whoever looks at the log must know. */
+static void wait_for_state(struct daemon_run *run, const struct kt_warden_options *options, kt_ms give_up)
+{
+	struct kt_warden_places places = {0};
+	char who[KT_LOCK_NAME_SIZE];
+	bool said = false;
+	int64_t pid;
+
+	pause_a_moment(run);
+	if (kt_warden_places(options, &places, NULL) != KT_OK) {
+		return; /* the next start says what is wrong with them */
+	}
+	while (!kt_warden_stop_wanted() && (pid = kt_lock_holder(places.state_dir, false)) != 0) {
+		if (kt_clock_mono(kt_loop_clock(run->loop)) >= give_up) {
+			kt_log(KT_LOG_ERROR, "%s has been in use by %s for 30 s: ending", places.state_dir,
+			       kt_lock_holder_name(pid, who));
+			break;
+		}
+		if (!said) {
+			kt_log(KT_LOG_INFO, "waiting up to 30 s for %s, which works on %s", kt_lock_holder_name(pid, who),
+			       places.state_dir);
+			said = true;
+		}
+		pause_a_moment(run);
+	}
+	kt_warden_places_finish(&places);
+}
+
+/* Somebody else on the same state, a one-shot command or an agent that is ending, is waited for; nothing else is tried twice. */
 static int run_agent(struct daemon_run *run, struct kt_warden_options *options)
 {
-	kt_ms give_up = kt_clock_mono(kt_loop_clock(run->loop)) + LOCK_WAIT;
+	kt_ms give_up = kt_clock_mono(kt_loop_clock(run->loop)) + KT_LOCK_WAIT;
 	struct kt_err err;
 
 	for (;;) {
@@ -208,9 +241,8 @@ static int run_agent(struct daemon_run *run, struct kt_warden_options *options)
 		    kt_clock_mono(kt_loop_clock(run->loop)) - started > 5 * KT_SECOND) {
 			return run->status;
 		}
-		kt_timer_start(run->timer, LOCK_PAUSE);
-		kt_loop_run(run->loop);
-		if (kt_warden_stop_wanted()) {
+		wait_for_state(run, options, give_up);
+		if (kt_warden_stop_wanted() || kt_clock_mono(kt_loop_clock(run->loop)) >= give_up) {
 			return run->status;
 		}
 	}

@@ -58,8 +58,8 @@ enum {
 	KT_DESK_SERVED_STALE_MS = 600000,   /* what a keeper that is gone left behind stays this long */
 	KT_DESK_PAGE_FRESH_MS = 1000,       /* a page of the keeper is given to everybody who asks this soon */
 	KT_DESK_PAGE_DEADLINE_MS = 5000,    /* for the keeper to produce it */
-	KT_DESK_ALPN_CONNECTIONS = 256,     /* of all tls-alpn-01 listeners together */
-	KT_DESK_ALPN_PER_ADDRESS = 64,      /* so that two that take all they can leave room for others */
+	KT_DESK_ALPN_CONNECTIONS = 384,     /* of all tls-alpn-01 listeners together */
+	KT_DESK_ALPN_PER_ADDRESS = 160,     /* a CA that validates many names of an order at once; two such leave room for others */
 	KT_DESK_ALPN_HANDSHAKES = 64,       /* at once; other connections wait until one has ended */
 	KT_DESK_ALPN_SHARE = 32,            /* of them, that one address may have */
 	KT_DESK_ALPN_CROWDED_MS = 1000,     /* while others wait, a handshake gets so long; else KT_DESK_REQUEST_MS */

@@ -71,7 +71,7 @@ def test_ten_thousand_connections(desk):
     limit = min(3000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)
     held, opened = [], 0
     answers = []
-    while opened < 10000 and time.monotonic() - began < 40:
+    while opened < 10000 and time.monotonic() - began < 150:  # seconds on a machine with nothing else to do
         sock = socket.socket()
         sock.settimeout(2)
         try:
@@ -103,7 +103,7 @@ def test_slowloris(desk):
         sock.setblocking(False)
         sock.send(b"GET / HTTP/1.1\r\n")
     began, closed = time.monotonic(), 0.0
-    while time.monotonic() - began < 16 and not closed:
+    while time.monotonic() - began < 30 and not closed:
         for sock in socks:
             try:
                 sock.send(b"X")
@@ -114,7 +114,7 @@ def test_slowloris(desk):
         time.sleep(1)
     for sock in socks:
         sock.close()
-    assert 5 < closed < 14, f"cut off after {closed:.1f} s"
+    assert 5 < closed < 20, f"cut off after {closed:.1f} s"
 
 
 PATHS = ["/.well-known/acme-challenge/../../../../etc/passwd", "/../../etc/passwd", "/.well-known/acme-challenge/%2e%2e/%2e%2e/etc/passwd",
@@ -234,7 +234,7 @@ def test_ten_thousand_half_hellos(desk):
     before = _status_kib(pid, "VmHWM")
     limit = min(3000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)
     held, opened, answers = [], 0, []
-    while opened < 10000 and time.monotonic() - began < 80:
+    while opened < 10000 and time.monotonic() - began < 150:
         sock = socket.socket()
         sock.settimeout(2)
         try:
@@ -267,7 +267,7 @@ def test_slow_hellos(desk):
         sock.setblocking(False)
         sock.send(HELLO[:5])
     began, at, closed = time.monotonic(), 5, set()
-    while time.monotonic() - began < 16 and len(closed) < len(socks):
+    while time.monotonic() - began < 30 and len(closed) < len(socks):
         for sock in socks:
             if sock in closed:
                 continue

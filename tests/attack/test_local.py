@@ -3,6 +3,7 @@
 import ast
 import datetime
 import os
+import re
 import shutil
 import signal
 import socket
@@ -508,21 +509,32 @@ def two_agents():
     with Local() as kt:
         agent = kt.start()
         other = kt.run("run", "--socket", str(kt.root / "other.sock"), timeout=60)
-        assert other.status != 0 and re_any(other.err, "agent|lock|held|running"), other
+        assert other.status == 75 and f"in use by keyturn with pid {agent.pid} on {kt.socket}" in other.err, other
+        assert len(re.findall(f"waiting up to 30 s for keyturn with pid {agent.pid}", other.err)) == 1, other
+        assert f"has been in use by keyturn with pid {agent.pid} for 30 s" in other.err and "ready" not in other.err, other
         assert agent.alive()
         kt.ok("renew", "web", "--force")
         agent.stop()
 
 
-@pytest.mark.parametrize("case", [Case("L12", "two agents on one state", two_agents)])
+def second_waits():
+    """The second starts as soon as the first has ended, and a signal ends its waiting."""
+    with Local() as kt:
+        agent = kt.start()
+        second, third = (kt.background("run", "--socket", str(kt.root / f"{name}.sock")) for name in ("second", "third"))
+        for waiting in (second, third):
+            until(lambda: f"waiting up to 30 s for keyturn with pid {agent.pid}" in waiting.err(), 15, "it says whom it waits for")
+        assert third.stop() == 75 and "ready" not in third.err()
+        agent.stop()
+        until(lambda: "ready; commands go to" in second.err(), 15, "the second agent is ready")
+        kt.ok("renew", "web", "--force", "--socket", str(kt.root / "second.sock"))
+        second.stop()
+
+
+@pytest.mark.parametrize("case", [Case("L12", "two agents on one state", two_agents),
+                                  Case("L12", "one agent after the other", second_waits)])
 def test_two_agents(case, outcome):
     outcome(case)
-
-
-def re_any(text, pattern):
-    import re
-
-    return re.search(pattern, text)
 
 
 @pytest.mark.rows("L12")

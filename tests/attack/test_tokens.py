@@ -170,7 +170,7 @@ def test_a_user_that_holds_connections(it):
     for _ in range(8):
         began = time.monotonic()
         assert it.friend(Accept="text/plain").body == it.token
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         most = max(most, len(os.listdir(f"/proc/{it.pid()}/fd")))
         time.sleep(0.5)
     for child in children:
@@ -198,7 +198,7 @@ def test_a_flood_of_questions(it):
     while time.monotonic() < stop:
         began = time.monotonic()
         assert it.friend(Accept="text/plain").body == it.token
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     for thread in threads:
         thread.join()
     assert sum(counts) > 100

@@ -1,12 +1,12 @@
 """What the desk says about the agent: the exposition format by promtool's rules, names and units as docs/metrics.md has them."""
 
 import re
-import socket
 import time
 import urllib.error
 import urllib.request
 
 from lib.agent import TOP
+from lib.wait import free_port
 
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\"n])*)"')
@@ -34,12 +34,6 @@ kind: Certificate
 metadata: {name: lost}
 spec: {secretName: lost-tls, dnsNames: [lost.example], issuerRef: {name: lost}}
 """
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def get(port, path):

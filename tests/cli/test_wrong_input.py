@@ -96,7 +96,7 @@ def test_wrong_manifest(kt, case, command):
     result = kt.run(*command, timeout=30)
     judge(result, path, line, words)
     assert kt.files(kt.root) == before, "nothing is written"
-    assert result.seconds < 5, "in bounded time"
+    assert result.seconds < 15, "in bounded time"
 
 
 def test_every_mistake_is_said_at_once(kt):

@@ -183,14 +183,14 @@ class Keyturn:
         return running
 
     def start(self, *args, timeout=15, env=None):
-        """`keyturn run` in the background; returns when its control socket answers."""
+        """`keyturn run` in the background; returns when it holds the state and takes commands: the socket alone is there before."""
         running = self.background("run", *args, env=env)
 
         def ready():
             assert running.alive(), f"keyturn run ended with {running.process.process.returncode}:\n{running.err()[-4000:]}"
-            return self.socket.exists()
+            return "ready; commands go to " in running.err()
 
-        until(ready, timeout, "the agent listens on its control socket")
+        until(ready, timeout, "the agent is ready")
         return running
 
     # --- what it shows

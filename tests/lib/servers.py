@@ -91,6 +91,7 @@ class Names(Server):
         self.process = Process([binary, *own, "-management", f"127.0.0.1:{self.management}", "-defaultIPv4", "127.0.0.1",
                                 "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""], self.tmp / "names.log")
         self.process.wait_port(self.management)
+        self.process.wait_port(self.port)  # it goes on without names when it can't have this one
 
     def ask(self, what, **body):
         """The management interface: set-txt, clear-txt, ..."""

@@ -345,7 +345,7 @@ def test_renewal_information_renews_early(kt, pebble):
     kt.ok("renew", "a", timeout=60)
     assert serial(kt) != old
     assert len(pebble.replacements()) == count + 1, "the order said what it replaces"
-    until(lambda: "has been marked as replaced" in pebble.log(), 5, "Pebble took it as that")
+    until(lambda: "has been marked as replaced" in pebble.log(), 15, "Pebble took it as that")
     assert any("https://ca.example/incident?a=1" in r["reason"] for r in kt.audit(step="renewal-info"))
     assert [r for r in kt.audit(step="due") if r.get("reason") == "renewal-info"]
     # The same said of the new one is not followed into a loop.
@@ -444,7 +444,7 @@ def test_replaced_already(kt, pebble):
     backup = kt.root / "backup"
     shutil.copytree(kt.state, backup)
     kt.ok("renew", "--force", timeout=60)
-    until(lambda: "has been marked as replaced" in pebble.log(), 5, "replaced")
+    until(lambda: "has been marked as replaced" in pebble.log(), 15, "replaced")
     kt.ok("--state-dir", backup, "renew", "--force", timeout=60)
     records = kt.json("--state-dir", backup, "audit")["records"]
     assert [r for r in records if r["outcome"] == "refused" and "successor" in r.get("reason", "")], records

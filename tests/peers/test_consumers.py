@@ -34,7 +34,7 @@ def served_serial(port, name="localhost"):
 
 def serves(kt, port, name="web.example"):
     """After the proof by one handshake an old worker may still take a connection for a moment."""
-    until(lambda: served_serial(port, name) == serial(kt), 3, "the delivered set is served")
+    until(lambda: served_serial(port, name) == serial(kt), 15, "the delivered set is served")
     return True
 
 

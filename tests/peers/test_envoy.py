@@ -158,7 +158,7 @@ def test_a_consumers_volume(kt, upstream):
             return upstream.seen[-1][1] == [f"Bearer {raw}"]
 
         assert before != [f"Bearer {raw}"]
-        until(swapped, 5, "the new token goes out")
+        until(swapped, 15, "the new token goes out")
 
 
 def test_what_has_to_be_watched(kt, upstream):
@@ -176,6 +176,6 @@ def test_what_has_to_be_watched(kt, upstream):
             assert call(envoy.url()) == 200
             return upstream.seen[-1][1] == [f"Bearer {raw}"]
 
-        until(swapped, 5, "the new token goes out")
+        until(swapped, 15, "the new token goes out")
         assert call(deaf.url()) == 200
         assert upstream.seen[-1][1] != [f"Bearer {raw}"], "Envoy sees the swap without watched_directory now: mend the docs"

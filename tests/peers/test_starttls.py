@@ -192,7 +192,7 @@ def test_postfix(kt, ca):
             kt.ok("renew", "--force", timeout=60)
             row = kt.credential("web")
             assert row["state"] == "proved" and int(row["serial"], 16) == delivered(kt) != before, row
-            until(lambda: server.served() == delivered(kt), 5, "what is delivered is served")
+            until(lambda: server.served() == delivered(kt), 15, "what is delivered is served")
     log = server.log_path.read_text()
     assert "reload" in log and "ehlo=1 starttls=1" in log, log
 
