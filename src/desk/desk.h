@@ -45,9 +45,9 @@ extern const char *const kt_desk_kind_names[KT_DESK_KINDS + 1];
 
 /* Limits on strangers. */
 enum {
-	KT_DESK_CONNECTIONS_MAX = 256,      /* of the room; one more, and the longest-waiting one is dropped */
-	KT_DESK_CONNECTIONS_HARD = 384,     /* never above, while dropped ones are still being closed */
-	KT_DESK_PER_ADDRESS = 64,           /* of an IPv4 address or an IPv6 /64 */
+	KT_DESK_CONNECTIONS_MAX = 384,      /* of the room; one more, and the longest-waiting one is dropped */
+	KT_DESK_CONNECTIONS_HARD = 512,     /* never above, while dropped ones are still being closed */
+	KT_DESK_PER_ADDRESS = 160,          /* of an IPv4 address or an IPv6 /64: a CA looks at every name of an order at once */
 	KT_DESK_PER_USER = 32,              /* of a local user at the listener "tokens" */
 	KT_DESK_GROUPS_MAX = 1024,          /* of such a user, that are looked at */
 	KT_DESK_HEADERS_MAX = 16 * 1024,    /* bytes of request line and headers, and of what answers them */
