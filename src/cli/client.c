@@ -324,24 +324,27 @@ static enum kt_code find_places(struct kt_cli *cli, struct kt_warden_places *pla
 	return code;
 }
 
-int kt_client_connect(struct kt_cli *cli, struct kt_err *err)
+static int connect_at(const struct kt_warden_places *places, struct kt_err *err)
 {
-	struct kt_warden_places places = {0};
-	int fd;
+	int fd = kt_warden_connect(places->socket_path, err);
 
-	if (find_places(cli, &places, err) != KT_OK) {
-		return -1;
-	}
-	fd = kt_warden_connect(places.socket_path, err);
 	if (fd < 0 && err->code == KT_E_NOTFOUND) {
 		struct kt_err other;
 
 		kt_err_clear(&other);
-		fd = connect_by_lock(places.state_dir, places.socket_path, &other);
+		fd = connect_by_lock(places->state_dir, places->socket_path, &other);
 	}
 	if (fd >= 0) {
 		kt_err_clear(err);
 	}
+	return fd;
+}
+
+int kt_client_connect(struct kt_cli *cli, struct kt_err *err)
+{
+	struct kt_warden_places places = {0};
+	int fd = find_places(cli, &places, err) == KT_OK ? connect_at(&places, err) : -1;
+
 	kt_warden_places_finish(&places);
 	return fd;
 }
@@ -610,20 +613,20 @@ static void ask(struct call *call)
 {
 	struct kt_warden_places places = {0};
 	struct kt_err err;
+	bool found;
 	int fd;
 
 	kt_err_clear(&err);
 	if (call->request->tick != NULL) {
 		kt_timer_start(call->ticker, TICK);
 	}
-	fd = kt_client_connect(call->cli, &err);
+	found = find_places(call->cli, &places, &err) == KT_OK;
+	fd = found ? connect_at(&places, &err) : -1;
 	if (fd >= 0) {
 		ask_agent(call, fd);
 	} else if (call->request->mode == KT_MODE_DAEMON && err.code == KT_E_NOTFOUND) {
 		set_error(call->answer, KT_EXIT_NO_AGENT, err.code, err.what);
-	} else if (err.code != KT_E_NOTFOUND) {
-		set_err(call->answer, &err);
-	} else if (kt_err_clear(&err), find_places(call->cli, &places, &err) != KT_OK) {
+	} else if (err.code != KT_E_NOTFOUND || !found) {
 		set_err(call->answer, &err);
 	} else {
 		ask_rooms(call, places.state_dir);

@@ -268,7 +268,7 @@ static enum kt_code take_result(struct kt_keeper *keeper, struct kt_flight *flig
 		                  (int)(done->cert_url.len < 200 ? done->cert_url.len : 200), done->cert_url.ptr);
 	}
 	if (code == KT_OK) {
-		code = kt_pki_chain_parse(done->chain, &chain, err);
+		code = kt_pki_chain_parse_for(done->chain, flight->key, &chain, err);
 	}
 	kt_buf_init(&chain_pem, KT_PKI_CHAIN_BYTES_MAX);
 	kt_buf_init(&root_pem, KT_PKI_CHAIN_BYTES_MAX);

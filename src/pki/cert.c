@@ -215,9 +215,14 @@ static struct kt_view spki_of(const struct kt_cert *cert, uint8_t **owned)
 	return len > 0 ? (struct kt_view){(const char *)*owned, (size_t)len} : (struct kt_view){NULL, 0};
 }
 
+static EVP_PKEY *pkey_of(const struct kt_cert *cert)
+{
+	return cert->own != NULL ? cert->own : X509_get0_pubkey(cert->x509);
+}
+
 static void take_key(struct kt_cert *cert)
 {
-	EVP_PKEY *pkey = X509_get0_pubkey(cert->x509);
+	EVP_PKEY *pkey = pkey_of(cert);
 
 	if (pkey == NULL) {
 		cert->broken = true;
@@ -262,7 +267,7 @@ static enum kt_code fill(struct kt_cert *cert, struct kt_view der, struct kt_err
 	return code;
 }
 
-enum kt_code kt_pki_cert_from_der(struct kt_view der, struct kt_cert **ret, struct kt_err *err)
+enum kt_code kt_pki_cert_for_key(struct kt_view der, const struct kt_key *key, struct kt_cert **ret, struct kt_err *err)
 {
 	const unsigned char *p = (const unsigned char *)der.ptr;
 	uint64_t failures = kt_mem_failures();
@@ -274,7 +279,15 @@ enum kt_code kt_pki_cert_from_der(struct kt_view der, struct kt_cert **ret, stru
 	cert = kt_calloc(1, sizeof(*cert));
 	if (cert == NULL)
 		return kt_err_set(err, KT_E_NOMEM, "certificate: out of memory");
-	cert->x509 = d2i_X509(NULL, &p, (long)der.len);
+	cert->x509 = key != NULL ? kt_pki_keyless_read(der, key) : NULL;
+	if (cert->x509 != NULL && EVP_PKEY_up_ref(key->pkey) == 1) {
+		cert->own = key->pkey;
+		p += der.len;
+	} else {
+		X509_free(cert->x509);
+		ERR_clear_error();
+		cert->x509 = d2i_X509(NULL, &p, (long)der.len);
+	}
 	if (cert->x509 == NULL)
 		code = kt_pki_openssl_err(err, KT_E_PROTO, "not a certificate");
 	else if (p != (const unsigned char *)der.ptr + der.len)
@@ -292,11 +305,26 @@ enum kt_code kt_pki_cert_from_der(struct kt_view der, struct kt_cert **ret, stru
 	return KT_OK;
 }
 
+enum kt_code kt_pki_cert_from_der(struct kt_view der, struct kt_cert **ret, struct kt_err *err)
+{
+	return kt_pki_cert_for_key(der, NULL, ret, err);
+}
+
+X509 *kt_pki_cert_whole(const struct kt_cert *cert)
+{
+	const unsigned char *p = (const unsigned char *)cert->der.ptr;
+
+	if (cert->own != NULL)
+		return d2i_X509(NULL, &p, (long)cert->der.len);
+	return X509_up_ref(cert->x509) == 1 ? cert->x509 : NULL;
+}
+
 void kt_pki_cert_destroy(struct kt_cert *cert)
 {
 	if (cert == NULL || atomic_fetch_sub(&cert->more, 1) > 0)
 		return;
 	X509_free(cert->x509);
+	EVP_PKEY_free(cert->own);
 	kt_free((void *)(uintptr_t)cert->der.ptr);
 	kt_free(cert->subject);
 	kt_free(cert->issuer);
@@ -396,8 +424,8 @@ X509 *kt_pki_cert_x509(const struct kt_cert *cert)
 
 bool kt_pki_cert_has_key(const struct kt_cert *cert, const struct kt_key *key)
 {
-	EVP_PKEY *pkey = X509_get0_pubkey(cert->x509);
-	bool same = pkey != NULL && EVP_PKEY_eq(pkey, key->pkey) == 1;
+	EVP_PKEY *pkey = pkey_of(cert);
+	bool same = pkey != NULL && (pkey == key->pkey || EVP_PKEY_eq(pkey, key->pkey) == 1);
 
 	ERR_clear_error();
 	return same;
@@ -415,10 +443,10 @@ enum kt_code kt_pki_cert_key(const struct kt_cert *cert, struct kt_key **ret, st
 
 bool kt_pki_cert_issued_by(const struct kt_cert *cert, const struct kt_cert *issuer)
 {
-	EVP_PKEY *pkey = X509_get0_pubkey(issuer->x509);
+	EVP_PKEY *pkey = pkey_of(issuer);
 	bool ok = pkey != NULL &&
 	          X509_NAME_cmp(X509_get_issuer_name(cert->x509), X509_get_subject_name(issuer->x509)) == 0 &&
-	          X509_verify(cert->x509, pkey) == 1;
+	          (cert->own != NULL ? kt_pki_keyless_verify(cert, pkey) : X509_verify(cert->x509, pkey) == 1);
 
 	ERR_clear_error();
 	return ok;

@@ -53,7 +53,7 @@ void kt_pki_chain_forget(void)
 
 /* --- chains --------------------------------------------------------------------------------------------------------------- */
 
-static enum kt_code append(struct kt_chain *chain, struct kt_view der, struct kt_err *err)
+static enum kt_code append(struct kt_chain *chain, struct kt_view der, const struct kt_key *key, struct kt_err *err)
 {
 	struct kt_cert *cert;
 	enum kt_code code = KT_OK;
@@ -62,8 +62,8 @@ static enum kt_code append(struct kt_chain *chain, struct kt_view der, struct kt
 		return kt_err_set(err, KT_E_LIMIT, "a chain of more than %u certificates", KT_PKI_CHAIN_MAX);
 	cert = chain->count > 0 ? known_issuer(der) : NULL;
 	if (cert == NULL) {
-		code = kt_pki_cert_from_der(der, &cert, err);
-		if (code == KT_OK && chain->count > 0)
+		code = kt_pki_cert_for_key(der, key, &cert, err);
+		if (code == KT_OK && chain->count > 0 && cert->own == NULL)
 			remember_issuer(cert);
 	}
 	if (code == KT_OK)
@@ -80,7 +80,7 @@ static enum kt_code refuse_label(struct kt_view label, struct kt_err *err)
 	                  label.len > 40 ? 40 : (int)label.len, label.ptr);
 }
 
-enum kt_code kt_pki_chain_parse(struct kt_view pem, struct kt_chain **ret, struct kt_err *err)
+enum kt_code kt_pki_chain_parse_for(struct kt_view pem, const struct kt_key *key, struct kt_chain **ret, struct kt_err *err)
 {
 	KT_AUTOCHAIN struct kt_chain *chain = NULL;
 	struct kt_buf KT_AUTOBUF der;
@@ -99,7 +99,7 @@ enum kt_code kt_pki_chain_parse(struct kt_view pem, struct kt_chain **ret, struc
 		kt_buf_reset(&der);
 		code = kt_pem_decode(&block, &der, err);
 		if (code == KT_OK)
-			code = append(chain, kt_buf_view(&der), err);
+			code = append(chain, kt_buf_view(&der), key, err);
 		if (code != KT_OK)
 			return code;
 	}
@@ -111,6 +111,11 @@ enum kt_code kt_pki_chain_parse(struct kt_view pem, struct kt_chain **ret, struc
 	*ret = chain;
 	chain = NULL;
 	return KT_OK;
+}
+
+enum kt_code kt_pki_chain_parse(struct kt_view pem, struct kt_chain **ret, struct kt_err *err)
+{
+	return kt_pki_chain_parse_for(pem, NULL, ret, err);
 }
 
 enum kt_code kt_pki_chain_from_der(struct kt_view der, struct kt_chain **ret, struct kt_err *err)
@@ -134,7 +139,7 @@ enum kt_code kt_pki_chain_from_der(struct kt_view der, struct kt_chain **ret, st
 		total = (size_t)(p - (const unsigned char *)der.ptr) + (size_t)len;
 		if (total > der.len)
 			return kt_err_set(err, KT_E_PROTO, "a certificate is cut short");
-		code = append(chain, (struct kt_view){der.ptr, total}, err);
+		code = append(chain, (struct kt_view){der.ptr, total}, NULL, err);
 		if (code != KT_OK)
 			return code;
 		der.ptr += total;

@@ -276,15 +276,21 @@ static enum kt_code check_links(const struct kt_chain *chain, const struct kt_is
 enum kt_code kt_pki_chain_verify(const struct kt_chain *chain, const struct kt_trust *roots, kt_ms now, struct kt_err *err)
 {
 	KT_AUTOSSL(X509_STORE_CTX) ctx = X509_STORE_CTX_new();
+	KT_AUTOSSL(X509) leaf = kt_pki_cert_whole(chain->at[0]);
 	STACK_OF(X509) *others = sk_X509_new_null();
 	enum kt_code code = KT_OK;
 	int why;
 
-	for (size_t i = 1; others != NULL && i < chain->count; i++)
-		if (sk_X509_push(others, chain->at[i]->x509) <= 0)
+	for (size_t i = 1; others != NULL && i < chain->count; i++) {
+		X509 *other = kt_pki_cert_whole(chain->at[i]);
+
+		if (other == NULL || sk_X509_push(others, other) <= 0) {
+			X509_free(other);
 			code = KT_E_NOMEM;
-	if (ctx == NULL || others == NULL || code != KT_OK ||
-	    X509_STORE_CTX_init(ctx, roots->store, chain->at[0]->x509, others) != 1) {
+		}
+	}
+	if (ctx == NULL || leaf == NULL || others == NULL || code != KT_OK ||
+	    X509_STORE_CTX_init(ctx, roots->store, leaf, others) != 1) {
 		code = kt_pki_openssl_err(err, KT_E_NOMEM, "verifying the chain");
 	} else {
 		X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(ctx), (time_t)(now / KT_SECOND));
@@ -297,7 +303,7 @@ enum kt_code kt_pki_chain_verify(const struct kt_chain *chain, const struct kt_t
 			                  X509_verify_cert_error_string(why));
 		}
 	}
-	sk_X509_free(others);
+	sk_X509_pop_free(others, X509_free);
 	return code;
 }
 

@@ -84,6 +84,7 @@ void kt_pki_finish(void)
 	if (!ready)
 		return;
 	kt_pki_p12_finish();
+	kt_pki_keyless_finish();
 	free_md_ctx(pthread_getspecific(md_ctx_key));
 	pthread_key_delete(md_ctx_key);
 	EVP_MD_free(kt_pki_algs.sha1);

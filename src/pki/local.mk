@@ -2,7 +2,7 @@
 noinst_LIBRARIES += libkt_pki.a
 libkt_pki_a_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(SODIUM_CFLAGS)
 libkt_pki_a_SOURCES = src/pki/acme.c src/pki/cert.c src/pki/chain.c src/pki/check.c src/pki/der.c src/pki/dn.c src/pki/ext.c \
-	src/pki/init.c src/pki/issue.c src/pki/key.c src/pki/keyread.c src/pki/jks.c src/pki/pem.c src/pki/pkcs12.c src/pki/san.c \
+	src/pki/init.c src/pki/issue.c src/pki/key.c src/pki/keyread.c src/pki/jks.c src/pki/keyless.c src/pki/pem.c src/pki/pkcs12.c src/pki/san.c \
 	src/pki/sign.c src/pki/store_read.c src/pki/jwk.c src/pki/jwk_private.c src/pki/jws.c src/pki/jwt.c src/pki/tls_server.c
 noinst_HEADERS += include/kt/pki.h include/kt/jose.h include/kt/tls.h src/pki/pki_openssl.h src/pki/pki_internal.h src/pki/jose_internal.h
 
@@ -32,6 +32,12 @@ tests_unit_jose_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
 tests_unit_pkcs12_test_SOURCES = tests/unit/pkcs12_test.c
 tests_unit_pkcs12_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS)
 tests_unit_pkcs12_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
+
+check_PROGRAMS += tests/unit/keyless_test
+TESTS += tests/unit/keyless_test
+tests_unit_keyless_test_SOURCES = tests/unit/keyless_test.c
+tests_unit_keyless_test_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(CRYPTO_CFLAGS)
+tests_unit_keyless_test_LDADD = $(CMOCKA_LIBS) $(kt_pki_test_libs)
 
 check_PROGRAMS += tests/unit/jks_test
 TESTS += tests/unit/jks_test

@@ -27,6 +27,7 @@ KT_SSL_CLEANUP(EVP_PKEY_CTX, EVP_PKEY_CTX_free)
 KT_SSL_CLEANUP(EVP_MD_CTX, EVP_MD_CTX_free)
 KT_SSL_CLEANUP(ECDSA_SIG, ECDSA_SIG_free)
 KT_SSL_CLEANUP(X509, X509_free)
+KT_SSL_CLEANUP(ASN1_TYPE, ASN1_TYPE_free)
 KT_SSL_CLEANUP(X509_STORE, X509_STORE_free)
 KT_SSL_CLEANUP(X509_STORE_CTX, X509_STORE_CTX_free)
 KT_SSL_CLEANUP(GENERAL_NAMES, GENERAL_NAMES_free)
@@ -69,6 +70,7 @@ enum kt_code kt_pki_key_add_private(const struct kt_key *key, enum kt_key_encodi
 struct kt_cert {
 	_Atomic unsigned more; /* references beside the first */
 	X509 *x509;
+	EVP_PKEY *own; /* a reference to our key, whose certificate it is; NULL: x509 has the key */
 	struct kt_view der;
 	kt_ms not_before, not_after;
 	enum kt_key_type key_type;
@@ -82,6 +84,17 @@ struct kt_cert {
 	char **names;
 	size_t name_count;
 };
+
+/* As kt_pki_cert_from_der; where it is for this key (which may be NULL), the key is not decoded again. */
+enum kt_code kt_pki_cert_for_key(struct kt_view der, const struct kt_key *key, struct kt_cert **ret, struct kt_err *err);
+/* A new reference to one with its key decoded; NULL: out of memory. */
+X509 *kt_pki_cert_whole(const struct kt_cert *cert);
+
+/* The certificate without its key decoded; NULL where it is not for this key, bytes and all, or can't be read so. */
+X509 *kt_pki_keyless_read(struct kt_view der, const struct kt_key *key);
+/* Whether the issuer's key verifies the signature of a certificate that was read so. */
+bool kt_pki_keyless_verify(const struct kt_cert *cert, EVP_PKEY *issuer);
+void kt_pki_keyless_finish(void); /* called by kt_pki_finish */
 
 /* Printable ASCII as it is, everything else (and the backslash) as \xNN, cut at max bytes. kt_free it. */
 char *kt_pki_escape(const uint8_t *data, size_t len, size_t max);

@@ -11,6 +11,7 @@ struct scene {
 	struct kt_key *key;
 	struct kt_cert *leaf;
 	struct kt_cert_request request;
+	const struct kt_key *known; /* that a chain is read for */
 };
 
 static const char *const scene_names[] = {"www.example.org", "example.org"};
@@ -35,7 +36,9 @@ static void free_scene(struct scene *s)
 	kt_pki_cert_destroy(s->leaf);
 }
 
-static struct kt_chain *chain_of(const struct kt_cert *a, const struct kt_cert *b, const struct kt_cert *c)
+/* Read as a stranger's, or where `key` is given as one for it. */
+static struct kt_chain *chain_for(const struct kt_key *key, const struct kt_cert *a, const struct kt_cert *b,
+                                  const struct kt_cert *c)
 {
 	struct kt_buf KT_AUTOBUF pem;
 	struct kt_chain *chain = NULL;
@@ -46,8 +49,13 @@ static struct kt_chain *chain_of(const struct kt_cert *a, const struct kt_cert *
 		ok(kt_pki_cert_pem(b, &pem, &err));
 	if (c != NULL)
 		ok(kt_pki_cert_pem(c, &pem, &err));
-	ok(kt_pki_chain_parse(kt_buf_view(&pem), &chain, &err));
+	ok(kt_pki_chain_parse_for(kt_buf_view(&pem), key, &chain, &err));
 	return chain;
+}
+
+static struct kt_chain *chain_of(const struct kt_cert *a, const struct kt_cert *b, const struct kt_cert *c)
+{
+	return chain_for(NULL, a, b, c);
 }
 
 static void test_chain_parse(void **state)
@@ -135,14 +143,14 @@ static void test_chain_split(void **state)
 static void test_check_issued_good(void **state)
 {
 	struct scene s = new_scene();
+	const struct kt_key *key = *state != NULL ? s.key : NULL;
 	struct kt_issue_expect expect = {.key = s.key, .request = &s.request, .now = T0, .min_remaining = KT_DAY, .need_chain = true};
-	KT_AUTOCHAIN struct kt_chain *chain = chain_of(s.root.cert, s.leaf, s.sub.cert); /* in the wrong order */
-	KT_AUTOCHAIN struct kt_chain *two = chain_of(s.leaf, s.sub.cert, NULL);
+	KT_AUTOCHAIN struct kt_chain *chain = chain_for(key, s.root.cert, s.leaf, s.sub.cert); /* in the wrong order */
+	KT_AUTOCHAIN struct kt_chain *two = chain_for(key, s.leaf, s.sub.cert, NULL);
 	struct kt_buf KT_AUTOBUF pem;
 	struct kt_trust *trust = NULL, *other = NULL;
 	struct ca stranger = new_ca("Root", NULL, KT_KEY_ECDSA, 256);
 
-	(void)state;
 	kt_buf_init(&pem, 65536);
 	ok(kt_pki_check_issued(chain, &expect, &err));
 	assert_true(kt_pki_cert_same(kt_pki_chain_at(chain, 0), s.leaf));
@@ -197,14 +205,14 @@ static void test_check_issued_names_dates(void **state)
 	        {{scene_names, 2}, "www.example.org", -KT_HOUR, 90 * KT_DAY, true, "CA certificate"},
 	};
 	struct scene s = new_scene();
+	const struct kt_key *key = *state != NULL ? s.key : NULL;
 	struct kt_issue_expect expect = {.key = s.key, .request = &s.request, .now = T0, .min_remaining = KT_DAY};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct kt_cert_request given = {.common_name = cases[i].cn, .dns_names = cases[i].names, .is_ca = cases[i].ca,
 		                                .not_before = T0 + cases[i].before, .not_after = T0 + cases[i].after};
 		KT_AUTOCERT struct kt_cert *leaf = issue(s.sub.issuer, &given, s.key);
-		KT_AUTOCHAIN struct kt_chain *chain = chain_of(leaf, s.sub.cert, NULL);
+		KT_AUTOCHAIN struct kt_chain *chain = chain_for(key, leaf, s.sub.cert, NULL);
 
 		if (cases[i].text == NULL)
 			ok(kt_pki_check_issued(chain, &expect, &err));
@@ -250,21 +258,21 @@ static struct kt_cert *weak_cert(const struct scene *s, const EVP_MD *md, EVP_PK
 static void test_check_issued_crypto(void **state)
 {
 	struct scene s = new_scene();
+	const struct kt_key *key = *state != NULL ? s.key : NULL;
 	struct kt_issue_expect expect = {.key = s.key, .request = &s.request, .now = T0, .need_chain = true};
 	KT_AUTOKEY struct kt_key *other_key = new_key(KT_KEY_ECDSA, 256);
 	KT_AUTOCERT struct kt_cert *for_other = issue(s.sub.issuer, &s.request, other_key);
 	struct ca impostor = new_ca("Sub", NULL, KT_KEY_ECDSA, 256);
 	KT_AUTOCERT struct kt_cert *forged = issue(impostor.issuer, &s.request, s.key);
 	KT_AUTOCERT struct kt_cert *sha1 = weak_cert(&s, EVP_sha1(), kt_pki_key_evp(s.key), kt_pki_key_evp(s.sub.key));
-	KT_AUTOCHAIN struct kt_chain *c1 = chain_of(for_other, s.sub.cert, NULL);
-	KT_AUTOCHAIN struct kt_chain *c2 = chain_of(forged, s.sub.cert, NULL);
-	KT_AUTOCHAIN struct kt_chain *c3 = chain_of(s.leaf, NULL, NULL);
-	KT_AUTOCHAIN struct kt_chain *c4 = chain_of(s.leaf, s.sub.cert, impostor.cert);
-	KT_AUTOCHAIN struct kt_chain *c5 = chain_of(s.leaf, for_other, NULL);
-	KT_AUTOCHAIN struct kt_chain *c6 = chain_of(sha1, s.sub.cert, NULL);
-	KT_AUTOCHAIN struct kt_chain *c7 = chain_of(s.leaf, s.sub.cert, NULL);
+	KT_AUTOCHAIN struct kt_chain *c1 = chain_for(key, for_other, s.sub.cert, NULL);
+	KT_AUTOCHAIN struct kt_chain *c2 = chain_for(key, forged, s.sub.cert, NULL);
+	KT_AUTOCHAIN struct kt_chain *c3 = chain_for(key, s.leaf, NULL, NULL);
+	KT_AUTOCHAIN struct kt_chain *c4 = chain_for(key, s.leaf, s.sub.cert, impostor.cert);
+	KT_AUTOCHAIN struct kt_chain *c5 = chain_for(key, s.leaf, for_other, NULL);
+	KT_AUTOCHAIN struct kt_chain *c6 = chain_for(key, sha1, s.sub.cert, NULL);
+	KT_AUTOCHAIN struct kt_chain *c7 = chain_for(key, s.leaf, s.sub.cert, NULL);
 
-	(void)state;
 	refused(kt_pki_check_issued(c1, &expect, &err), KT_E_CRYPTO, "another key");
 	refused(kt_pki_check_issued(c2, &expect, &err), KT_E_CRYPTO, "chain is broken");
 	refused(kt_pki_check_issued(c3, &expect, &err), KT_E_PROTO, "without the chain");
@@ -349,11 +357,17 @@ static enum kt_code issue_flow(struct scene *s, struct kt_view pem)
 	kt_buf_init(&der, KT_PKI_DER_MAX);
 	code = kt_pki_issue(s->sub.issuer, &s->request, s->key, &der, NULL, &err);
 	if (code == KT_OK)
-		code = kt_pki_chain_parse(pem, &chain, &err);
+		code = kt_pki_chain_parse_for(pem, s->known, &chain, &err);
 	if (code == KT_OK)
 		code = kt_pki_check_issued(chain, &expect, &err);
 	kt_pki_chain_destroy(chain);
 	return code;
+}
+
+static enum kt_code known_flow(struct scene *s, struct kt_view pem)
+{
+	s->known = s->key;
+	return issue_flow(s, pem);
 }
 
 /* Each allocation fails in turn: that it was for want of memory is said, nothing leaks (the sanitizer looks), nothing crashes. */
@@ -391,6 +405,7 @@ static void test_out_of_memory(void **state)
 	(void)state;
 	out_of_memory(key_flow, "keys");
 	out_of_memory(issue_flow, "certificates");
+	out_of_memory(known_flow, "certificates for a known key");
 }
 
 int main(void)
@@ -399,8 +414,11 @@ int main(void)
 	        cmocka_unit_test(test_chain_parse),
 	        cmocka_unit_test(test_chain_split),
 	        cmocka_unit_test(test_check_issued_good),
+	        cmocka_unit_test_prestate(test_check_issued_good, "known key"),
 	        cmocka_unit_test(test_check_issued_names_dates),
+	        cmocka_unit_test_prestate(test_check_issued_names_dates, "known key"),
 	        cmocka_unit_test(test_check_issued_crypto),
+	        cmocka_unit_test_prestate(test_check_issued_crypto, "known key"),
 	        cmocka_unit_test(test_issuer_refused),
 	        cmocka_unit_test(test_small_things),
 	        cmocka_unit_test(test_out_of_memory),
