@@ -202,13 +202,14 @@ class Realm(World):
             return {"client_assertion": self.svids[bound], "client_assertion_type": ASSERTION_TYPE.replace("bearer", "spiffe")}, {}
         return super().authenticate(name, bound, now) if name in METHODS else ({"client_id": name}, {})
 
-    def grant_fields(self, name, grant, bound=False, resource=API, certificate=None):
+    def grant_fields(self, name, grant, bound=False, resource=API):
         if grant == "token_exchange":
             return {"subject_token": self.password(self.LOGIN)["access_token"], "subject_token_type": ACCESS_TOKEN}
         if grant == "jwt_bearer":
             return {"assertion": self.idp_assertion()}
         if grant == "refresh_token":
-            return {"refresh_token": self.password(name, bound, certificate or self.shown)["refresh_token"]}
+            shown = self.shown if bound or name == "tls_client_auth" else None
+            return {"refresh_token": self.password(name, bound, shown)["refresh_token"]}
         return {}
 
     svids = {}  # whether bound -> what the clients that have no other credential show

@@ -95,6 +95,11 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err);
  */
 enum kt_code kt_oauth_issuer_now(struct kt_flight *flight, struct kt_oauth2_issuer *ret, struct kt_err *err);
 
+/* --- remedy.c: pure ------------------------------------------------------------------------------------------------------ */
+
+/* Adds to a server's refusal (code and problem_type) what helps, as far as the refusal tells. */
+void kt_oauth_remedy(const struct kt_oauth2_issuer *oauth2, const struct kt_token_spec *spec, struct kt_err *err);
+
 /* --- refresh.c --------------------------------------------------------------------------------------------------------- */
 
 /* The refresh token that the flight's try uses. KT_E_NOTFOUND: no further one is kept. */

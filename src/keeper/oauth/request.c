@@ -293,7 +293,8 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 		    ask(flight, &again) == KT_OK) {
 			return;
 		}
-		tell_followers(flight, NULL, why);
+		kt_oauth_remedy(flight->issuer->spec->token_issuer.oauth2, &flight->spec->token, &err);
+		tell_followers(flight, NULL, &err);
 	} else if (minted == NULL) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 		tell_followers(flight, NULL, &err);
