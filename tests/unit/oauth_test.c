@@ -255,9 +255,12 @@ static void test_request(void **state)
 	ok(kt_oauth_request_json(&issuer, &spec, &out, &err));
 	assert_non_null(strstr(out.ptr, "\"actorTokenType\":\"urn:y\",\"actor\":true"));
 	kt_buf_reset(&out);
-	ok(kt_oauth_issuer_json(&issuer, &out, &err));
+	ok(kt_oauth_issuer_json(&issuer, 0, &out, &err));
 	assert_string_equal(out.ptr, "{\"audienceParam\":\"audience\",\"auth\":{\"method\":\"private_key_jwt\",\"clientID\":"
 	                             "\"me\"},\"issuer\":\"https://is\",\"profile\":\"Generic\"}");
+	kt_buf_reset(&out);
+	ok(kt_oauth_issuer_json(&issuer, 8, &out, &err));
+	assert_non_null(strstr(out.ptr, ",\"inFlight\":8}"));
 	issuer.auth.method = KT_AUTH_TLS;
 	issuer.auth.certificate_ref = "own";
 	assert_string_equal(kt_oauth_certificate_ref(&issuer, &spec), "own");

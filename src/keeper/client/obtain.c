@@ -215,7 +215,7 @@ static enum kt_effect try_pair(struct kt_flight *flight, const struct kt_secret 
 	flight->trying = NULL;
 	code = kt_secret_create(all.ptr, all.len, &flight->trying, err);
 	if (code == KT_OK) {
-		code = kt_oauth_issuer_json(&oauth2, &issuer, err);
+		code = kt_oauth_issuer_json(&oauth2, kt_oauth_in_flight(flight->keeper), &issuer, err);
 	}
 	if (code == KT_OK) {
 		code = kt_oauth_request_json(&oauth2, &wanted, &request, err);
