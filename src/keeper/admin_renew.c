@@ -5,6 +5,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/admin.h"
+#include "keeper/client/client.h"
 #include "keeper/flight.h"
 #include "keeper/watch/watched.h"
 
@@ -188,6 +189,9 @@ static void mend(const struct kt_store_resource *resource, const struct kt_store
 	}
 	kt_buf_addf(out, "%sthe next try is in %s", out->len > 0 ? "; " : "",
 	            kt_duration_format((next - now + 999) / 1000 * 1000, span));
+	if (kt_client_must_wait(cred)) { /* which --force does not change */
+		return;
+	}
 	if (must_wait(cred, now)) {
 		kt_buf_addf(out, " because the server asked for that, 'keyturn renew --force");
 	} else {
@@ -377,7 +381,7 @@ static bool is_near(const struct kt_store_cred *cred, kt_ms now)
 	int64_t asked = kt_flight_peer_said(cred, &problem);
 
 	return kt_watched_open(cred) ||
-	       (cred->attempts > 0 && cred->error != KT_OK && cred->due_at != 0 &&
+	       (cred->attempts > 0 && !kt_client_must_wait(cred) && cred->error != KT_OK && cred->due_at != 0 &&
 	       ((cred->flags & KT_CRED_ELSEWHERE) != 0 || kt_plan_retry_is_near(kt_flight_retry_row(cred, cred->error, problem), cred->attempts, asked,
 	                                                                            cred->next_try - now)));
 }

@@ -422,5 +422,39 @@ def test_no_call_fails_while_the_client_secret_rotates(kt, where, clients):
         assert len({u[-1] for u in callers.used}) >= 1 + len(MOMENTS)
         in_force = [secret for own in server.secrets().values() for secret in own]
         for secret in old | {r["params"].get("client_secret") for r in server.requests()}:
-            told = [server.form("/token", {"grant_type": "client_credentials", "client_id": c, "client_secret": secret})[0] for c in clients]
+            told = [server.form("/token", {"grant_type": "client_credentials", "client_id": c, "client_secret": secret})[0]
+                    for c in clients]
             assert (200 in told) == (secret in in_force), told
+
+
+ENFORCEMENT = {"assetId": "client-id-enforcement", "assetVersion": "1.3.3", "order": 1, "configurationData": {
+    "credentialsOriginHasHttpBasicAuthenticationHeader": "customExpression",
+    "clientIdExpression": "#[attributes.headers['client_id']]", "clientSecretExpression": "#[attributes.headers['client_secret']]"}}
+
+
+def test_check_predicts_client_id_enforcement(kt):
+    """Beside what gate and service answer: with the pair in force, without one, and with one that was reset in place."""
+    metadata = [{"client_id": c, "client_secret": f"first-secret-of-{c}-0123456789", "token_endpoint_auth_method": "client_secret_post"}
+                for c in ("manager", "app-a")]
+    with OidcProvider(kt.root, ttl=60, clients=metadata, rotating=["app-a"], manager="manager") as server, \
+            Enforcement(server) as service:
+        house = Shop(kt, server, "anypoint", "app-a")
+        (kt.manifests / "policy.json").write_text(json.dumps(ENFORCEMENT))
+        kt.ok("renew")
+        before = house.pair()
+        kt.ok("renew", "--force", "app")
+
+        def told(words):
+            said = kt.run("check", "--call", words, "-o", "json").json()
+            return said["summary"]["answer"], next(r["why"] for r in said["hops"] if r["reader"].startswith("API policy"))
+
+        with house.gate(service) as gate:
+            folder = house.generation()
+            mine, bearer = context(folder, house.authority), (folder / "token").read_text()
+
+            def answer(*pair):
+                return call(gate.url(), mine, bearer, **dict(zip(("client_id", "client_secret"), pair)))
+
+            assert told("call,orders,app")[0] == told("call")[0] == answer(*house.pair()) == 200
+            assert told("call,orders,-")[0] == answer() == 401
+            assert "401 from each reset" in told("call,orders,app")[1] and answer(*before) == 401
