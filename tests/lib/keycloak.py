@@ -187,8 +187,15 @@ class Realm(World):
 
     # --- as the World of oidc-provider
 
+    def set(self, **settings):
+        """Other settings of the realm."""
+        self.keycloak.admin("PUT", f"/{self.NAME}", settings)
+
+    def path(self, path):
+        return f"/realms/{self.NAME}/protocol/openid-connect{path}"
+
     def form(self, path, fields, headers=None, certificate=None):
-        return self.keycloak.form(f"/realms/{self.NAME}/protocol/openid-connect{path}", fields, headers, certificate)
+        return self.keycloak.form(self.path(path), fields, headers, certificate)
 
     def password(self, name, bound=False, certificate=None):
         """What a login of alice gives the client."""
@@ -216,7 +223,7 @@ class Realm(World):
     shown = None  # (certificate's file, key's file) of the client while it asks for a first refresh token
 
     def jwks(self):
-        status, _, body = self.keycloak.call("GET", f"/realms/{self.NAME}/protocol/openid-connect/certs")
+        status, _, body = self.keycloak.call("GET", self.path("/certs"))
         assert status == 200, body
         return json.loads(body)
 

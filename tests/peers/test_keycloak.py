@@ -1,5 +1,10 @@
 """Client authentication, grants and bindings at a real Keycloak; each token is read back, by its keys and by introspection."""
 
+import select
+import socket
+import threading
+import time
+
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -106,13 +111,13 @@ def test_jwt_svid(kt, realm, client):
         realm.federated(realm.client_id(name, bound), alias, identity(bound), bound)
     show_certificate(kt, realm)
     running = kt.start()
-    until(lambda: (kt.volume("svid-bound-token") / "token").exists() and (kt.volume("svid-token") / "token").exists(), 30, "the JWT-SVIDs")
+    until(lambda: all((kt.volume(svid) / "token").exists() for svid in ("svid-token", "svid-bound-token")), 30, "the JWT-SVIDs")
     realm.svids = {bound: kt.read(f"svid{'-bound' if bound else ''}-token", "token").decode() for bound in (False, True)}
     kt.manifest("token", *documents(kt, realm, name, {bound: {
         "method": name, "clientID": identity(bound) if client == "its identity" else realm.client_id(name, bound),
         "tokenRef": f"svid{'-bound' if bound else ''}-token"} for bound in (False, True)}))
     kt.ok("reload")
-    until(lambda: all((kt.volume(f"{tag_of(*row)}-token") / "token").exists() for row in rows(name)), 30, lambda: running.err()[-3000:])
+    until(lambda: all((kt.volume(f"{tag_of(*row)}-token") / "token").exists() for row in rows(name)), 30, "the tokens")
     read_rows(kt, realm, name, running.err()[-3000:])
     before = kt.read("svid-token", "token"), kt.read("client-credentials-bearer-token", "token")
     kt.ok("renew", "svid", "--force")
@@ -152,11 +157,18 @@ def superseded(realm):
         yield running, old, new
 
 
+def first_refresh_token(kt, realm, name, bound=False):
+    """Of a login in a second before this one: Keycloak tells old from new by whole seconds."""
+    given = realm.grant_fields(name, "refresh_token", bound)
+    kt.secret("refresh", **given)
+    time.sleep(1.1)
+    return given
+
+
 def test_refresh_tokens_rotate(kt, realm):
     """revokeRefreshToken: each is used once; a used one ends the session, which is said by name and asks for another login."""
     own = auth(kt, realm, "client_secret_basic")
-    given = realm.grant_fields("client_secret_basic", "refresh_token")
-    kt.secret("refresh", refresh_token=given["refresh_token"])
+    given = first_refresh_token(kt, realm, "client_secret_basic")
     plain(kt, realm, own, grant={"refreshToken": {"secretRef": {"name": "refresh"}}})
     seen = set()
     for _ in range(3):
@@ -174,6 +186,87 @@ def test_refresh_tokens_rotate(kt, realm):
     assert kt.read("pay-token", "token") != before
 
 
+def test_bound_refresh_token(kt, realm):
+    """A refresh token is bound with the tokens that it gives: another certificate asks for another login, which is said."""
+    show_certificate(kt, realm)
+    own = auth(kt, realm, "client_secret_basic", True)
+    first_refresh_token(kt, realm, "client_secret_basic", True)
+    plain(kt, realm, own, certificateRef="client-tls", grant={"refreshToken": {"secretRef": {"name": "refresh"}}})
+    kt.ok("renew")
+    kt.ok("renew", "pay", "--force")
+    kt.ok("renew", "client", "--force")
+    result = kt.run("renew", "pay", "--force")
+    assert result.status == 1 and "thumbprint" in result.err and "the one in client-tls" in result.err, result
+    first_refresh_token(kt, realm, "client_secret_basic", True)
+    kt.ok("renew", "pay", "--force")
+    assert realm.read_jwt(kt.read("pay-token", "token"))["cnf"] == {"x5t#S256": x5t(load(kt.read("client-tls", "tls.crt"))[0])}
+
+
+class Cut(threading.Thread):
+    """Hands connections on to a port, and loses the first answer: the request arrives, and what comes back is thrown away."""
+
+    REQUEST = 1200  # bytes that a client has sent with a request, and not with a handshake alone
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.behind, self.lost = port, 0
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.port = self.door.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                one, _ = self.door.accept()
+            except OSError:
+                return
+            with one, socket.create_connection(("127.0.0.1", self.behind)) as two:
+                self.pass_on(one, two)
+
+    def pass_on(self, one, two):
+        sent = 0
+        while True:
+            for ready in select.select([one, two], [], [], 10)[0]:
+                data = ready.recv(65536)
+                if not data:
+                    return
+                if ready is one:
+                    sent += len(data)
+                elif sent > self.REQUEST and not self.lost:
+                    self.lost += 1
+                    while select.select([two], [], [], 1)[0] and two.recv(65536):
+                        pass
+                    return
+                (two if ready is one else one).sendall(data)
+
+
+@pytest.mark.parametrize("reuse", [1, 0], ids=["refreshTokenMaxReuse 1", "refreshTokenMaxReuse 0"])
+def test_lost_answer(kt, realm, reuse):
+    """Rotated, and the answer is lost: the chain goes on where an old token may be used once more, else a login is asked for."""
+    realm.set(refreshTokenMaxReuse=reuse)
+    cut = Cut(realm.port)
+    try:
+        own = auth(kt, realm, "client_secret_post")
+        first_refresh_token(kt, realm, "client_secret_post")
+        issuer = realm.oauth2("oidc", own)
+        issuer["spec"]["oauth2"]["tokenURL"] = f"https://localhost:{cut.port}" + realm.path("/token")
+        del issuer["spec"]["oauth2"]["issuer"]
+        kt.manifest("token", issuer, token("pay", audiences=[API], scopes=[SCOPE], grant={
+            "refreshToken": {"secretRef": {"name": "refresh"}}}))
+        kt.run("renew", "pay")
+        result = kt.run("renew", "pay", "--force")
+        assert cut.lost == 1, result
+        if reuse:
+            assert result.status == 0, result
+            kt.ok("renew", "pay", "--force")
+        else:
+            assert result.status == 1 and "invalid_grant" in result.err and "keyturn secret set refresh'" in result.err, result
+            assert not (kt.volume("pay-token") / "token").exists()
+    finally:
+        cut.door.close()
+        realm.set(refreshTokenMaxReuse=0)
+
+
 # --- what it refuses
 
 
@@ -187,7 +280,8 @@ REFUSED = {  # why: (the server's word, what is said to help)
     "stranger's subject": ("invalid_request: Invalid token (HTTP 400)", "keyturn why"),
     "no such grant": ("invalid_grant: JWT Authorization Grant is not supported", "keyturn why"),
     "no certificate": ("invalid_request: Client Certification missing", "spec.certificateRef"),
-    "stranger's identity": ("invalid_client: Invalid client or Invalid client credentials (HTTP 401)", "the sub of the token in svid-token"),
+    "stranger's identity": ("invalid_client: Invalid client or Invalid client credentials (HTTP 401)",
+                            "the sub of the token in svid-token"),
     "certificate of another name": ("invalid_client: Invalid client or Invalid client credentials (HTTP 401)",
                                     "the certificate in client-tls"),
 }
@@ -239,6 +333,7 @@ def test_refused(kt, realm, why):
 def test_superseded_tokens_are_revoked(realm, superseded):
     """revokeSuperseded at a server whose access tokens are JWTs: they are worth nothing at introspection afterwards."""
     running, old, new = superseded
-    until(lambda: not any(realm.introspect(one)["active"] for one in old), 100, lambda: running.err()[-3000:], pause=0.5)
+    until(lambda: not any(realm.introspect(one)["active"] for one in old), 100, "the old ones are revoked",
+          pause=0.5)
     assert all(realm.introspect(one)["active"] for one in new)
     assert running.stop() == 0, running.err()

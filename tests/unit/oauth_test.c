@@ -324,6 +324,7 @@ static void test_remedy(void **state)
 	mended(&issuer, &spec, KT_E_DENIED, "invalid_request", "Client Certification missing", NULL);
 	spec.grant.refresh_token = &refresh;
 	mended(&issuer, &spec, KT_E_DENIED, "invalid_grant", "no", "keyturn secret set mailbox'");
+	mended(&issuer, &spec, KT_E_AUTH, "unauthorized_client", "Client certificate missing", "with the one in own");
 }
 
 int main(void)

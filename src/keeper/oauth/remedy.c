@@ -65,6 +65,7 @@ void kt_oauth_remedy(const struct kt_oauth2_issuer *oauth2, const struct kt_toke
 	const char *word = err->problem_type;
 	bool client = strcmp(word, "invalid_client") == 0 || strcmp(word, "unauthorized_client") == 0;
 	bool assertion = oauth2->auth.method == KT_AUTH_PRIVATE_KEY_JWT || oauth2->auth.method == KT_AUTH_SECRET_JWT;
+	const char *certificate = kt_oauth_certificate_ref(oauth2, spec);
 	struct kt_err was = *err;
 	char text[400] = "";
 
@@ -77,6 +78,12 @@ void kt_oauth_remedy(const struct kt_oauth2_issuer *oauth2, const struct kt_toke
 			assertion ? ", and at auth.audience and profile of its issuer, which make aud of the assertion"
 				  : "",
 			oauth2->auth.method == KT_AUTH_SPIFFE_JWT ? " and of the JWT-SVID" : "");
+	} else if (client && says(err, "certificate") && spec->grant.refresh_token != NULL && certificate != NULL) {
+		(void)snprintf(
+			text, sizeof(text),
+			"a refresh token is bound to the certificate that got it: log in once more with the one in "
+			"%.100s, and set what that gives with 'keyturn secret set %.100s'",
+			certificate, spec->grant.refresh_token->secret.name);
 	} else if (client) {
 		for_client(&oauth2->auth, text, sizeof(text));
 	} else if (strcmp(word, "invalid_scope") == 0) {
@@ -86,8 +93,7 @@ void kt_oauth_remedy(const struct kt_oauth2_issuer *oauth2, const struct kt_toke
 		(void)snprintf(text, sizeof(text),
 			       "log in once more, and set what that gives with 'keyturn secret set %.100s'",
 			       spec->grant.refresh_token->secret.name);
-	} else if (strcmp(word, "invalid_request") == 0 && says(err, "certificat") &&
-		   kt_oauth_certificate_ref(oauth2, spec) == NULL) {
+	} else if (strcmp(word, "invalid_request") == 0 && says(err, "certificat") && certificate == NULL) {
 		(void)snprintf(text, sizeof(text),
 			       "spec.certificateRef of the Token says which Certificate is shown and bound to; " MORE);
 	}
