@@ -245,6 +245,10 @@ static const struct bad bads[] = {
 	{ISS "  oauth2: {tokenURL: \"https://a.example/t\", auth: {method: private_key_jwt, clientID: a, "
 	     "clientSecretRef: {name: b}}}\n",
 	 "spec.oauth2.auth.keySecretRef is needed for method private_key_jwt"},
+	{ISS "  oauth2: {tokenURL: \"https://a.example/t\", jwksURL: \"https://a.example/j\", auth: {clientID: a, clientSecretRef: {name: b}}}\n",
+	 "spec.oauth2.jwksURL is of no use without verifyTokens"},
+	{ISS "  oauth2: {tokenURL: \"https://a.example/t\", verifyTokens: true, auth: {clientID: a, clientSecretRef: {name: b}}}\n",
+	 "spec.oauth2.verifyTokens needs jwksURL where tokenURL is given"},
 	{ISS "  oauth2: {auth: {clientID: a, clientSecretRef: {name: b}}}\n",
 	 "spec.oauth2 must have one of: issuer, tokenURL"},
 	{ISS "  anypoint: {}\n", "spec.anypoint is not offered"},
