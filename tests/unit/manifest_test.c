@@ -543,7 +543,7 @@ static const char *const goods[] = {
 	     "      - dns01: {route53: {accessKeyIDSecretRef: {name: b}, secretAccessKeySecretRef: {name: a}}}\n"
 	     "      - dns01: {exec: {convention: Certbot, exec: {argv: [/a]}, cleanupArgv: [/b]}}\n"
 	     "      - tlsAlpn01: {listener: tlsAlpn01}\n      - dnsPersist01: {issuerDomain: ca.example}\n",
-	ISS "  oauth2: {issuer: \"https://a.b\", profile: Okta, revokeSuperseded: true, auth: {method: private_key_jwt, clientID: "
+	ISS "  oauth2: {issuer: \"https://a.b\", profile: Okta, revokeSuperseded: true, verifyTokens: true, jwksURL: \"https://a.b/keys\", auth: {method: private_key_jwt, clientID: "
 	    "c, keySecretRef: {name: s, key: k}, keyID: k1, algorithm: PS256, audience: x, assertionLifetime: 30s}}\n",
 	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: tls_client_auth, clientID: c, certificateRef: web-tls}}\n",
 	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: spiffe_jwt, clientID: c, tokenRef: svid}}\n",
