@@ -153,10 +153,11 @@ class Realm(World):
         return self.client(self.client_id(name, bound), attributes=attributes, publicClient=method == "none",
                            clientAuthenticatorType=kinds.get(method, "client-secret"), secret=self.secret(name))
 
-    def trust_domain(self, alias, domain, keys):
+    def trust_domain(self, alias, domain, keys, **settings):
         """A SPIFFE trust domain whose JWT-SVIDs clients may show; keys: where its bundle is."""
         self.keycloak.admin("POST", f"/{self.NAME}/identity-provider/instances", {
-            "alias": alias, "providerId": "spiffe", "enabled": True, "config": {"trustDomain": domain, "bundleEndpoint": keys}})
+            "alias": alias, "providerId": "spiffe", "enabled": True, "config": {
+                "trustDomain": domain, "bundleEndpoint": keys, **settings}})
 
     def federated(self, client_id, alias, identity, bound=False):
         """A client whose credential is a JWT-SVID of that identity; one of that name before is taken away."""

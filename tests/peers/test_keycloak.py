@@ -90,11 +90,11 @@ def identity(bound=False):
     return "spiffe://example/ns/shop/sa/orders" + ("-bound" if bound else "")
 
 
-def mesh(kt, realm, alias):
+def mesh(kt, realm, alias, **settings):
     """Our own issuer of JWT-SVIDs, whose keys the agent serves and Keycloak fetches."""
     port = free_port()
     kt.agent_settings(listeners={"jwks": f"127.0.0.1:{port}"})
-    realm.trust_domain(alias, "spiffe://example", f"http://127.0.0.1:{port}/jwks.json")
+    realm.trust_domain(alias, "spiffe://example", f"http://127.0.0.1:{port}/jwks.json", **settings)
     local = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "mesh"}, "spec": {"local": {
         "issuerURL": "https://spiffe.example"}}}
     svids = [token(f"svid{'-bound' if bound else ''}", "mesh", audiences=[realm.issuer_url], duration="4m",
@@ -124,6 +124,20 @@ def test_jwt_svid(kt, realm, client):
     kt.ok("renew", "client-credentials-bearer", "--force")
     assert before[0] != kt.read("svid-token", "token") and before[1] != kt.read("client-credentials-bearer-token", "token")
     read_row(kt, realm, name, "client_credentials", "bearer")
+    assert running.stop() == 0, running.err()
+
+
+def test_jwt_svid_that_is_too_old(kt, realm):
+    """Keycloak looks at its age as well, whatever its exp says: it is the SVID that has to be renewed sooner."""
+    mesh(kt, realm, "strict", fedClientAssertionMaxExp="1")
+    realm.federated("spiffe_jwt", "strict", identity())
+    running = kt.start()
+    until(lambda: (kt.volume("svid-token") / "token").exists(), 30, "the JWT-SVID")
+    time.sleep(2.5)
+    plain(kt, realm, {"method": "spiffe_jwt", "clientID": identity(), "tokenRef": "svid-token"})
+    kt.ok("reload")
+    result = kt.run("renew", "pay")
+    assert result.status == 1 and "too far in the past" in result.err and "a shorter spec.duration" in result.err, result
     assert running.stop() == 0, running.err()
 
 

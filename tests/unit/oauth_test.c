@@ -310,6 +310,8 @@ static void test_remedy(void **state)
 		mended(&issuer, &spec, KT_E_AUTH, "unauthorized_client", "no", by_method[i].wanted);
 		mended(&issuer, &spec, KT_E_LATER, "temporarily_unavailable", "no", NULL);
 	}
+	issuer.auth.method = KT_AUTH_SPIFFE_JWT;
+	mended(&issuer, &spec, KT_E_AUTH, "invalid_client", "issued too far in the past", "a shorter spec.duration");
 	issuer.auth.certificate_ref = NULL;
 	issuer.auth.method = KT_AUTH_SECRET_POST;
 	mended(&issuer, &spec, KT_E_AUTH, "invalid_client", "Audience not found", "look at spec.audiences of the Token; ");

@@ -84,6 +84,11 @@ void kt_oauth_remedy(const struct kt_oauth2_issuer *oauth2, const struct kt_toke
 			"a refresh token is bound to the certificate that got it: log in once more with the one in "
 			"%.100s, and set what that gives with 'keyturn secret set %.100s'",
 			certificate, spec->grant.refresh_token->secret.name);
+	} else if (client && oauth2->auth.method == KT_AUTH_SPIFFE_JWT && says(err, "past")) {
+		(void)snprintf(text, sizeof(text),
+			       "the token in %.100s is older than the server allows: a shorter spec.duration renews it "
+			       "sooner; " MORE,
+			       oauth2->auth.token_ref != NULL ? oauth2->auth.token_ref : "");
 	} else if (client) {
 		for_client(&oauth2->auth, text, sizeof(text));
 	} else if (strcmp(word, "invalid_scope") == 0) {
