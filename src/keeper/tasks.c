@@ -1,10 +1,11 @@
 /*
  * Consumers: the durable queue that makes each of them take a delivered material into use, and sees that it did.
  *
- * One task stands for one (material, Consumer). PENDING: its targets are uploaded to and its notifiers run one after another, again and again until they
- * succeed or newer material supersedes the task. NOTIFIED: the proofs of this secret run, quickly at first, until
- * `within` is over; then the credential counts as not proved. A consumer that can't be reached, or still shows an
- * older set of ours, is notified again; one that shows something else gave a wrong answer, and the previous set is put
+ * One task stands for one (material, Consumer). PENDING: its targets are uploaded to and its notifiers run one after
+ * another, again and again until they succeed or newer material supersedes the task; when it may begin, in its turn and
+ * in its window, is turn.c's to say. NOTIFIED: the proofs of this secret run, quickly at first, until `within` is over;
+ * then the credential counts as not proved. A consumer that can't be reached, or still shows an older set of ours, is
+ * looked at once more and notified again; one that shows something else gave a wrong answer, and the previous set is put
  * back if its onFailure says so. PROVED, UPLOADED and DELIVERED (nobody proves it) are the ends.
  */
 #include <stdio.h>
