@@ -490,7 +490,9 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 		cred->flags |= KT_CRED_ROLL_BACK;
 		cred->next_try = now;
 	}
-	cred->flags &= ~(unsigned)KT_CRED_FORCED;
+	if (cred->candidate != 0 || (flight->err.code != KT_E_NOMEM && flight->err.code != KT_E_SYS)) {
+		cred->flags &= ~(unsigned)KT_CRED_FORCED; /* else nothing has been begun, and it still is what somebody wants */
+	}
 	keeper->failures++;
 	if (flight->trace_id[0] == '\0') {
 		(void)kt_audit_trace_id(now, flight->trace_id);
