@@ -54,7 +54,7 @@ class Keycloak(Server):
                "-Xms64m -Xmx512m -XX:MaxMetaspaceSize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError"}
         self.process = Process(["bash", folder / "kc.sh", "start", "--optimized", *(f"--{k}={v}" for k, v in options.items())],
                                self.tmp / "keycloak.log", env=env)
-        self.process.wait_port(self.port, 180)
+        self.process.wait_port(self.port, 300)
 
     def context(self, certificate=None):
         """For requests to it; certificate: (file, key file) that the connection shows."""
