@@ -5,6 +5,8 @@ dist_schema_DATA = data/agent.schema.json data/certificate.schema.json data/clus
 	data/clientcredential.schema.json data/tokenissuer.schema.json data/watch.schema.json
 examplesdir = $(docdir)/examples
 dist_examples_DATA = data/examples/host-nginx.yaml data/examples/sidecar.yaml data/examples/token.yaml
+muledir = $(examplesdir)/mule
+dist_mule_DATA = data/examples/mule/Tokens.java
 kubernetesdir = $(examplesdir)/kubernetes
 dist_kubernetes_DATA = data/examples/kubernetes/pod.yaml
 # Formats of access logs that carry the trace id, for `keyturn trace ID --logs`.

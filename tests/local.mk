@@ -17,3 +17,4 @@ EXTRA_DIST += tests/peers/test_oauth_keeper.py tests/peers/secrets.mjs
 EXTRA_DIST += tests/peers/LoadStore.java tests/peers/test_starttls.py
 EXTRA_DIST += tests/peers/anypoint_standin.py tests/peers/test_mulesoft.py
 EXTRA_DIST += tests/peers/AppServer.java tests/peers/test_mule.py
+EXTRA_DIST += tests/lib/keycloak.py tests/peers/test_keycloak.py

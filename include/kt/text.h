@@ -38,8 +38,8 @@ void kt_form_encode(struct kt_buf *out, struct kt_view text);
 void kt_percent_encode(struct kt_buf *out, struct kt_view text);
 
 /*
- * A text of somebody else's that may quote a secret, for people: in out each run of 24 letters and digits or more that is no
- * part of `known` (NULL: nothing is) is "[...]".
+ * A text of somebody else's that may quote a secret, for people: in out each run of 24 letters and digits or more, or of 36
+ * of base64's characters, that is no part of `known` (NULL: nothing is) is "[...]".
  */
 void kt_text_hide(const char *text, const char *known, char *out, size_t size);
 

@@ -64,7 +64,7 @@ _keyturn()
 	help) words=$commands ;;
 	run) options+=' --sidecar --probe-address --until --timeout --no-sandbox' ;;
 	renew)
-		options+=' -f --force --timeout --no-wait'
+		options+=' -f --force --now --timeout --no-wait'
 		[[ $cur == -* ]] || words=$(_keyturn_names)
 		;;
 	status)

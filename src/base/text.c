@@ -246,7 +246,25 @@ static void encode(struct kt_buf *out, struct kt_view text, const char *also_pla
 	}
 }
 
-#define HIDE_FROM 24u /* a UUID's longest run has 12, an id's about 20, a secret's 32 */
+#define HIDE_FROM   24u /* a UUID's longest run has 12, an id's about 20, a secret's 32 */
+#define HIDE_BASE64 36u /* AWS's have 40 */
+
+/* How long the run of base64's characters is; whether it is one that could be a secret. */
+static size_t run_of(const char *text, bool *ret_long)
+{
+	size_t len = 0, word = 0, longest = 0;
+	bool big = false, small = false, digit = false;
+
+	for (; is_alnum(text[len]) || text[len] == '+' || text[len] == '/'; len++) {
+		word = is_alnum(text[len]) ? word + 1 : 0;
+		longest = word > longest ? word : longest;
+		big = big || (text[len] >= 'A' && text[len] <= 'Z');
+		small = small || (text[len] >= 'a' && text[len] <= 'z');
+		digit = digit || (text[len] >= '0' && text[len] <= '9');
+	}
+	*ret_long = longest >= HIDE_FROM || (len >= HIDE_BASE64 && big && small && digit);
+	return len;
+}
 
 void kt_text_hide(const char *text, const char *known, char *out, size_t size)
 {
@@ -256,11 +274,10 @@ void kt_text_hide(const char *text, const char *known, char *out, size_t size)
 		return;
 	out[0] = '\0';
 	for (; *text != '\0' && used + 1 < size; text += len) {
-		bool shown;
+		bool hidden, shown;
 
-		for (len = 0; is_alnum(text[len]); len++) {
-		}
-		shown = len < HIDE_FROM || (known && memmem(known, strlen(known), text, len));
+		len = run_of(text, &hidden);
+		shown = !hidden || (known && memmem(known, strlen(known), text, len));
 		len = len > 0 ? len : 1;
 		(void)snprintf(out + used, size - used, "%.*s", shown ? (int)len : 5, shown ? text : "[...]");
 		used += strlen(out + used);

@@ -11,7 +11,7 @@
 const struct kt_cli_option kt_cli_check_options[] = {
         {"host", 0, NULL, "FILEs too: check that hooks exist here and that nobody else may write them"},
         {"strict", 0, NULL, "warnings count as errors"},
-        {"call", 0, "TOKEN[,CERTIFICATE]", "say what each reader of a call with them would answer; - is none"},
+        {"call", 0, "TOKEN[,CERTIFICATE[,CLIENT]]", "say what each reader of a call with them would answer; - is none"},
         {"expired", 0, NULL, "with --call: the token is past its end"},
         {"request", 0, "\"METHOD URL\"", "with --call: of this request"},
         {NULL, 0, NULL, NULL},

@@ -74,7 +74,7 @@ static const struct kt_column columns[] = {
 	{"WHERE", NULL, cell_where, 0},   {NULL, NULL, NULL, 0},
 };
 
-/* "TOKEN[,CERTIFICATE]" and "METHOD URL", each cut at its separator. */
+/* "TOKEN[,CERTIFICATE[,CLIENT]]" and "METHOD URL", each cut at its separator. */
 struct words {
 	char *call, *request;
 	struct kt_align_call wanted;
@@ -84,6 +84,7 @@ static enum kt_code take_words(const struct kt_cli *cli, struct words *w, struct
 {
 	const char *request = kt_cli_value(cli, "request");
 	char *comma, *url, *path;
+	char *second = NULL;
 
 	w->call = kt_strdup(kt_cli_value(cli, "call"));
 	w->request = request != NULL ? kt_strdup(request) : NULL;
@@ -94,11 +95,16 @@ static enum kt_code take_words(const struct kt_cli *cli, struct words *w, struct
 	if (comma != NULL) {
 		*comma = '\0';
 		w->wanted.certificate = comma + 1;
+		second = strchr(comma + 1, ',');
+	}
+	if (second != NULL) {
+		*second = '\0';
+		w->wanted.client = second + 1;
 	}
 	w->wanted.token = strcmp(w->call, "-") == 0 ? NULL : w->call;
 	w->wanted.expired = kt_cli_flag(cli, "expired");
-	if (w->call[0] == '\0' || (comma != NULL && comma[1] == '\0')) {
-		return kt_err_set(err, KT_E_INVALID, "--call takes TOKEN[,CERTIFICATE], each a name or -");
+	if (w->call[0] == '\0' || (comma != NULL && comma[1] == '\0') || (second != NULL && second[1] == '\0')) {
+		return kt_err_set(err, KT_E_INVALID, "--call takes TOKEN[,CERTIFICATE[,CLIENT]], each a name or -");
 	}
 	if (request == NULL) {
 		return KT_OK;

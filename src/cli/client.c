@@ -36,6 +36,7 @@ struct call {
 	bool done;     /* the last line came */
 	bool said;     /* that it waits for the lock */
 	kt_ms give_up; /* monotonic */
+	kt_ms sent_at; /* when the request was sent first */
 	int finished;  /* what the warden ended with */
 	char *log;     /* last error line of the warden while the command waits */
 };
@@ -263,6 +264,11 @@ static enum kt_code stream_open(struct call *call, int fd, struct kt_err *err)
 	call->fd = fd;
 	call->streamed = true;
 	kt_buf_init(&line, 1024u * 1024u);
+	if (call->sent_at == 0) {
+		call->sent_at = kt_clock_wall(kt_loop_clock(call->loop));
+	} else { /* the keeper of before may have done it, all but the answer */
+		(void)json_object_set_new(call->request->body, "sentAt", json_integer(call->sent_at));
+	}
 	code = kt_json_dump(call->request->body, &line, err);
 	kt_buf_addc(&line, '\n');
 	if (code == KT_OK) {

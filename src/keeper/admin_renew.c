@@ -5,6 +5,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/admin.h"
+#include "keeper/client/client.h"
 #include "keeper/flight.h"
 #include "keeper/watch/watched.h"
 
@@ -34,6 +35,14 @@ static bool must_wait(const struct kt_store_cred *cred, kt_ms now)
 	       (row->problem != NULL && row->fault == KT_FAULT_LIMIT);
 }
 
+/* A request that is sent again has been done for what came into force since: it is not forced twice. */
+static bool is_done(const struct kt_session *session, const struct kt_store_cred *cred)
+{
+	int64_t sent_at = kt_json_int(session->request, "sentAt", 0);
+
+	return sent_at > 0 && cred->delivered_at >= sent_at;
+}
+
 /* Makes one due now. */
 static enum kt_code make_due(struct kt_session *session, const char *name, bool force, struct kt_err *err)
 {
@@ -48,6 +57,7 @@ static enum kt_code make_due(struct kt_session *session, const char *name, bool 
 	code = kt_store_cred_get(keeper->store, resource.id, &cred, err);
 	if (code == KT_OK) {
 		session->ids[session->id_count++] = cred.id;
+		force = force && !is_done(session, &cred);
 		if (force || !must_wait(&cred, kt_keeper_now(keeper))) {
 			cred.due_at = kt_keeper_now(keeper);
 			cred.next_try = 0;
@@ -93,6 +103,7 @@ bool kt_admin_passes_over(struct kt_keeper *keeper, const struct kt_flight *flig
 }
 
 struct force_all {
+	const struct kt_session *session;
 	struct kt_keeper *keeper;
 	kt_ms now;
 	enum kt_code code;
@@ -104,6 +115,9 @@ static bool force_one(const struct kt_store_resource *resource, const struct kt_
 	struct force_all *all = arg;
 	struct kt_flight *flight = kt_rotate_find(all->keeper, cred->id);
 
+	if (is_done(all->session, cred)) {
+		return true;
+	}
 	if (flight != NULL) {
 		force_flight(flight);
 		return true;
@@ -119,7 +133,7 @@ static enum kt_code begin(struct kt_session *session, struct kt_err *err)
 	struct kt_keeper *keeper = session->keeper;
 	bool force = kt_json_bool(session->request, "force", false);
 	json_t *names = json_object_get(session->request, "names");
-	struct force_all all = {keeper, kt_keeper_now(keeper), KT_OK, err};
+	struct force_all all = {session, keeper, kt_keeper_now(keeper), KT_OK, err};
 	struct kt_store_page page = {.limit = 10000000};
 	enum kt_code code = kt_store_begin(keeper->store, err);
 	size_t i;
@@ -188,6 +202,9 @@ static void mend(const struct kt_store_resource *resource, const struct kt_store
 	}
 	kt_buf_addf(out, "%sthe next try is in %s", out->len > 0 ? "; " : "",
 	            kt_duration_format((next - now + 999) / 1000 * 1000, span));
+	if (kt_client_must_wait(cred)) { /* which --force does not change */
+		return;
+	}
 	if (must_wait(cred, now)) {
 		kt_buf_addf(out, " because the server asked for that, 'keyturn renew --force");
 	} else {
@@ -377,7 +394,7 @@ static bool is_near(const struct kt_store_cred *cred, kt_ms now)
 	int64_t asked = kt_flight_peer_said(cred, &problem);
 
 	return kt_watched_open(cred) ||
-	       (cred->attempts > 0 && cred->error != KT_OK && cred->due_at != 0 &&
+	       (cred->attempts > 0 && !kt_client_must_wait(cred) && cred->error != KT_OK && cred->due_at != 0 &&
 	       ((cred->flags & KT_CRED_ELSEWHERE) != 0 || kt_plan_retry_is_near(kt_flight_retry_row(cred, cred->error, problem), cred->attempts, asked,
 	                                                                            cred->next_try - now)));
 }

@@ -263,6 +263,21 @@ static enum kt_code begin_jwks(struct kt_flight *flight, struct kt_err *err)
 	return kt_flight_end(flight, next, err);
 }
 
+/* What could not be begun is not wanted any more: nothing is failing then. */
+static void forget_failure(struct kt_flight *flight, kt_ms now)
+{
+	struct kt_store_cred *cred = &flight->cred;
+
+	if (cred->attempts > 0 && cred->next_try <= now && cred->candidate == 0 && cred->active != 0 &&
+	    flight->plan.renew_at > now) {
+		cred->attempts = 0;
+		cred->error = KT_OK;
+		cred->error_text = NULL;
+		cred->next_try = 0;
+		cred->flags &= ~(unsigned)KT_CRED_FAILED;
+	}
+}
+
 enum kt_code kt_flight_begin(struct kt_flight *flight, struct kt_err *err)
 {
 	kt_ms now = kt_keeper_now(flight->keeper);
@@ -314,6 +329,7 @@ enum kt_code kt_flight_begin(struct kt_flight *flight, struct kt_err *err)
 	default:
 		break;
 	}
+	forget_failure(flight, now);
 	if (may_retire(flight, now, &retire_at)) {
 		flight->stage = KT_FLIGHT_RETIRE;
 		return KT_OK;

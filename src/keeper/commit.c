@@ -13,6 +13,7 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/budget.h"
+#include "keeper/client/client.h"
 #include "keeper/fallback.h"
 #include "keeper/refused.h"
 
@@ -304,6 +305,7 @@ static enum kt_code commit_retired(struct kt_flight *flight, struct kt_err *err)
 	enum kt_code code = kt_store_material_each(store, flight->id, 64, mark_retired, &marks, err);
 
 	code = code == KT_OK ? marks.code : code;
+	kt_client_forget_wait(&flight->cred);
 	if (flight->withdraw) {
 		flight->cred.active = 0;
 		flight->cred.expiry = 0;
@@ -488,7 +490,9 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 		cred->flags |= KT_CRED_ROLL_BACK;
 		cred->next_try = now;
 	}
-	cred->flags &= ~(unsigned)KT_CRED_FORCED;
+	if (cred->candidate != 0 || (flight->err.code != KT_E_NOMEM && flight->err.code != KT_E_SYS)) {
+		cred->flags &= ~(unsigned)KT_CRED_FORCED; /* else nothing has been begun, and it still is what somebody wants */
+	}
 	keeper->failures++;
 	if (flight->trace_id[0] == '\0') {
 		(void)kt_audit_trace_id(now, flight->trace_id);

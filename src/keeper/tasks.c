@@ -1,10 +1,11 @@
 /*
  * Consumers: the durable queue that makes each of them take a delivered material into use, and sees that it did.
  *
- * One task stands for one (material, Consumer). PENDING: its targets are uploaded to and its notifiers run one after another, again and again until they
- * succeed or newer material supersedes the task. NOTIFIED: the proofs of this secret run, quickly at first, until
- * `within` is over; then the credential counts as not proved. A consumer that can't be reached, or still shows an
- * older set of ours, is notified again; one that shows something else gave a wrong answer, and the previous set is put
+ * One task stands for one (material, Consumer). PENDING: its targets are uploaded to and its notifiers run one after
+ * another, again and again until they succeed or newer material supersedes the task; when it may begin, in its turn and
+ * in its window, is turn.c's to say. NOTIFIED: the proofs of this secret run, quickly at first, until `within` is over;
+ * then the credential counts as not proved. A consumer that can't be reached, or still shows an older set of ours, is
+ * looked at once more and notified again; one that shows something else gave a wrong answer, and the previous set is put
  * back if its onFailure says so. PROVED, UPLOADED and DELIVERED (nobody proves it) are the ends.
  */
 #include <stdio.h>
@@ -25,7 +26,8 @@
 #define TURN "turn" /* waits for the consumers before it */
 #define WINDOW "window" /* waits for its window */
 #define AGAIN "again" /* what it may have is delivered once more: that is looked at before it is told */
-#define ASKED "asked" /* waits for none: a person has asked for it, or it is to get the previous set back */
+#define ASKED "asked" /* waits for none: a person has asked for it */
+#define BACK "back" /* nor does it: it is to get the previous set back, which it may have all the while */
 
 static bool cookie_is(const struct kt_store_task *task, const char *what)
 {
@@ -137,7 +139,7 @@ static void apply_tally(struct kt_store_cred *cred, const struct tally *tally, k
 
 	if (tally->open > 0) {
 		cred->proof = tally->late > 0 ? KT_PROOF_FAILED : KT_PROOF_WAITING;
-		if (resting && tally->all_notified) {
+		if (resting && (tally->all_notified || tally->late > 0)) { /* it rests until that one is mended: what alarms look at */
 			cred->step = KT_STEP_NOTIFIED;
 		}
 		return;
@@ -356,7 +358,7 @@ static bool may_have_it(const struct kt_task_run *run)
 	bool careful = rollout->max_unavailable > 0 || rollout->windows.count > 0;
 
 	return run->task.state == KT_TASK_PENDING && shows_what_it_uses(run) &&
-	       (cookie_is(&run->task, LATE) || (careful && cookie_is(&run->task, AGAIN)));
+	       (cookie_is(&run->task, LATE) || (careful && (cookie_is(&run->task, AGAIN) || cookie_is(&run->task, BACK))));
 }
 
 /* It has not taken it meanwhile: it is told again, if it may be. */
@@ -368,9 +370,9 @@ static void tell_again(struct kt_task_run *run, const struct kt_err *why)
 	run->looks_first = false;
 	run->task.state = KT_TASK_PENDING;
 	run->task.step = first_to_repeat(run);
-	if (cookie_is(&run->task, AGAIN)) { /* like any other now, in its turn */
+	if (!cookie_is(&run->task, LATE)) { /* like any other now, in its turn */
 		run->task.step = 0;
-		run->task.cookie = NULL;
+		run->task.cookie = cookie_is(&run->task, BACK) ? ASKED : NULL;
 		run->task.next_try = kt_keeper_now(run->keeper);
 		settle(run, NULL, NULL, NULL);
 		return;
@@ -414,11 +416,11 @@ static bool must_wait(struct kt_task_run *run)
 {
 	kt_ms now = kt_keeper_now(run->keeper);
 	kt_ms at = now;
-	bool asked = cookie_is(&run->task, ASKED);
+	bool asked = cookie_is(&run->task, ASKED) || cookie_is(&run->task, BACK);
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (run->task.state != KT_TASK_PENDING || (cookie_is(&run->task, AGAIN) && may_have_it(run))) {
+	if (run->task.state != KT_TASK_PENDING || (!cookie_is(&run->task, LATE) && may_have_it(run))) {
 		return false;
 	}
 	if (!asked && kt_turn_window(run, now, &at, &err) != KT_OK) {
@@ -684,7 +686,7 @@ static enum kt_code add_one(struct kt_flight *flight, int64_t consumer, kt_ms no
 	                             .created = now,
 	                             .updated = now,
 	                             .trace_id = flight->trace_id,
-	                             .cookie = flight->rollback ? ASKED : flight->redelivery ? AGAIN : NULL};
+	                             .cookie = flight->rollback ? BACK : flight->redelivery ? AGAIN : NULL};
 	enum kt_code code = kt_store_resource_get(store, consumer, &row, err);
 
 	if (code != KT_OK) {

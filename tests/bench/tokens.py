@@ -58,7 +58,7 @@ class Fast(Server):
     """tests/bench/token_server: answers at once, and is no authorization server."""
 
     title = "an endpoint that answers at once (tests/bench/token_server)"
-    count = 3000
+    count = 4000
 
     def __init__(self, tmp, key):
         self.tmp = pathlib.Path(tmp)
@@ -97,7 +97,7 @@ class Provider(OidcProvider):
     """The certified npm oidc-provider, whose tokens are JWTs that it signs (ES256)."""
 
     title = "oidc-provider 9 (node; it signs each token)"
-    count = 400
+    count = 1500
 
     def __init__(self, tmp, key):
         super().__init__(tmp, ttl=3600, alg="ES256", clients=[

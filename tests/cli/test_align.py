@@ -90,6 +90,18 @@ def oauth2(s, profile="Generic"):
     s.issuer["spec"] = {"oauth2": {"issuer": ISS, "profile": profile, "auth": {"clientID": "x", "clientSecretRef": {"name": "client"}}}}
 
 
+CLIENT = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "ClientCredential", "metadata": {"name": "shop"}, "spec": {
+    "secretName": "shop-client", "clients": [{"clientID": "0oa1", "secretRef": {"name": "given"}}], "issuer": {"static": {}}}}
+
+
+def enforce(s, beside=None):
+    """Client ID Enforcement before the API; the secret `beside` is in the caller's set."""
+    s.more.append(flex("PolicyBinding", "ids", targetRef={"name": "payments"}, order=2, policyRef={"name": "client-id-enforcement-flex"},
+                       config={"credentialsOriginHasHttpBasicAuthenticationHeader": "customExpression"}))
+    if beside:
+        s.consumer["spec"]["volumes"][0]["sources"].append({"secret": {"name": beside}})
+
+
 ROWS = [
     ("mesh-audience", lambda s: (only_mesh(s), s.rule.update(audiences=["https://other.example/api"])), "error", 403,
      "RequestAuthentication default/payments", ["jwtRules[0].audiences", "Audiences in Jwt are not allowed", AUD]),
@@ -207,6 +219,8 @@ ROWS = [
     ("client-id", lambda s: s.more.append(flex(
         "PolicyBinding", "ids", targetRef={"name": "payments"}, order=2, policyRef={"name": "client-id-enforcement-flex"},
         config={"credentialsOriginHasHttpBasicAuthenticationHeader": "customExpression"})), "warning", 401,
+     "PolicyBinding default/ids", ["client id and secret besides the token", "put a ClientCredential beside"]),
+    ("client-elsewhere", lambda s: (enforce(s), s.more.append(CLIENT)), "warning", 401,
      "PolicyBinding default/ids", ["client id and secret besides the token"]),
     ("gateway-mtls", lambda s: (drop(s, "peer", "ra", "allow"), s.cert["spec"].update(usages=["server auth"]), s.more.append(flex(
         "PolicyBinding", "tls", targetRef={"kind": "ApiInstance", "name": "payments"}, policyRef={"name": "tls"},
@@ -262,6 +276,7 @@ GOOD = [
     ("bare-configuration", lambda s: setattr(s, "exported", jwt_config())),
     ("claim-equal-to-itself", lambda s: s.config.update(mandatoryCustomClaims=[{"key": "iss", "value": "#[vars.claimSet.iss]"},
                                                                                {"key": "team", "value": "#['shop']"}])),
+    ("client-beside", lambda s: (enforce(s, "shop-client"), s.more.append(CLIENT))),
     ("several-key-servers", lambda s: s.config.update(jwksUrl=f"https://other.example/keys,{ISS}/jwks.json")),
 ]
 
@@ -350,6 +365,26 @@ def test_predictions(kt):
     assert total == 403 and rows[hop, "AuthorizationPolicy"] == "403"
 
 
+def test_predictions_of_client_id_enforcement(kt):
+    """With the pair that a Consumer has beside the Token, with one that is named, and with none."""
+    s = Set()
+    enforce(s, "shop-client")
+    anypoint = copy.deepcopy(CLIENT)
+    anypoint["metadata"]["name"] = "in-place"
+    anypoint["spec"].update(secretName="other-client", issuer={"anypoint": {"tokenRef": "pay-token"}})
+    s.more += [CLIENT, anypoint]
+    s.write(kt)
+    hop = "ApiInstance payments"
+    for words, status, answer, why in (("pay", 200, "200", "ClientCredential default/shop"),
+                                       ("pay,orders,shop", 200, "200", "ClientCredential default/shop"),
+                                       ("pay,orders,in-place", 200, "200", "401 from each reset"),
+                                       ("pay,orders,-", 401, "401", "a client id and secret besides")):
+        rows = kt.run("check", "-o", "json", "--call", words).json()
+        row = next(r for r in rows["hops"] if r["hop"] == hop and r["reader"].endswith("/ids"))
+        assert (rows["summary"]["answer"], row["answer"]) == (status, answer) and why in row["why"], (words, rows)
+        assert row["certain"] == (status == 401), "contracts stand in no manifest"
+
+
 def test_a_call_that_nobody_reads(kt):
     kt.manifest("ours", *Set().ours())
     result = kt.run("check", "--call", "pay")
@@ -368,7 +403,8 @@ def test_many_tokens_for_other_apis(kt):
 def test_words_of_a_call(kt):
     Set().write(kt)
     for argv, words in [(["--call", "nobody"], "there is no Token nobody"), (["--call", "pay,nobody"], "there is no Certificate nobody"),
-                        (["--call", "pay,"], "--call takes"), (["--expired"], "belong to --call"),
+                        (["--call", "pay,"], "--call takes"), (["--call", "pay,orders,"], "--call takes"),
+                        (["--call", "pay,orders,nobody"], "there is no ClientCredential nobody"), (["--expired"], "belong to --call"),
                         (["--call", "pay", "--request", "GET"], "--request takes")]:
         result = kt.run("check", *argv)
         assert result.status == 2 and words in result.err, result

@@ -195,11 +195,11 @@ class House(Keyturn):
             left += [str(volume / n) for n in names if not GENERATION.match(n)]
         return left, generations
 
-    def later(self, *args):
-        """The same two minutes later, when what is kept for a while may go. None where the clock can't be moved."""
+    def later(self, *args, minutes=2):
+        """The same some minutes later, when what is kept for a while may go. None where the clock can't be moved."""
         if not FAKETIME.exists():
             return None
-        return self.run(*args, env={"KEYTURN_TEST_ENV": "1", "LD_PRELOAD": str(FAKETIME), "FAKETIME": "+120"})
+        return self.run(*args, env={"KEYTURN_TEST_ENV": "1", "LD_PRELOAD": str(FAKETIME), "FAKETIME": f"+{60 * minutes}"})
 
     # --- what the store says
 

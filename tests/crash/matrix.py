@@ -116,6 +116,9 @@ class Walk:
         if self.house.served() != served:
             raise Torn(f"two minutes later {self.house.served()} is served instead of {served}")
         left, generations = self.house.leftovers()
+        if any(count > 1 for count in generations.values()):  # what a command for another one left alone was written again just now
+            self.house.later("renew", minutes=4)
+            left, generations = self.house.leftovers()
         if left or any(count > 1 for count in generations.values()):
             raise Torn(f"never swept: {left} {generations}")
 

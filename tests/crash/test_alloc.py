@@ -23,7 +23,7 @@ from common import BUILD, Torn
 SHIM = BUILD / "tests" / "crash" / "failmalloc.so"
 SPREAD = 60    # further points of each scenario, wherever they are
 FOREVER = 16   # points of each scenario from which on no allocation succeeds
-CHOSEN = (scenarios.FirstIssue, scenarios.Reload, scenarios.Mint, scenarios.Projected, scenarios.Told, scenarios.AcmeRecord)
+CHOSEN = (scenarios.FirstIssue, scenarios.Reload, scenarios.Mint, scenarios.Projected, scenarios.Told, scenarios.AcmeRecord, scenarios.Client)
 
 # What libraries do not survive: (library, how it died, function of ours that called it or None for any) -> why. The warden
 # starts the keeper again, and the command goes on.

@@ -12,8 +12,9 @@ import matrix
 import scenarios
 
 CHOSEN = (scenarios.FirstIssue, scenarios.Reload, scenarios.Mint, scenarios.Projected, scenarios.SecretSet, scenarios.MasterKey,
-          scenarios.Redelivery, scenarios.Told, scenarios.Upgrade, scenarios.Migration, scenarios.Acme)
-PACED = (scenarios.Told, scenarios.Acme)  # a try takes seconds: one error a point, each in its turn; all with KEYTURN_CRASH_ALL
+          scenarios.Redelivery, scenarios.Told, scenarios.Upgrade, scenarios.Migration, scenarios.Acme, scenarios.Client,
+          scenarios.ClientTurns, scenarios.Session, scenarios.Target, scenarios.Watch)
+PACED = (scenarios.Told, scenarios.Acme, scenarios.Client, scenarios.ClientTurns, scenarios.Session, scenarios.Target, scenarios.Watch)  # a try takes seconds: one error a point, each in its turn; all with KEYTURN_CRASH_ALL
 
 
 def tries_of(points, program, paced):

@@ -9,7 +9,8 @@ import matrix
 import scenarios
 
 ALONE = {scenarios.FirstIssue: ("keyturn-keeper",), scenarios.Acme: ("keyturn-courier", "keyturn-desk"),
-         scenarios.AcmeRecord: ("keyturn-courier",)}
+         scenarios.AcmeRecord: ("keyturn-courier",), scenarios.Client: ("keyturn-keeper", "keyturn-courier"),
+         scenarios.Session: ("keyturn-courier",), scenarios.Target: ("keyturn-courier",), scenarios.Watch: ("keyturn-keeper",)}
 
 
 def room(program):

@@ -2,7 +2,7 @@
 # it (and CC=clang) `make fuzzers` builds libFuzzer targets: tests/fuzz/fuzz_json -max_total_time=60 FOLDER
 fuzz_targets = tests/fuzz/fuzz_align tests/fuzz/fuzz_import tests/fuzz/fuzz_manifest tests/fuzz/fuzz_json tests/fuzz/fuzz_answers tests/fuzz/fuzz_pki \
 	tests/fuzz/fuzz_jose tests/fuzz/fuzz_wire tests/fuzz/fuzz_http tests/fuzz/fuzz_alpn tests/fuzz/fuzz_starttls tests/fuzz/fuzz_url tests/fuzz/fuzz_time \
-	tests/fuzz/fuzz_stores tests/fuzz/fuzz_facts
+	tests/fuzz/fuzz_stores tests/fuzz/fuzz_facts tests/fuzz/fuzz_target
 if HAVE_LDNS
 fuzz_targets += tests/fuzz/fuzz_dns
 endif
@@ -88,3 +88,7 @@ tests_fuzz_fuzz_facts_SOURCES = tests/fuzz/fuzz_facts.c $(fuzz_replay)
 tests_fuzz_fuzz_facts_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"facts\"
 tests_fuzz_fuzz_facts_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_facts_LDADD = $(keyturn_keeper_LDADD)
+tests_fuzz_fuzz_target_SOURCES = tests/fuzz/fuzz_target.c $(fuzz_replay)
+tests_fuzz_fuzz_target_CPPFLAGS = $(fuzz_cppflags) -DKT_FUZZ_AREA=\"target\"
+tests_fuzz_fuzz_target_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_target_LDADD = $(keyturn_keeper_LDADD)

@@ -54,7 +54,7 @@ class Keycloak(Server):
                "-Xms64m -Xmx512m -XX:MaxMetaspaceSize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError"}
         self.process = Process(["bash", folder / "kc.sh", "start", "--optimized", *(f"--{k}={v}" for k, v in options.items())],
                                self.tmp / "keycloak.log", env=env)
-        self.process.wait_port(self.port, 180)
+        self.process.wait_port(self.port, 300)
 
     def context(self, certificate=None):
         """For requests to it; certificate: (file, key file) that the connection shows."""
@@ -153,10 +153,11 @@ class Realm(World):
         return self.client(self.client_id(name, bound), attributes=attributes, publicClient=method == "none",
                            clientAuthenticatorType=kinds.get(method, "client-secret"), secret=self.secret(name))
 
-    def trust_domain(self, alias, domain, keys):
+    def trust_domain(self, alias, domain, keys, **settings):
         """A SPIFFE trust domain whose JWT-SVIDs clients may show; keys: where its bundle is."""
         self.keycloak.admin("POST", f"/{self.NAME}/identity-provider/instances", {
-            "alias": alias, "providerId": "spiffe", "enabled": True, "config": {"trustDomain": domain, "bundleEndpoint": keys}})
+            "alias": alias, "providerId": "spiffe", "enabled": True, "config": {
+                "trustDomain": domain, "bundleEndpoint": keys, **settings}})
 
     def federated(self, client_id, alias, identity, bound=False):
         """A client whose credential is a JWT-SVID of that identity; one of that name before is taken away."""
@@ -187,8 +188,15 @@ class Realm(World):
 
     # --- as the World of oidc-provider
 
+    def set(self, **settings):
+        """Other settings of the realm."""
+        self.keycloak.admin("PUT", f"/{self.NAME}", settings)
+
+    def path(self, path):
+        return f"/realms/{self.NAME}/protocol/openid-connect{path}"
+
     def form(self, path, fields, headers=None, certificate=None):
-        return self.keycloak.form(f"/realms/{self.NAME}/protocol/openid-connect{path}", fields, headers, certificate)
+        return self.keycloak.form(self.path(path), fields, headers, certificate)
 
     def password(self, name, bound=False, certificate=None):
         """What a login of alice gives the client."""
@@ -202,20 +210,21 @@ class Realm(World):
             return {"client_assertion": self.svids[bound], "client_assertion_type": ASSERTION_TYPE.replace("bearer", "spiffe")}, {}
         return super().authenticate(name, bound, now) if name in METHODS else ({"client_id": name}, {})
 
-    def grant_fields(self, name, grant, bound=False, resource=API, certificate=None):
+    def grant_fields(self, name, grant, bound=False, resource=API):
         if grant == "token_exchange":
             return {"subject_token": self.password(self.LOGIN)["access_token"], "subject_token_type": ACCESS_TOKEN}
         if grant == "jwt_bearer":
             return {"assertion": self.idp_assertion()}
         if grant == "refresh_token":
-            return {"refresh_token": self.password(name, bound, certificate or self.shown)["refresh_token"]}
+            shown = self.shown if bound or name == "tls_client_auth" else None
+            return {"refresh_token": self.password(name, bound, shown)["refresh_token"]}
         return {}
 
     svids = {}  # whether bound -> what the clients that have no other credential show
     shown = None  # (certificate's file, key's file) of the client while it asks for a first refresh token
 
     def jwks(self):
-        status, _, body = self.keycloak.call("GET", f"/realms/{self.NAME}/protocol/openid-connect/certs")
+        status, _, body = self.keycloak.call("GET", self.path("/certs"))
         assert status == 200, body
         return json.loads(body)
 

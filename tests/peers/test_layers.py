@@ -353,12 +353,12 @@ MOMENTS = {"asked, and never heard": ("asked", False), "made, and the answer los
            "tried, and not switched": ("tried", True)}
 
 
-def keeper_of(running):
-    return next(pid for pid, name in running.rooms().items() if "keeper" in name)
+def room(running, which):
+    return next(pid for pid, name in running.rooms().items() if which in name)
 
 
-def reset_and_kill(kt, house, running, moment, whole):
-    """One rotation, with a kill -9 at this moment; the agent that runs afterwards."""
+def reset_and_kill(kt, house, running, moment, which):
+    """One rotation, with a kill -9 of a room or of the whole "agent" at this moment; the agent that runs afterwards."""
     at, answered = MOMENTS[moment]
     now = house.pair()[0]
     client = next((c for c in house.server.secrets() if c != now), now)
@@ -372,26 +372,26 @@ def reset_and_kill(kt, house, running, moment, whole):
 
     until(reached, 20, f"the reset is at: {moment}", pause=0.05)
     asking[-1].kill9()  # it would ask again, and be given a second rotation
-    keeper = keeper_of(running)
     if answered:
-        os.kill(keeper, signal.SIGSTOP)
+        os.kill(room(running, "keeper"), signal.SIGSTOP)
         house.server.release()
         time.sleep(0.3)  # the answer is at the agent, and the keeper does not see it
-    if whole:
+    if which == "agent":
         running.kill9()
     else:
-        os.kill(keeper, signal.SIGKILL)
+        os.kill(room(running, which), signal.SIGKILL)
     if not answered:
         house.server.release(drop=at == "asked")
-    return kt.start() if whole else running
+    return kt.start() if which == "agent" else running
 
 
 @pytest.mark.parametrize("where,clients", [("anypoint", ["app-a"]), ("anypoint", ["app-a", "app-b"]), ("okta", ["app-a"])],
                          ids=["InPlace", "AlternateClients", "okta"])
 def test_no_call_fails_while_the_client_secret_rotates(kt, where, clients):
-    """Quietly, and with a kill -9 at each moment of a reset, of the keeper and of the whole agent in turns."""
+    """Quietly, and with a kill -9 at each moment of a reset, of the keeper and of the whole agent in turns; last of the courier."""
     pairs = where == "okta" or len(clients) > 1  # without overlap a pair is refused for a moment; a token in hand is not
-    whole = where == "okta"
+    turns = ("agent", "keeper") if where == "okta" else ("keeper", "agent")
+    kills = [*zip(MOMENTS, turns * len(MOMENTS)), ("made, and the answer lost", "courier")]
     metadata = [{"client_id": c, "client_secret": f"first-secret-of-{c}-0123456789", "token_endpoint_auth_method": "client_secret_post"}
                 for c in ("manager", *clients)]
     with OidcProvider(kt.root, ttl=10, clients=metadata, rotating=clients, manager="manager") as server, \
@@ -403,14 +403,13 @@ def test_no_call_fails_while_the_client_secret_rotates(kt, where, clients):
         old = {house.pair()[1]}
         assert old == {server.secret_of("app-a")}, "the first secret is taken over"
         with house.gate(service) as gate, Load(house, gate.url(), pairs) as callers:
-            for moment in (None, *MOMENTS):
-                if moment:
-                    running = reset_and_kill(kt, house, running, moment, whole)
-                    whole = not whole
+            for kill in (None, *kills):
+                if kill:
+                    running = reset_and_kill(kt, house, running, *kill)
                 else:
                     kt.ok("renew", "--force", "app")
-                until(lambda: house.delivered_is_in_force(old), 30, f"one new secret, in force and delivered; killed when {moment}")
-                assert not callers.bad(), (moment, callers.bad()[:3])
+                until(lambda: house.delivered_is_in_force(old), 30, f"one new secret, in force and delivered; killed: {kill}")
+                assert not callers.bad(), (kill, callers.bad()[:3])
                 pair = house.pair()
                 kt.ok("renew", "--force", "call")
                 bought = [r["params"] for r in server.requests() if r["params"].get("resource")][-1]
@@ -419,8 +418,42 @@ def test_no_call_fails_while_the_client_secret_rotates(kt, where, clients):
             until(lambda: pair[1] in {u[-1] for u in list(callers.used)}, 10, "the last pair is in use")
         assert running.stop() == 0, running.err()
         assert not callers.bad() and len(callers.results) > 100, (callers.bad()[:3], len(callers.results))
-        assert len({u[-1] for u in callers.used}) >= 1 + len(MOMENTS)
+        assert len({u[-1] for u in callers.used}) >= 1 + len(kills)
         in_force = [secret for own in server.secrets().values() for secret in own]
         for secret in old | {r["params"].get("client_secret") for r in server.requests()}:
-            told = [server.form("/token", {"grant_type": "client_credentials", "client_id": c, "client_secret": secret})[0] for c in clients]
+            told = [server.form("/token", {"grant_type": "client_credentials", "client_id": c, "client_secret": secret})[0]
+                    for c in clients]
             assert (200 in told) == (secret in in_force), told
+
+
+ENFORCEMENT = {"assetId": "client-id-enforcement", "assetVersion": "1.3.3", "order": 1, "configurationData": {
+    "credentialsOriginHasHttpBasicAuthenticationHeader": "customExpression",
+    "clientIdExpression": "#[attributes.headers['client_id']]", "clientSecretExpression": "#[attributes.headers['client_secret']]"}}
+
+
+def test_check_predicts_client_id_enforcement(kt):
+    """Beside what gate and service answer: with the pair in force, without one, and with one that was reset in place."""
+    metadata = [{"client_id": c, "client_secret": f"first-secret-of-{c}-0123456789", "token_endpoint_auth_method": "client_secret_post"}
+                for c in ("manager", "app-a")]
+    with OidcProvider(kt.root, ttl=60, clients=metadata, rotating=["app-a"], manager="manager") as server, \
+            Enforcement(server) as service:
+        house = Shop(kt, server, "anypoint", "app-a")
+        (kt.manifests / "policy.json").write_text(json.dumps(ENFORCEMENT))
+        kt.ok("renew")
+        before = house.pair()
+        kt.ok("renew", "--force", "app")
+
+        def told(words):
+            said = kt.run("check", "--call", words, "-o", "json").json()
+            return said["summary"]["answer"], next(r["why"] for r in said["hops"] if r["reader"].startswith("API policy"))
+
+        with house.gate(service) as gate:
+            folder = house.generation()
+            mine, bearer = context(folder, house.authority), (folder / "token").read_text()
+
+            def answer(*pair):
+                return call(gate.url(), mine, bearer, **dict(zip(("client_id", "client_secret"), pair)))
+
+            assert told("call,orders,app")[0] == told("call")[0] == answer(*house.pair()) == 200
+            assert told("call,orders,-")[0] == answer() == 401
+            assert "401 from each reset" in told("call,orders,app")[1] and answer(*before) == 401

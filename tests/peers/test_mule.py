@@ -1,4 +1,4 @@
-"""Java programs that read their key store once, at deployment: two of them behind haproxy, redeployed in turn and in a window."""
+"""Java programs as Mule runs them: key stores that are read once, at deployment, behind haproxy; tokens that are asked for in each call."""
 
 import datetime
 import os
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from lib.agent import BUILD
 from lib.certs import Authority, key_pem, load, served
-from lib.manifests import ca_issuer, certificate, consumer, projected
+from lib.manifests import ca_issuer, certificate, consumer, token
 from lib.servers import Server, program
 from lib.wait import Process, free_port, until
 
@@ -122,6 +123,7 @@ defaults
 	timeout connect 2s
 	timeout client 10s
 	timeout server 10s
+	timeout check 5s
 	retries 3
 	option redispatch
 listen state
@@ -248,7 +250,7 @@ def test_stops_at_the_first_bad_one(kt, ca, classes, fault):
         assert one.deployments()[1] and one.serial() is None and one.anchor.stat().st_mtime_ns == anchored
         assert two.touched() == touched and two.serial() == old != new
         row = kt.credential("orders")
-        assert row["proved"] is False and row["state"] == "not proved", row
+        assert row["proved"] is False and row["state"] == "not proved" and row["step"] == "notified", row
         states = {c["name"]: c["state"] for c in row["consumers"]}
         assert states["default/mule-b"] == "pending", states
         assert kt.audit(outcome="failed", consumer="default/mule-a") and not kt.audit(step="notified", consumer="default/mule-b", outcome="ok",
@@ -263,6 +265,26 @@ def test_stops_at_the_first_bad_one(kt, ca, classes, fault):
         assert one.serial() == two.serial() == new
         assert len(two.deployments()[0]) == 2, two.log()
     assert not calls.failures, calls.failures[:5]
+
+
+def test_rollback_spares_those_that_never_took_it(kt, ca, classes):
+    """The balancer does not take the first one back: it gets the previous set again, the second has had it all the while."""
+    old = first_set(kt)
+    one, two = pair(kt, classes)
+    with one, two, Balancer(kt.root, one, two) as balancer:
+        closed = {"windows": [window(datetime.datetime.utcnow() + datetime.timedelta(hours=6))]}
+        manifest(kt, one.consumer(kt, balancer, within="2s", rollout=closed), two.consumer(kt, balancer, within="2s", rollout=closed))
+        kt.ok("renew", timeout=60)
+        balancer.taken_back.write_text("#!/bin/sh\nexit 1\n")
+        touched = two.touched()
+        result = kt.run("renew", "--force", "--now", "orders", timeout=60)
+        assert result.status == 5, result
+        assert [r["consumer"] for r in kt.audit(step="notified", outcome="ok")][:1] == ["default/mule-a"]
+        assert kt.audit(step="rolled-back"), kt.audit(resource="Certificate/default/orders")
+        assert serial(kt) == old
+        until(lambda: one.serial() == old, 20, "the first has the previous set again")
+        assert len(one.deployments()[0]) == 3 and len(two.deployments()[0]) == 1, one.log() + two.log()
+        assert two.serial() == old and two.touched() == touched
 
 
 def test_slow_deployment_is_not_disturbed(kt, ca, classes):
@@ -313,11 +335,13 @@ def test_window(kt, ca, classes):
         # A person may do it now.
         kt.ok("renew", "--now", "orders", timeout=60)
         assert one.serial() == two.serial() == serial(kt) and kt.credential("orders")["proved"] is True
-        # And a window that opens while the agent runs: by its clock in 7 s.
+        if b"__asan_init" in (BUILD / "keyturn").read_bytes():
+            return  # no program lives with both of these libraries
+        # And a window that opens while the agent runs: by its clock in 6 s.
         opens = datetime.datetime.utcnow().replace(second=0, microsecond=0)
         soon = {"rollout": {"windows": [window(opens)]}}
         manifest(kt, one.consumer(kt, **soon), two.consumer(kt, **soon))
-        behind = (datetime.datetime.utcnow() - opens).total_seconds() + 7
+        behind = (datetime.datetime.utcnow() - opens).total_seconds() + 6
         before, touched = serial(kt), (one.touched(), two.touched())
         running = kt.start(env={"LD_PRELOAD": str(library), "FAKETIME": f"-{behind:.1f}", "KEYTURN_TEST_ENV": "1"})
         kt.ok("renew", "--force", "orders", timeout=60)
@@ -327,3 +351,29 @@ def test_window(kt, ca, classes):
         assert one.serial() == two.serial() == serial(kt)
         assert one.touched() < two.touched()
         assert running.stop() == 0, running.err()
+
+
+def test_java_program_asks_per_call(kt):
+    """data/examples/mule/Tokens.java: the token in force from the local socket, and another one after a 401, once."""
+    example = Path(__file__).resolve().parent.parent.parent / "data" / "examples" / "mule" / "Tokens.java"
+    minter = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "minter"},
+              "spec": {"local": {"issuerURL": "https://minter.example", "publishAhead": "0s"}}}
+    kt.agent_settings(listeners={"tokens": f"unix:{kt.root}/tokens.sock"})
+    kt.manifest("set", minter, token("orders", "minter", audiences=["orders"], outputs=["raw"]),
+                consumer("mule", secrets=["orders-token"], socket={"users": [str(os.geteuid())]}))
+    running = kt.start()
+    until(lambda: (kt.volume("orders-token") / "token").exists() and (kt.root / "tokens.sock").exists(), 20, "a token is there")
+
+    def call(*more, secret="orders-token"):
+        done = subprocess.run([program("java"), "-XX:TieredStopAtLevel=1", example, kt.root / "tokens.sock", "default", secret, *more],
+                              capture_output=True, text=True, timeout=60)
+        return done.stdout.strip() if done.returncode == 0 else done.stderr
+
+    first = call()
+    assert first == kt.read("orders-token", "token").decode() and first.count(".") == 2
+    second = call(first)
+    assert second != first and second == kt.read("orders-token", "token").decode() == call()
+    assert call(first) == second, "a late complaint changes nothing"
+    assert "no token: HTTP/1.1 403" in call(secret="another-token")
+    assert len(kt.audit(step="token.invalidated")) == 1
+    assert running.stop() == 0, running.err()

@@ -2,13 +2,16 @@
 
 import base64
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from lib.certs import Authority
+from lib.certs import Authority, key_pem
+from lib.jose import jwk, new_key, thumbprint
 from lib.manifests import token
-from lib.servers import OidcProvider
+from lib.servers import Local, OidcProvider
 from lib.wait import free_port, until
 
 API = "https://payments.example/api"
@@ -259,6 +262,87 @@ def test_one_request_for_those_who_ask_for_the_same(kt, provider):
     assert len({kt.read(f"t{i}-token", "token") for i in range(5)}) == 1
     kt.ok("renew")
     assert len(provider.requests()) == 2
+
+
+class Slow(Local):
+    """A stand-in for a server that takes its time, and counts how many requests it has at once."""
+
+    def __init__(self, status=200):
+        self.port = free_port()
+        self.metadata = self.asked = self.running = self.most = 0
+        lock, outer = threading.Lock(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self, status, **body):
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self):
+                with lock:
+                    outer.metadata += 1
+                time.sleep(0.2)
+                self.answer(status, issuer=outer.url(""), token_endpoint=outer.url("/token"))
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                with lock:
+                    outer.asked += 1
+                    outer.running += 1
+                    outer.most = max(outer.most, outer.running)
+                time.sleep(0.03)
+                with lock:
+                    outer.running -= 1
+                self.answer(200, access_token=f"token-{outer.asked}", token_type="Bearer", expires_in=3600)
+
+            def log_message(self, *args):
+                pass
+
+        self.handler = Handler
+
+    def manifest(self, kt, count):
+        issuer = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "slow"}, "spec": {"oauth2": {
+            "issuer": self.url(""), "auth": {"method": "client_secret_basic", "clientID": "c", "clientSecretRef": {"name": "client"}}}}}
+        kt.secret("client", client_secret="secret-0123456789")
+        kt.manifest("token", issuer, *(token(f"t{i}", issuer="slow", audiences=[f"https://api.example/{i}"]) for i in range(count)))
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_more_at_once_than_the_limit(kt, limit):
+    """spec.limits.perIssuer holds for tokens too; the metadata is read once for all that need it at the same moment."""
+    with Slow() as server:
+        kt.agent_settings(limits={"perIssuer": limit})
+        server.manifest(kt, 12)
+        kt.ok("renew")
+        assert (server.asked, server.metadata, server.most) == (12, 1, limit)
+
+
+def test_metadata_that_fails_fails_for_all_who_wait(kt):
+    with Slow(status=503) as server:
+        server.manifest(kt, 5)
+        assert kt.run("renew").status == 75
+        assert (server.asked, server.metadata) == (0, 1)
+
+
+def test_client_key_is_taken_anew_when_it_changes(kt, tmp_path):
+    """What was read of it is kept only as long as the secret is the same: a daemon signs with the new one at once."""
+    keys = [new_key("ES256") for _ in range(2)]
+    client = {"client_id": "key", "token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "ES256"}
+    with OidcProvider(tmp_path, ttl=300, clients=[{**client, "jwks": {"keys": [jwk(keys[0], kid=thumbprint(keys[0]))]}}]) as server:
+        kt.secret("client", tls__key=key_pem(keys[0]))
+        kt.manifest("token", server.oauth2("oidc", {"method": "private_key_jwt", "clientID": "key", "keySecretRef": {"name": "client"}}),
+                    token("pay", audiences=[API], scopes=["pay.write"]))
+        kt.start()
+        until(lambda: len([r for r in server.requests() if r.get("status") == 200]) == 1, 15, "the first token")
+        server.set_client(**client, jwks={"keys": [jwk(keys[1], kid=thumbprint(keys[1]))]})
+        kt.secret("client", tls__key=key_pem(keys[1]))
+        kt.ok("renew", "pay", "--force")
+        assert [r["status"] for r in server.requests()] == [200, 200]
 
 
 def test_accepted_by_an_api(kt, provider):

@@ -245,6 +245,10 @@ static const struct bad bads[] = {
 	{ISS "  oauth2: {tokenURL: \"https://a.example/t\", auth: {method: private_key_jwt, clientID: a, "
 	     "clientSecretRef: {name: b}}}\n",
 	 "spec.oauth2.auth.keySecretRef is needed for method private_key_jwt"},
+	{ISS "  oauth2: {tokenURL: \"https://a.example/t\", jwksURL: \"https://a.example/j\", auth: {clientID: a, clientSecretRef: {name: b}}}\n",
+	 "spec.oauth2.jwksURL is of no use without verifyTokens"},
+	{ISS "  oauth2: {tokenURL: \"https://a.example/t\", verifyTokens: true, auth: {clientID: a, clientSecretRef: {name: b}}}\n",
+	 "spec.oauth2.verifyTokens needs jwksURL where tokenURL is given"},
 	{ISS "  oauth2: {auth: {clientID: a, clientSecretRef: {name: b}}}\n",
 	 "spec.oauth2 must have one of: issuer, tokenURL"},
 	{ISS "  anypoint: {}\n", "spec.anypoint is not offered"},
@@ -296,6 +300,9 @@ static const struct bad bads[] = {
 	{CONSUMER "  validate: [{exec: {argv: [nginx, -t]}}]\n",
 	 "f:6: spec.validate[0].exec.argv[0] (nginx) must be an absolute path"},
 	{CONSUMER "  notify: [{signal: {name: SIGHUP, pidFile: /run/x}}]\n", "spec.notify[0].signal.name (SIGHUP)"},
+	{CONSUMER "  rollout: {windows: [{cron: \"0 2 * * 6\", windowDuration: 2h}]}\n", "rollout.windows have no use without notify or targets"},
+	{CONSUMER "  notify: [{touch: {path: /x}}]\n  rollout: {windows: [{cron: \"0 2 * * 9\", windowDuration: 2h}]}\n",
+	 "spec.rollout.windows[0].cron"},
 	{CONSUMER "  notify: [{signal: {name: HUP}}]\n", "must have one of: pidFile, process, systemdUnit"},
 	{CONSUMER "  notify: [{touch: {path: /run/../etc/x}}]\n", "must not have '.' or '..'"},
 	{CONSUMER "  volumes: [{path: /v, defaultMode: 0440, sources: [{secret: {name: a}}]}]\n",
@@ -536,7 +543,7 @@ static const char *const goods[] = {
 	     "      - dns01: {route53: {accessKeyIDSecretRef: {name: b}, secretAccessKeySecretRef: {name: a}}}\n"
 	     "      - dns01: {exec: {convention: Certbot, exec: {argv: [/a]}, cleanupArgv: [/b]}}\n"
 	     "      - tlsAlpn01: {listener: tlsAlpn01}\n      - dnsPersist01: {issuerDomain: ca.example}\n",
-	ISS "  oauth2: {issuer: \"https://a.b\", profile: Okta, revokeSuperseded: true, auth: {method: private_key_jwt, clientID: "
+	ISS "  oauth2: {issuer: \"https://a.b\", profile: Okta, revokeSuperseded: true, verifyTokens: true, jwksURL: \"https://a.b/keys\", auth: {method: private_key_jwt, clientID: "
 	    "c, keySecretRef: {name: s, key: k}, keyID: k1, algorithm: PS256, audience: x, assertionLifetime: 30s}}\n",
 	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: tls_client_auth, clientID: c, certificateRef: web-tls}}\n",
 	ISS "  oauth2: {issuer: \"https://a.b\", auth: {method: spiffe_jwt, clientID: c, tokenRef: svid}}\n",

@@ -255,12 +255,78 @@ static void test_request(void **state)
 	ok(kt_oauth_request_json(&issuer, &spec, &out, &err));
 	assert_non_null(strstr(out.ptr, "\"actorTokenType\":\"urn:y\",\"actor\":true"));
 	kt_buf_reset(&out);
-	ok(kt_oauth_issuer_json(&issuer, &out, &err));
+	ok(kt_oauth_issuer_json(&issuer, 0, &out, &err));
 	assert_string_equal(out.ptr, "{\"audienceParam\":\"audience\",\"auth\":{\"method\":\"private_key_jwt\",\"clientID\":"
 	                             "\"me\"},\"issuer\":\"https://is\",\"profile\":\"Generic\"}");
+	kt_buf_reset(&out);
+	ok(kt_oauth_issuer_json(&issuer, 8, &out, &err));
+	assert_non_null(strstr(out.ptr, ",\"inFlight\":8}"));
 	issuer.auth.method = KT_AUTH_TLS;
 	issuer.auth.certificate_ref = "own";
 	assert_string_equal(kt_oauth_certificate_ref(&issuer, &spec), "own");
+}
+
+static void mended(const struct kt_oauth2_issuer *issuer, const struct kt_token_spec *spec, enum kt_code code,
+                   const char *word, const char *detail, const char *wanted)
+{
+	struct kt_err own;
+
+	(void)kt_err_set(&own, code, "the authorization server refuses: %s: %s", word, detail);
+	(void)snprintf(own.problem_type, sizeof(own.problem_type), "%s", word);
+	kt_oauth_remedy(issuer, spec, &own);
+	assert_int_equal(own.code, code);
+	assert_string_equal(own.problem_type, word);
+	assert_non_null(strstr(own.what, detail));
+	if (wanted != NULL && strstr(own.what, wanted) == NULL) {
+		fail_msg("%s: no '%s' in: %s", word, wanted, own.what);
+	}
+	assert_true(wanted != NULL || strchr(own.what, ';') == NULL);
+}
+
+static void test_remedy(void **state)
+{
+	static const struct {
+		enum kt_auth_method method;
+		const char *wanted;
+	} by_method[] = {
+	        {KT_AUTH_SECRET_BASIC, "keyturn secret set orders'"}, {KT_AUTH_SECRET_POST, "keyturn secret set orders'"},
+	        {KT_AUTH_SECRET_JWT, "keyturn secret set orders'"},   {KT_AUTH_PRIVATE_KEY_JWT, "the key in secret signer"},
+	        {KT_AUTH_TLS, "the CA of the certificate in own"},    {KT_AUTH_SELF_SIGNED_TLS, "the certificate in own itself"},
+	        {KT_AUTH_SPIFFE_JWT, "the sub of the token in svid"}, {KT_AUTH_NONE, "a public one"},
+	};
+	struct kt_oauth2_issuer issuer = plain_issuer();
+	struct kt_token_spec spec = {0};
+	struct kt_refresh_grant refresh = {.secret = {"mailbox", "refresh-token"}};
+	size_t i;
+
+	(void)state;
+	issuer.auth.client_secret_ref.name = "orders";
+	issuer.auth.key_secret_ref.name = "signer";
+	issuer.auth.token_ref = "svid";
+	for (i = 0; i < sizeof(by_method) / sizeof(by_method[0]); i++) {
+		issuer.auth.method = by_method[i].method;
+		issuer.auth.certificate_ref = "own";
+		mended(&issuer, &spec, KT_E_AUTH, "invalid_client", "no", by_method[i].wanted);
+		mended(&issuer, &spec, KT_E_AUTH, "unauthorized_client", "no", by_method[i].wanted);
+		mended(&issuer, &spec, KT_E_LATER, "temporarily_unavailable", "no", NULL);
+	}
+	issuer.auth.method = KT_AUTH_SPIFFE_JWT;
+	mended(&issuer, &spec, KT_E_AUTH, "invalid_client", "issued too far in the past", "a shorter spec.duration");
+	issuer.auth.certificate_ref = NULL;
+	issuer.auth.method = KT_AUTH_SECRET_POST;
+	mended(&issuer, &spec, KT_E_AUTH, "invalid_client", "Audience not found", "look at spec.audiences of the Token; ");
+	issuer.auth.method = KT_AUTH_PRIVATE_KEY_JWT;
+	mended(&issuer, &spec, KT_E_AUTH, "invalid_client", "Invalid token audience", "auth.audience and profile");
+	mended(&issuer, &spec, KT_E_DENIED, "invalid_target", "no", "spec.audiences");
+	mended(&issuer, &spec, KT_E_DENIED, "invalid_scope", "no", "spec.scopes");
+	mended(&issuer, &spec, KT_E_DENIED, "invalid_grant", "no", NULL);
+	mended(&issuer, &spec, KT_E_DENIED, "invalid_request", "Client Certification missing", "spec.certificateRef");
+	mended(&issuer, &spec, KT_E_DENIED, "invalid_request", "no", NULL);
+	spec.certificate_ref = "own";
+	mended(&issuer, &spec, KT_E_DENIED, "invalid_request", "Client Certification missing", NULL);
+	spec.grant.refresh_token = &refresh;
+	mended(&issuer, &spec, KT_E_DENIED, "invalid_grant", "no", "keyturn secret set mailbox'");
+	mended(&issuer, &spec, KT_E_AUTH, "unauthorized_client", "Client certificate missing", "with the one in own");
 }
 
 int main(void)
@@ -269,7 +335,7 @@ int main(void)
 	        cmocka_unit_test(test_what_came),  cmocka_unit_test(test_opaque_and_scope),
 	        cmocka_unit_test(test_x5t),        cmocka_unit_test(test_assertion_audience),
 	        cmocka_unit_test(test_assertion),  cmocka_unit_test(test_proof),
-	        cmocka_unit_test(test_request),
+	        cmocka_unit_test(test_request),    cmocka_unit_test(test_remedy),
 	};
 
 	return cmocka_run_group_tests(tests, make_keys, drop_keys);

@@ -246,7 +246,7 @@ static unsigned nearness(const struct kt_align_hop *hop, const struct kt_align_t
 
 static struct kt_call call_of(const struct kt_align_token *token)
 {
-	return (struct kt_call){.token = token, .certificate = token->certificate};
+	return (struct kt_call){.token = token, .certificate = token->certificate, .client = token->client};
 }
 
 /* Tokens whose audience the hop has are meant for it: true if there is one. */
@@ -401,6 +401,23 @@ static bool is_named(const struct kt_resource *resource, const char *name)
 	       memcmp(resource->meta.ns, name, (size_t)(slash - name)) == 0;
 }
 
+/* The one of that kind that wanted names; NULL: none is ("-"). */
+static enum kt_code find_named(const struct kt_align *align, enum kt_kind kind, const char *wanted,
+			       const struct kt_resource **ret, struct kt_err *err)
+{
+	*ret = NULL;
+	if (strcmp(wanted, "-") == 0) {
+		return KT_OK;
+	}
+	for (uint32_t i = 0; i < align->resource_count; i++) {
+		if (align->resources[i]->kind == kind && is_named(align->resources[i], wanted)) {
+			*ret = align->resources[i];
+			return KT_OK;
+		}
+	}
+	return kt_err_set(err, KT_E_NOTFOUND, "there is no %s %s", kt_kind_name(kind), wanted);
+}
+
 static enum kt_code find_call(const struct kt_align *align, const struct kt_align_call *wanted, struct kt_call *ret,
 			      struct kt_err *err)
 {
@@ -412,20 +429,15 @@ static enum kt_code find_call(const struct kt_align *align, const struct kt_alig
 	if (wanted->token != NULL && ret->token == NULL) {
 		return kt_err_set(err, KT_E_NOTFOUND, "there is no Token %s", wanted->token);
 	}
-	if (wanted->certificate == NULL) {
-		ret->certificate = ret->token != NULL ? ret->token->certificate : NULL;
-		return KT_OK;
+	ret->certificate = ret->token != NULL ? ret->token->certificate : NULL;
+	ret->client = ret->token != NULL ? ret->token->client : NULL;
+	ret->no_client = wanted->client != NULL && strcmp(wanted->client, "-") == 0;
+	if (wanted->certificate != NULL &&
+	    find_named(align, KT_RES_CERTIFICATE, wanted->certificate, &ret->certificate, err) != KT_OK) {
+		return KT_E_NOTFOUND;
 	}
-	for (uint32_t i = 0; strcmp(wanted->certificate, "-") != 0 && i < align->resource_count; i++) {
-		if (align->resources[i]->kind == KT_RES_CERTIFICATE &&
-		    is_named(align->resources[i], wanted->certificate)) {
-			ret->certificate = align->resources[i];
-			return KT_OK;
-		}
-	}
-	return strcmp(wanted->certificate, "-") == 0
-		       ? KT_OK
-		       : kt_err_set(err, KT_E_NOTFOUND, "there is no Certificate %s", wanted->certificate);
+	return wanted->client != NULL ? find_named(align, KT_RES_CLIENT_CREDENTIAL, wanted->client, &ret->client, err)
+				      : KT_OK;
 }
 
 static json_t *row_value(const struct kt_align_hop *hop, const struct kt_answer_row *row)

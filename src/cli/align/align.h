@@ -37,12 +37,13 @@ json_t *kt_align_findings(const struct kt_align *align);
 struct kt_align_call {
 	const char *token;                /* [NAMESPACE/]NAME; NULL: without */
 	const char *certificate;          /* NULL: the one that goes with the token; "-": without */
+	const char *client;               /* ClientCredential: the same */
 	const char *method, *path, *host; /* NULL: not said */
 	bool expired;                     /* the token is past its end */
 };
 /*
  * Rows {hop, reader, status, certain, answer "200"|"401"|...|"refused", why, file, line}, a row a reader in order; in a
- * hop nothing follows a refusal. KT_E_NOTFOUND: no such Token or Certificate. *ret_status: the first refusal, else 200.
+ * hop nothing follows a refusal. KT_E_NOTFOUND: no such Token, Certificate or ClientCredential. *ret_status: the first refusal, else 200.
  */
 enum kt_code kt_align_predict(const struct kt_align *align, const struct kt_align_call *call, json_t **ret_rows,
 			      int *ret_status, struct kt_err *err);

@@ -15,6 +15,7 @@ struct kt_align_token {
 	char *sub;                             /* NULL: unknown */
 	char *scope;                           /* joined; NULL: unknown or none */
 	const struct kt_resource *certificate; /* that goes with it; NULL: none */
+	const struct kt_resource *client;      /* whose id and secret a Consumer has beside it; NULL: none */
 	bool paired;                           /* by certificateRef or a Consumer, not only by standing beside it */
 	uint32_t line_audiences, line_duration;
 };
@@ -42,6 +43,8 @@ struct kt_align {
 struct kt_call {
 	const struct kt_align_token *token;    /* NULL: none */
 	const struct kt_resource *certificate; /* NULL: none */
+	const struct kt_resource *client;      /* NULL: none */
+	bool no_client;                        /* and none from elsewhere */
 	const char *method, *path, *host;
 	bool expired;
 };

@@ -351,9 +351,16 @@ static void judge_jwt(struct api *a)
 		      c->validate_custom && c->claim_count > 0 ? ", claims" : "");
 }
 
+/* Whether a caller's pair is good until it has the next one. */
+static bool overlaps(const struct kt_client_credential_spec *client)
+{
+	return client->strategy == KT_CLIENT_ALTERNATE || client->issuer.anypoint == NULL;
+}
+
 static void judge_client_id(struct api *a)
 {
 	const struct kt_foreign_config *c = &a->policy->config;
+	const struct kt_resource *client = a->call->client;
 
 	if (c->origin.text != NULL && strcmp(c->origin.text, "httpBasicAuthenticationHeader") == 0 &&
 	    a->call->token != NULL) {
@@ -364,11 +371,20 @@ static void judge_client_id(struct api *a)
 				      "#[attributes.headers['client_secret']]");
 		return;
 	}
+	if (client != NULL) { /* whether it has a contract with the API stands in no manifest */
+		kt_align_pass(a->row, "id and secret of ClientCredential %s/%s%s", client->meta.ns, client->meta.name,
+			      overlaps(&client->client) ? ""
+							: "; 401 from each reset until the caller has the new one "
+							  "(AlternateClients has no such gap)");
+		a->row->certain = false;
+		return;
+	}
 	field(a, c->origin.line, "clientIdExpression");
 	kt_align_refuse(a->row, 401, "wants a client id and secret besides the token, which no manifest here delivers");
 	kt_align_mend(a->row,
-		      "let the caller send client_id and client_secret, or leave the client id to the JWT policy");
-	a->row->certain = false;
+		      "put a ClientCredential beside the Token in its Consumer, let the caller send client_id and "
+		      "client_secret, or leave the client id to the JWT policy");
+	a->row->certain = a->call->no_client;
 }
 
 static void judge_tls(struct api *a)

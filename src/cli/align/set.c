@@ -83,7 +83,8 @@ enum kt_code kt_align_add(struct kt_align *align, struct kt_resource *resource, 
 	enum kt_code code = KT_OK;
 
 	if (resource->kind != KT_RES_TOKEN && resource->kind != KT_RES_TOKEN_ISSUER &&
-	    resource->kind != KT_RES_CERTIFICATE && resource->kind != KT_RES_CONSUMER) {
+	    resource->kind != KT_RES_CERTIFICATE && resource->kind != KT_RES_CONSUMER &&
+	    resource->kind != KT_RES_CLIENT_CREDENTIAL) {
 		kt_resource_destroy(resource);
 		return KT_OK;
 	}
@@ -120,7 +121,9 @@ struct index {
 
 static const char *said_name(const struct kt_resource *resource)
 {
-	return resource->kind == KT_RES_CERTIFICATE ? resource->certificate.secret_name : resource->meta.name;
+	return resource->kind == KT_RES_CERTIFICATE         ? resource->certificate.secret_name
+	       : resource->kind == KT_RES_CLIENT_CREDENTIAL ? resource->client.secret_name
+							    : resource->meta.name;
 }
 
 static int compare(const void *a, const void *b)
@@ -300,30 +303,40 @@ static struct kt_align_token *token_of(struct kt_align *align, const char *ns, c
 	return NULL;
 }
 
-/* Of the secrets of one Consumer: its only client identity goes with its tokens. */
-static void pair_consumer(struct kt_align *align, const struct index *certificates, const struct kt_resource *consumer,
+/* What a secret may be of. */
+struct secrets {
+	struct index certificates, clients;
+};
+
+/* Of the secrets of one Consumer: its only client identity and its first client's pair go with its tokens. */
+static void pair_consumer(struct kt_align *align, const struct secrets *secrets, const struct kt_resource *consumer,
 			  const char *const *names, uint32_t count)
 {
 	const struct kt_resource *certificate = NULL;
+	const struct kt_resource *client = NULL;
 
 	for (uint32_t i = 0; i < count; i++) {
-		const struct kt_resource *one = find(certificates, consumer->meta.ns, names[i]);
+		const struct kt_resource *one = find(&secrets->certificates, consumer->meta.ns, names[i]);
 
+		client = client != NULL ? client : find(&secrets->clients, consumer->meta.ns, names[i]);
 		if (one != NULL && (certificate == NULL || kt_align_spiffe(certificate) == NULL)) {
 			certificate = one;
 		}
 	}
-	for (uint32_t i = 0; certificate != NULL && i < count; i++) {
+	for (uint32_t i = 0; (certificate != NULL || client != NULL) && i < count; i++) {
 		struct kt_align_token *token = token_of(align, consumer->meta.ns, names[i]);
 
-		if (token != NULL && !token->paired) {
+		if (token != NULL && certificate != NULL && !token->paired) {
 			token->certificate = certificate;
 			token->paired = true;
+		}
+		if (token != NULL && token->client == NULL) {
+			token->client = client;
 		}
 	}
 }
 
-static bool pair(struct kt_align *align, const struct index *certificates, const struct kt_resource *resource)
+static bool pair(struct kt_align *align, const struct secrets *secrets, const struct kt_resource *resource)
 {
 	const struct kt_consumer_spec *consumer = &resource->consumer;
 	uint32_t count = consumer->secrets.count;
@@ -345,7 +358,7 @@ static bool pair(struct kt_align *align, const struct index *certificates, const
 			names[count++] = consumer->volumes.items[i].sources.items[k].secret.name;
 		}
 	}
-	pair_consumer(align, certificates, resource, names, count);
+	pair_consumer(align, secrets, resource, names, count);
 	kt_free(names);
 	return true;
 }
@@ -353,9 +366,10 @@ static bool pair(struct kt_align *align, const struct index *certificates, const
 static bool ready_tokens(struct kt_align *align)
 {
 	struct index issuers = {0};
-	struct index certificates = {0};
+	struct secrets secrets = {0};
 	bool good = make_index(align, KT_RES_TOKEN_ISSUER, &issuers) &&
-		    make_index(align, KT_RES_CERTIFICATE, &certificates);
+		    make_index(align, KT_RES_CERTIFICATE, &secrets.certificates) &&
+		    make_index(align, KT_RES_CLIENT_CREDENTIAL, &secrets.clients);
 
 	if (align->token_count > 1) {
 		qsort(align->tokens, align->token_count, sizeof(*align->tokens), by_secret);
@@ -367,20 +381,23 @@ static bool ready_tokens(struct kt_align *align)
 		token->issuer = find(&issuers, resource->meta.ns, resource->token.issuer_ref.name);
 		good = resolve(token);
 		if (resource->token.certificate_ref != NULL) {
-			token->certificate = find(&certificates, resource->meta.ns, resource->token.certificate_ref);
+			token->certificate =
+				find(&secrets.certificates, resource->meta.ns, resource->token.certificate_ref);
 			token->paired = token->certificate != NULL;
 		}
 	}
 	for (uint32_t i = 0; good && i < align->resource_count; i++) {
-		good = align->resources[i]->kind != KT_RES_CONSUMER || pair(align, &certificates, align->resources[i]);
+		good = align->resources[i]->kind != KT_RES_CONSUMER || pair(align, &secrets, align->resources[i]);
 	}
 	for (uint32_t i = 0; good && i < align->token_count; i++) {
 		if (!align->tokens[i].paired) {
-			align->tokens[i].certificate = only_identity(&certificates, align->tokens[i].resource->meta.ns);
+			align->tokens[i].certificate =
+				only_identity(&secrets.certificates, align->tokens[i].resource->meta.ns);
 		}
 	}
 	kt_free(issuers.items);
-	kt_free(certificates.items);
+	kt_free(secrets.certificates.items);
+	kt_free(secrets.clients.items);
 	return good;
 }
 

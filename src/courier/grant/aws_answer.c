@@ -203,6 +203,7 @@ static bool is_word(const struct kt_buf *text, struct kt_view hidden)
 /* The message, printable and cut. */
 static void add_shown(const struct kt_buf *message, struct kt_view hidden, struct kt_buf *out)
 {
+	char plain[DETAIL_MAX + 1], shown[DETAIL_MAX + 1];
 	size_t i;
 
 	if (quotes(message, hidden)) {
@@ -212,8 +213,11 @@ static void add_shown(const struct kt_buf *message, struct kt_view hidden, struc
 	for (i = 0; i < message->len && i < DETAIL_MAX; i++) {
 		char c = message->ptr[i];
 
-		kt_buf_addc(out, c >= ' ' && c < 0x7f ? c : ' ');
+		plain[i] = c >= ' ' && c < 0x7f ? c : ' ';
 	}
+	plain[i] = '\0';
+	kt_text_hide(plain, NULL, shown, sizeof(shown));
+	kt_buf_adds(out, shown);
 	kt_buf_adds(out, i < message->len ? "..." : "");
 }
 

@@ -173,6 +173,7 @@ static void on_answer(const struct kt_err *err, const struct kt_http_reply *repl
 	struct grant_job *job = arg;
 
 	job->call = NULL;
+	grant_job_pass_turn(job);
 	if (err->code != KT_OK) {
 		grant_job_fail(job, err);
 		return;
@@ -256,10 +257,49 @@ static enum kt_code send_request(struct grant_job *job, struct kt_err *err)
 	return code;
 }
 
+/* --- turns: spec.limits.perIssuer --- */
+
+static bool must_queue(const struct grant_job *job)
+{
+	int64_t under_way = 0;
+
+	if (job->in_flight <= 0 || job->under_way) {
+		return false;
+	}
+	for (const struct grant_job *other = job->grant->jobs; other != NULL; other = other->next) {
+		under_way += other->under_way && memcmp(other->hash, job->hash, sizeof(job->hash)) == 0 ? 1 : 0;
+	}
+	return under_way >= job->in_flight;
+}
+
+void grant_job_pass_turn(struct grant_job *job)
+{
+	struct grant_job *first = NULL;
+
+	if (!job->under_way) {
+		return;
+	}
+	job->under_way = false;
+	for (struct grant_job *other = job->grant->jobs; other != NULL && !job->grant->dropping; other = other->next) {
+		if (other->queued && memcmp(other->hash, job->hash, sizeof(job->hash)) == 0) {
+			first = other; /* the last one on the list has waited longest */
+		}
+	}
+	if (first != NULL) {
+		first->queued = false;
+		grant_job_exchange(first);
+	}
+}
+
 void grant_job_exchange(struct grant_job *job)
 {
 	struct kt_err err;
 
+	job->queued = must_queue(job);
+	if (job->queued) {
+		return;
+	}
+	job->under_way = true;
 	kt_err_clear(&err);
 	if (send_request(job, &err) != KT_OK) {
 		grant_job_fail(job, &err);

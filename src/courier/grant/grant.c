@@ -16,6 +16,8 @@ void grant_job_destroy(struct grant_job *job)
 	}
 	kt_http_cancel(job->call);
 	kt_wire_forget(job->grant->courier->keeper, job);
+	grant_metadata_pass_on(job);
+	grant_job_pass_turn(job);
 	for (unsigned i = 0; i < GRANT_SECRET_COUNT; i++) {
 		kt_secret_destroy(job->secrets[i]);
 	}
@@ -104,6 +106,7 @@ static enum kt_code take_issuer(struct grant_job *job, struct kt_view text, stru
 	job->named = job->by_metadata ? issuer : token_url;
 	job->ca_bundle = kt_json_str(job->issuer, "caBundle");
 	job->ca_bundle = job->ca_bundle != NULL ? job->ca_bundle : "";
+	job->in_flight = kt_json_int(job->issuer, "inFlight", 0);
 	if (job->named == NULL) {
 		return kt_err_set(err, KT_E_INVALID, "spec.oauth2 needs issuer or tokenURL");
 	}
@@ -267,10 +270,12 @@ bool kt_grant_cancel(struct kt_grant *grant, uint64_t id)
 
 void kt_grant_drop(struct kt_grant *grant)
 {
+	grant->dropping = true;
 	while (grant->jobs != NULL) {
 		grant_job_destroy(grant->jobs);
 	}
 	grant_aws_drop(grant);
+	grant->dropping = false;
 }
 
 enum kt_code kt_grant_create(struct kt_courier *courier, struct kt_grant **ret, struct kt_err *err)

@@ -168,6 +168,7 @@ struct kt_grant {
 	struct grant_server *servers;
 	struct grant_keys *keys;    /* verify.c: the one used last in front */
 	struct grant_aws *aws_jobs; /* aws.c: they count as jobs */
+	bool dropping;              /* all jobs end: none takes the place of another */
 };
 
 /* What is still to be asked of the keeper before the request can go: bits above those of enum grant_secret. */
@@ -187,6 +188,11 @@ struct grant_job {
 	uint8_t hash[KT_SHA256_LEN];
 	struct grant_endpoints at;
 	unsigned well_known;
+	bool discovers;                /* it reads the metadata, for others of the same issuer too */
+	bool waits;                    /* for one that does */
+	int64_t in_flight;             /* requests at once at this issuer (0: as many as there are connections) */
+	bool queued;                   /* for its turn */
+	bool under_way;                /* it has it */
 	const struct grant_type *type; /* NULL: not a token is wanted but op */
 	const struct grant_auth *auth;
 	const char *op; /* "revoke", "introspect" */
@@ -218,13 +224,17 @@ void grant_job_fail(struct grant_job *job, const struct kt_err *err);
 void grant_job_destroy(struct grant_job *job);
 /* metadata.c: finds the endpoint, then goes on with grant_job_try. */
 void grant_job_locate(struct grant_job *job);
+/* A job that read metadata is gone: another one that waited for it does so. */
+void grant_metadata_pass_on(const struct grant_job *gone);
 void grant_metadata_destroy(struct grant_metadata *entry);
 /* ask.c: asks the keeper for all that job->asks has, then goes on with grant_job_exchange. */
 void grant_job_ask(struct grant_job *job);
 /* exchange.c: begins a try, the first one or another with a fresh assertion and proof, by the server's clock. */
 void grant_job_try(struct grant_job *job);
-/* One request, and what comes of it. */
+/* One request as soon as it has its turn, and what comes of it. */
 void grant_job_exchange(struct grant_job *job);
+/* The job's turn is over: the next one's request goes out. */
+void grant_job_pass_turn(struct grant_job *job);
 /* verify.c: holds the token against its server's keys, asking for them where that is needed; then job->verdict is what came out. */
 void grant_job_verify(struct grant_job *job);
 void grant_job_verified(struct grant_job *job); /* exchange.c */

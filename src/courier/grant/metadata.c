@@ -86,6 +86,60 @@ static void choose(struct grant_job *job)
 
 static void discover(struct grant_job *job, const struct kt_err *last);
 
+/* The one of those who wait for the metadata of this issuer that came first, or NULL. */
+static struct grant_job *next_waiting(const struct kt_grant *grant, const uint8_t hash[KT_SHA256_LEN])
+{
+	struct grant_job *first = NULL;
+
+	for (struct grant_job *job = grant->jobs; job != NULL; job = job->next) {
+		if (job->waits && memcmp(job->hash, hash, sizeof(job->hash)) == 0) {
+			first = job;
+		}
+	}
+	return first;
+}
+
+/* What was found, or why nothing was, is so for all who waited for it. */
+static void tell_waiting(struct grant_job *job, const struct kt_err *why)
+{
+	struct grant_job *other;
+
+	job->discovers = false;
+	while ((other = next_waiting(job->grant, job->hash)) != NULL) {
+		struct kt_err err = *why;
+
+		other->waits = false;
+		if (err.code == KT_OK && copy(&job->at, &other->at) != KT_OK) {
+			(void)kt_err_set(&err, KT_E_NOMEM, "out of memory for a token request");
+		}
+		if (err.code == KT_OK) {
+			choose(other);
+		} else {
+			grant_job_fail(other, &err);
+		}
+	}
+}
+
+static void give_up(struct grant_job *job, const struct kt_err *why)
+{
+	tell_waiting(job, why);
+	grant_job_fail(job, why);
+}
+
+void grant_metadata_pass_on(const struct grant_job *gone)
+{
+	struct grant_job *other = NULL;
+
+	if (gone->discovers && !gone->grant->dropping) {
+		other = next_waiting(gone->grant, gone->hash);
+	}
+	if (other != NULL) {
+		other->waits = false;
+		other->discovers = true;
+		discover(other, NULL);
+	}
+}
+
 static void on_metadata(const struct kt_err *err, const struct kt_http_reply *reply, void *arg)
 {
 	struct grant_job *job = arg;
@@ -95,12 +149,13 @@ static void on_metadata(const struct kt_err *err, const struct kt_http_reply *re
 	if (why.code == KT_OK && grant_metadata_parse(reply, job->named, &job->at, &why) == KT_OK) {
 		grant_server_learn(grant_server_get(job->grant, job->at.plain[GRANT_TOKEN_ENDPOINT]), reply);
 		keep(job);
+		tell_waiting(job, &why);
 		choose(job);
 	} else if (why.code == KT_E_NOTFOUND) {
 		job->well_known++;
 		discover(job, &why);
 	} else {
-		grant_job_fail(job, &why);
+		give_up(job, &why);
 	}
 }
 
@@ -126,8 +181,19 @@ static void discover(struct grant_job *job, const struct kt_err *last)
 	}
 	kt_buf_finish(&url);
 	if (err.code != KT_OK) {
-		grant_job_fail(job, &err);
+		give_up(job, &err);
 	}
+}
+
+/* Whether another job reads the same metadata just now. */
+static bool is_discovered(const struct grant_job *job)
+{
+	for (const struct grant_job *other = job->grant->jobs; other != NULL; other = other->next) {
+		if (other->discovers && memcmp(other->hash, job->hash, sizeof(job->hash)) == 0) {
+			return true;
+		}
+	}
+	return false;
 }
 
 void grant_job_locate(struct grant_job *job)
@@ -149,7 +215,10 @@ void grant_job_locate(struct grant_job *job)
 	}
 	if (code == KT_OK) {
 		choose(job);
+	} else if (code == KT_E_NOTFOUND && is_discovered(job)) {
+		job->waits = true;
 	} else if (code == KT_E_NOTFOUND) {
+		job->discovers = true;
 		discover(job, NULL);
 	} else {
 		(void)kt_err_set(&err, KT_E_NOMEM, "out of memory for a token request");

@@ -96,6 +96,7 @@ static enum kt_code take(const struct http_probe *probe, const struct kt_http_re
 			 struct kt_secret **secret, struct kt_err *err)
 {
 	KT_AUTOJSON json_t *json = NULL;
+	json_t *at = NULL;
 	struct kt_buf found;
 	enum kt_code code;
 
@@ -113,6 +114,10 @@ static enum kt_code take(const struct http_probe *probe, const struct kt_http_re
 		kt_buf_reset(value);
 	}
 	code = find(json, probe->secret_path, &found, err);
+	if (code == KT_OK && probe->secret_path[0] != '\0' &&
+	    (kt_json_at(json, probe->secret_path, &at, err) != KT_OK || !json_is_string(at))) {
+		code = kt_err_set(err, KT_E_PROTO, "the API's answer has no text at %.200s", probe->secret_path);
+	}
 	if (code == KT_OK && probe->secret_path[0] != '\0') {
 		code = found.len > 0 ? kt_secret_create(found.ptr, found.len, secret, err)
 				     : kt_err_set(err, KT_E_PROTO, "the API's answer has an empty %.200s", probe->secret_path);

@@ -34,7 +34,7 @@ static json_t *step(json_t *at, const char **path, bool *bad)
 	return json_array_get(at, index);
 }
 
-enum kt_code kt_json_path(json_t *root, const char *path, struct kt_buf *out, struct kt_err *err)
+enum kt_code kt_json_at(json_t *root, const char *path, json_t **ret, struct kt_err *err)
 {
 	const char *rest = path;
 	bool bad = false;
@@ -51,6 +51,18 @@ enum kt_code kt_json_path(json_t *root, const char *path, struct kt_buf *out, st
 	}
 	if (at == NULL) {
 		return kt_err_set(err, KT_E_NOTFOUND, "the answer has nothing at %.200s", path);
+	}
+	*ret = at;
+	return KT_OK;
+}
+
+enum kt_code kt_json_path(json_t *root, const char *path, struct kt_buf *out, struct kt_err *err)
+{
+	json_t *at = NULL;
+	enum kt_code code = kt_json_at(root, path, &at, err);
+
+	if (code != KT_OK) {
+		return code;
 	}
 	if (json_is_string(at)) {
 		kt_buf_add(out, json_string_value(at), json_string_length(at));

@@ -18,6 +18,7 @@ void kt_probe_handle_http(struct kt_wire_in *in, void *arg);
  * The value at a path such as ".a.b[0].c" ("." is the whole): text as it is, everything else as compact JSON.
  * KT_E_INVALID for a path that can't be read, KT_E_NOTFOUND when there is nothing.
  */
+enum kt_code kt_json_at(json_t *root, const char *path, json_t **ret, struct kt_err *err); /* borrowed from root */
 enum kt_code kt_json_path(json_t *root, const char *path, struct kt_buf *out, struct kt_err *err);
 
 #endif

@@ -39,6 +39,10 @@ bool kt_client_owns(struct kt_keeper *keeper, const char *ns, const char *secret
  * has proved the newer one, or spec.drain is not over).
  */
 enum kt_code kt_client_choose(struct kt_flight *flight, struct kt_err *err);
+/* Whether that is why nothing new was begun: no failure, only reported like one. */
+bool kt_client_must_wait(const struct kt_store_cred *cred);
+/* It is over: a failure that comes now is the first one. */
+void kt_client_forget_wait(struct kt_store_cred *cred);
 /* Whether there is a secret before this one that may still be in use. */
 bool kt_client_has_previous(struct kt_flight *flight);
 /* The courier asks for the secret that is tried (KT_CLIENT_SECRET). False: none is. */

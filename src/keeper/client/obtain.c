@@ -11,6 +11,7 @@
 #define CALL_TIMEOUT  (20 * KT_SECOND)
 #define TRY_TIMEOUT   (30 * KT_SECOND)
 #define REFUSED_MAX   2u /* tries at which a secret of ours is refused before another one is made */
+#define STILL_IN_USE  "stillInUse"
 #define CLEAN_MAX     6u /* secrets that are taken away in one go */
 
 /* Where a flight is; each is entered anew after an answer. */
@@ -71,9 +72,28 @@ static enum kt_code must_wait(struct kt_flight *flight, struct kt_err *err)
 	(void)kt_err_set(err, KT_E_LATER, "the secret before this one may still be in use: %s",
 	                 proved ? "spec.drain is not over" : "not all consumers have proved the newer one");
 	if (err != NULL) {
+		(void)snprintf(err->problem_type, sizeof(err->problem_type), STILL_IN_USE);
 		err->retry_after_s = proved && at > now ? (at - now) / KT_SECOND + 1 : 60;
 	}
 	return KT_E_LATER;
+}
+
+bool kt_client_must_wait(const struct kt_store_cred *cred)
+{
+	const char *problem;
+
+	(void)kt_flight_peer_said(cred, &problem);
+	return cred->attempts > 0 && strcmp(problem, STILL_IN_USE) == 0;
+}
+
+void kt_client_forget_wait(struct kt_store_cred *cred)
+{
+	if (kt_client_must_wait(cred)) {
+		cred->attempts = 0;
+		cred->error = KT_OK;
+		cred->error_text = NULL;
+		cred->cookie = NULL;
+	}
 }
 
 enum kt_code kt_client_choose(struct kt_flight *flight, struct kt_err *err)
@@ -97,6 +117,7 @@ enum kt_code kt_client_choose(struct kt_flight *flight, struct kt_err *err)
 	if (flight->cred.active != 0 && (two || kt_client_overlaps(spec)) && kt_client_has_previous(flight)) {
 		return must_wait(flight, err);
 	}
+	kt_client_forget_wait(&flight->cred);
 	(void)snprintf(flight->order_url, sizeof(flight->order_url), "%s", chosen->client_id);
 	flight->client_begun = true;
 	return KT_OK;
@@ -215,7 +236,7 @@ static enum kt_effect try_pair(struct kt_flight *flight, const struct kt_secret 
 	flight->trying = NULL;
 	code = kt_secret_create(all.ptr, all.len, &flight->trying, err);
 	if (code == KT_OK) {
-		code = kt_oauth_issuer_json(&oauth2, &issuer, err);
+		code = kt_oauth_issuer_json(&oauth2, kt_oauth_in_flight(flight->keeper), &issuer, err);
 	}
 	if (code == KT_OK) {
 		code = kt_oauth_request_json(&oauth2, &wanted, &request, err);

@@ -153,20 +153,33 @@ void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg)
 
 /* --- ASSERTION ----------------------------------------------------------------------------------------------------------- */
 
-static enum kt_code read_key(struct kt_flight *flight, struct kt_key **ret, struct kt_err *err)
+/* Reading takes OpenSSL ten times as long as signing: so the issuer keeps the key for as long as the text is the same. */
+static enum kt_code read_key(struct kt_flight *flight, struct kt_err *err)
 {
 	const struct kt_secret_ref *ref = &oauth2_of(flight)->auth.key_secret_ref;
+	struct kt_issuer_entry *entry = flight->issuer;
 	struct kt_secret *text KT_AUTOSECRET = NULL;
 	struct kt_view view;
+	char sha256[KT_SHA256_HEX];
 	enum kt_code code = kt_issuers_secret(flight->keeper, flight->issuer->spec->meta.ns, ref->name, ref->key, &text, err);
 
 	if (code != KT_OK) {
 		return code;
 	}
 	view = kt_secret_view(text); /* PEM; the key of a Certificate of ours comes as it is stored */
-	code = view.len > 0 && view.ptr[0] == '\x30' ? kt_pki_key_from_der(view, ret, err)
-	                                             : kt_pki_key_from_pem(view, ret, err);
-	return code == KT_OK ? code : kt_err_prefix(err, "the client's key (secret %s, %s)", ref->name, ref->key);
+	kt_sha256_hex(view.ptr, view.len, sha256);
+	if (entry->signing_key != NULL && strcmp(sha256, entry->read_from) == 0) {
+		return KT_OK;
+	}
+	kt_pki_key_destroy(entry->signing_key);
+	entry->signing_key = NULL;
+	code = view.len > 0 && view.ptr[0] == '\x30' ? kt_pki_key_from_der(view, &entry->signing_key, err)
+	                                             : kt_pki_key_from_pem(view, &entry->signing_key, err);
+	if (code != KT_OK) {
+		return kt_err_prefix(err, "the client's key (secret %s, %s)", ref->name, ref->key);
+	}
+	memcpy(entry->read_from, sha256, sizeof(sha256));
+	return KT_OK;
 }
 
 static enum kt_code assert_client(struct kt_flight *flight, const struct kt_oauth_moment *moment, struct kt_secret **ret,
@@ -175,7 +188,6 @@ static enum kt_code assert_client(struct kt_flight *flight, const struct kt_oaut
 	const struct kt_oauth2_issuer *oauth2 = oauth2_of(flight);
 	const struct kt_oauth2_auth *auth = &oauth2->auth;
 	struct kt_oauth2_issuer own = *oauth2;
-	struct kt_key *key KT_AUTOKEY = NULL;
 	struct kt_secret *secret KT_AUTOSECRET = NULL;
 	enum kt_code code;
 
@@ -183,8 +195,10 @@ static enum kt_code assert_client(struct kt_flight *flight, const struct kt_oaut
 	case KT_AUTH_SPIFFE_JWT:
 		return kt_oauth_token_of(flight->keeper, flight->issuer->spec->meta.ns, auth->token_ref, ret, err);
 	case KT_AUTH_PRIVATE_KEY_JWT:
-		code = read_key(flight, &key, err);
-		return code == KT_OK ? kt_oauth_assertion(oauth2, key, (struct kt_view){NULL, 0}, moment, ret, err) : code;
+		code = read_key(flight, err);
+		return code == KT_OK ? kt_oauth_assertion(oauth2, flight->issuer->signing_key, (struct kt_view){NULL, 0}, moment,
+		                                          ret, err)
+		                     : code;
 	case KT_AUTH_SECRET_JWT:
 		code = client_secret(flight, &secret, err);
 		if (flight->client_id[0] != '\0') {

@@ -16,8 +16,11 @@
 
 /* --- request.c ------------------------------------------------------------------------------------------------------- */
 
-/* spec.oauth2 as the courier wants it (KT_MSG_MINT); adds to out. */
-enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, struct kt_buf *out, struct kt_err *err);
+/* spec.oauth2 as the courier wants it (KT_MSG_MINT), and how many requests may be under way there; adds to out. */
+enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, int64_t in_flight, struct kt_buf *out,
+                                  struct kt_err *err);
+/* spec.limits.perIssuer, 0 where no Agent says any. */
+int64_t kt_oauth_in_flight(const struct kt_keeper *keeper);
 enum kt_code kt_oauth_request_json(const struct kt_oauth2_issuer *oauth2, const struct kt_token_spec *spec,
                                    struct kt_buf *out, struct kt_err *err);
 /* A clock that is further off than a day is not followed. */
@@ -94,6 +97,11 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err);
  * remembered in the flight. Borrows from both.
  */
 enum kt_code kt_oauth_issuer_now(struct kt_flight *flight, struct kt_oauth2_issuer *ret, struct kt_err *err);
+
+/* --- remedy.c: pure ------------------------------------------------------------------------------------------------------ */
+
+/* Adds to a server's refusal (code and problem_type) what helps, as far as the refusal tells. */
+void kt_oauth_remedy(const struct kt_oauth2_issuer *oauth2, const struct kt_token_spec *spec, struct kt_err *err);
 
 /* --- refresh.c --------------------------------------------------------------------------------------------------------- */
 

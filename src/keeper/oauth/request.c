@@ -19,7 +19,13 @@ int64_t kt_oauth_bounded_skew(int64_t seconds)
 
 /* --- JSON ------------------------------------------------------------------------------------------------------------------ */
 
-enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, struct kt_buf *out, struct kt_err *err)
+int64_t kt_oauth_in_flight(const struct kt_keeper *keeper)
+{
+	return keeper->agent != NULL ? keeper->agent->agent.limits.per_issuer : 0;
+}
+
+enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, int64_t in_flight, struct kt_buf *out,
+                                  struct kt_err *err)
 {
 	kt_buf_addf(out, "{\"audienceParam\":\"%s\",\"auth\":{\"method\":\"%s\"",
 	            kt_audience_param_name(oauth2->audience_param), kt_auth_method_name(oauth2->auth.method));
@@ -32,6 +38,9 @@ enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, struct 
 		kt_buf_adds(out, ",\"verify\":true");
 	}
 	kt_buf_add_json_member(out, "profile", kt_oauth2_profile_name(oauth2->profile));
+	if (in_flight > 0) {
+		kt_buf_addf(out, ",\"inFlight\":%lld", (long long)in_flight);
+	}
 	if (oauth2->ca_bundle.len > 0) {
 		kt_buf_adds(out, ",\"caBundle\":");
 		kt_buf_add_json(out, (struct kt_view){(const char *)oauth2->ca_bundle.ptr, oauth2->ca_bundle.len});
@@ -293,7 +302,8 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 		    ask(flight, &again) == KT_OK) {
 			return;
 		}
-		tell_followers(flight, NULL, why);
+		kt_oauth_remedy(flight->issuer->spec->token_issuer.oauth2, &flight->spec->token, &err);
+		tell_followers(flight, NULL, &err);
 	} else if (minted == NULL) {
 		(void)kt_err_set(&err, KT_E_PROTO, "the courier gave a wrong answer");
 		tell_followers(flight, NULL, &err);
@@ -322,7 +332,7 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	kt_buf_init(&request, 65536);
 	code = kt_oauth_issuer_now(flight, &oauth2, err);
 	if (code == KT_OK) {
-		code = kt_oauth_issuer_json(&oauth2, &issuer, err);
+		code = kt_oauth_issuer_json(&oauth2, kt_oauth_in_flight(flight->keeper), &issuer, err);
 	}
 	if (code == KT_OK) {
 		code = kt_oauth_request_json(&oauth2, &flight->spec->token, &request, err);

@@ -131,7 +131,7 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 		code = kt_oauth_issuer_now(flight, &oauth2, err);
 	}
 	if (code == KT_OK) {
-		code = kt_oauth_issuer_json(&oauth2, &issuer, err);
+		code = kt_oauth_issuer_json(&oauth2, kt_oauth_in_flight(keeper), &issuer, err);
 	}
 	if (code != KT_OK) {
 		return code;

@@ -62,6 +62,8 @@ static const struct kt_plan_retry by_problem[] = {
         {"solver", 0, KT_FAULT_USER, 5 * S, 200, 15 * M, 5 * S, ASKED, ALARM},
         /* A client's secret: it may have been made, and consumers may be refused until there is another one. */
         {"lostAnswer", 0, KT_FAULT_NETWORK, 1 * S, 200, 15 * M, 1 * S, ASKED, NEAR},
+        /* Nothing has failed: what would have to go may still be in use. */
+        {"stillInUse", 0, KT_FAULT_LIMIT, 1 * S, 100, 1 * M, 1 * S, ASKED},
         {"secretRefused", 0, KT_FAULT_PEER, 2 * S, 200, 15 * M, 2 * S, ASKED, NEAR},
         /* What they allow is used up, by our own count of it. */
         {"budget", 0, KT_FAULT_LIMIT, 1 * M, 200, 12 * H, 1 * S, ASKED},
