@@ -15,6 +15,8 @@ sys.path.append(str(HERE.parent / "peers"))  # anypoint_standin
 from lib.agent import BUILD  # noqa: E402
 from lib.fixtures import need_build  # noqa: E402
 
+import matrix  # noqa: E402
+
 LINES = []
 
 
@@ -32,6 +34,14 @@ def pytest_collection_modifyitems(items):
     """Kills first: when the time is up, what is left out is of the others."""
     order = ("test_power", "test_kill", "test_faults", "test_alloc")
     items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
+
+
+def pytest_collection_finish(session):
+    matrix.tests_left[0] = len(session.items)
+
+
+def pytest_runtest_logfinish():
+    matrix.tests_left[0] -= 1
 
 
 @pytest.fixture

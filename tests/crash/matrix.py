@@ -12,7 +12,7 @@ from common import House, Torn, wait_a_moment
 
 ALL_POINTS = bool(os.environ.get("KEYTURN_CRASH_ALL"))
 BUDGET = 60 * float(os.environ.get("KEYTURN_CRASH_MINUTES", "12"))  # of all scenarios together; no limit with KEYTURN_CRASH_ALL
-SHARE = 8  # seconds that a scenario gets when the budget is used up
+SHARE = 6  # seconds that a scenario gets when the budget is used up
 STARTED = time.monotonic()
 WORKERS = min(6 * (os.cpu_count() or 1), 24)
 SLOWEST = 10  # seconds in which a command that met a fault must have ended
@@ -116,9 +116,10 @@ class Walk:
         if self.house.served() != served:
             raise Torn(f"two minutes later {self.house.served()} is served instead of {served}")
         left, generations = self.house.leftovers()
-        if any(count > 1 for count in generations.values()):  # what a command for another one left alone was written again just now
-            self.house.later("renew", minutes=4)
-            left, generations = self.house.leftovers()
+        for minutes in (4, 6):
+            if any(count > 1 for count in generations.values()):  # what a command for another one left alone was written just now
+                self.house.later("renew", minutes=minutes)
+                left, generations = self.house.leftovers()
         if left or any(count > 1 for count in generations.values()):
             raise Torn(f"never swept: {left} {generations}")
 
@@ -160,9 +161,15 @@ class Walk:
         return bool(done.points)
 
 
+tests_left = [1]  # conftest.py counts them
+
+
 def time_left():
-    """Seconds that a scenario may still take: those of the budget, and a few even when that is used up."""
-    return float("inf") if ALL_POINTS else max(STARTED + BUDGET - time.monotonic(), SHARE)
+    """Seconds that a scenario may still take: three times its share of what is left of the budget, and a few even of none."""
+    if ALL_POINTS:
+        return float("inf")
+    left = STARTED + BUDGET - time.monotonic()
+    return max(SHARE, min(left, 3 * left / max(1, tests_left[0])))
 
 
 def _worker(scenario, jobs, taken, until, pipe):
