@@ -219,17 +219,31 @@ struct kt_client_okta {
 	struct kt_bytes ca_bundle;
 };
 
+/* The public keys of the client are shown at a URL of ours, which its server reads (jwks_uri of RFC 7591). */
+struct kt_client_hosted {
+	const char *jwks_url; /* its path is that at the Agent's listener */
+	struct kt_publish_jwks publish_jwks;
+};
+
 /* Exactly one of these is set. */
 struct kt_client_issuer {
 	struct kt_client_static *fixed;
 	struct kt_client_anypoint *anypoint;
 	struct kt_client_okta *okta;
+	struct kt_client_hosted *hosted; /* with private_key only */
+};
+
+/* The client shows itself by a key (private_key_jwt) in place of a secret. */
+struct kt_client_key {
+	enum kt_assertion_alg algorithm; /* ES256 when absent */
+	kt_ms publish_ahead; /* hosted: a new key is shown this long before its first use; 1 h when absent, may be 0 */
 };
 
 /* Where a secret is tried before anybody gets it: client_credentials at a token endpoint. */
 struct kt_client_test {
 	const char *token_url;
-	enum kt_auth_method method; /* client_secret_post when absent, or client_secret_basic */
+	enum kt_auth_method method; /* client_secret_post when absent, or client_secret_basic; not looked at with a key */
+	const char *audience;       /* aud of the assertion with a key; NULL: token_url */
 	struct kt_strings scopes;
 	struct kt_bytes ca_bundle; /* PEM; absent: that of the issuer */
 };
@@ -239,6 +253,7 @@ struct kt_client_credential_spec {
 	struct kt_clients clients; /* one, or two with AlternateClients */
 	struct kt_client_issuer issuer;
 	enum kt_client_strategy strategy;
+	struct kt_client_key *private_key; /* NULL: it has a secret */
 	kt_ms rotation_interval; /* 30 days when absent */
 	kt_ms drain;             /* how long the secret before is left alone after the switch; 10 min when absent */
 	struct kt_client_test *test; /* NULL: Anypoint's own endpoint for a connected app, else none */

@@ -248,18 +248,19 @@ static int judge(const struct kt_store_cred *cred, bool delivered_only, bool *re
 	return *ret_failed ? 5 : 0;
 }
 
-/* Whether an order is held back by what its CA allows: asked of those that should have one. */
+/* Whether an order is held back by what its CA allows, or a client's new key rests: asked of those that should have one. */
 static bool is_held(struct kt_keeper *keeper, const struct kt_store_resource *resource, const struct kt_store_cred *cred,
                     struct kt_plan *ret)
 {
 	struct kt_resource *spec = NULL;
 	bool held;
 
-	if (cred->kind != KT_KIND_CERT || cred->attempts > 0 ||
+	if ((cred->kind != KT_KIND_CERT && cred->kind != KT_KIND_CLIENT) || cred->attempts > 0 ||
 	    (cred->active != 0 && (cred->flags & KT_CRED_FORCED) == 0) || kt_load_spec(resource, &spec, NULL) != KT_OK) {
 		return false;
 	}
-	held = kt_rotate_plan(keeper, resource, cred, spec, false, ret, NULL) == KT_OK && ret->reason == KT_WHY_LIMIT;
+	held = kt_rotate_plan(keeper, resource, cred, spec, false, ret, NULL) == KT_OK &&
+	       (ret->reason == KT_WHY_LIMIT || ret->reason == KT_WHY_SHOWN);
 	kt_resource_destroy(spec);
 	return held;
 }

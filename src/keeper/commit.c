@@ -316,6 +316,9 @@ static enum kt_code commit_retired(struct kt_flight *flight, struct kt_err *err)
 	if (code == KT_OK) {
 		code = kt_store_material_prune(store, flight->id, keep, err);
 	}
+	if (code == KT_OK) {
+		code = kt_client_key_retired(flight, err);
+	}
 	return code == KT_OK ? rest(flight, false, err) : code;
 }
 

@@ -201,6 +201,10 @@ static bool wants_key(const struct kt_flight *flight, enum kt_key_type *type, un
 		*bits = *type == KT_KEY_RSA ? 2048 : *type == KT_KEY_ED25519 ? 0 : alg == KT_ASSERTION_ES384 ? 384 : 256;
 		return true;
 	}
+	if (flight->spec->kind == KT_RES_CLIENT_CREDENTIAL && flight->spec->client.private_key != NULL) {
+		kt_client_key_kind(flight->spec->client.private_key, type, bits);
+		return true;
+	}
 	if (flight->spec->kind != KT_RES_CERTIFICATE) {
 		return false;
 	}
@@ -217,7 +221,8 @@ static enum kt_effect effect_key(struct kt_flight *flight, struct kt_err *err)
 	enum kt_code code;
 
 	if (flight->key != NULL || !wants_key(flight, &type, &bits) ||
-	    (flight->spec->kind == KT_RES_TOKEN ? reuse_dpop_key(flight, type, bits) : reuse_key(flight, type, bits)) ||
+	    (flight->spec->kind == KT_RES_TOKEN && reuse_dpop_key(flight, type, bits)) ||
+	    (flight->spec->kind == KT_RES_CERTIFICATE && reuse_key(flight, type, bits)) ||
 	    take_from_stash(flight, type, bits)) {
 		return KT_EFFECT_DONE;
 	}

@@ -83,6 +83,7 @@ void kt_flight_destroy(struct kt_flight *flight)
 	}
 	kt_oauth_forget(flight);
 	kt_wire_forget(flight->keeper->courier, flight);
+	kt_wire_forget(flight->keeper->desk, flight);
 	kt_rotate_end_job(flight, true);
 	kt_wire_forget(flight->keeper->ctx->warden, flight);
 	kt_store_material_finish(&flight->material);
@@ -215,6 +216,9 @@ static void plan_state(const struct kt_store_resource *resource, const struct kt
 	state->deliver_last = cred->deliver_at;
 	state->deliver_code = cred->deliver_error;
 	state->cause_changed = cred->attempts > 0 && cred->next_try <= now;
+	if (cred->kind == KT_KIND_CLIENT && cred->candidate != 0 && candidate->sealed_key.len > 0) {
+		state->shown_at = candidate->not_before;
+	}
 	state->orphan = resource->gone || (cred->flags & KT_CRED_ORPHAN) != 0;
 	(void)snprintf(identity, sizeof(identity), "%s/%s/%s", resource->kind, resource->ns, resource->name);
 	state->seed = kt_plan_seed(identity, (uint64_t)cred->revision);

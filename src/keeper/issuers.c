@@ -15,6 +15,9 @@
 
 static const struct kt_issuer_ops *ops_of(const struct kt_resource *spec)
 {
+	if (spec->kind == KT_RES_CLIENT_CREDENTIAL && spec->client.private_key != NULL) {
+		return &kt_issuer_client_key;
+	}
 	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
 		return spec->client.issuer.fixed != NULL && spec->client.test == NULL ? &kt_issuer_client_static : &kt_issuer_client;
 	}

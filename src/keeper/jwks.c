@@ -15,7 +15,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
-#include "keeper/keeper.h"
+#include "keeper/client/client.h"
 
 #define JWKS_MAX  65536u
 #define KEYS_KEPT 16u
@@ -408,19 +408,29 @@ static void on_served(const struct kt_err *why, enum kt_msg_type type, void *msg
 	}
 }
 
-static enum kt_code serve(struct kt_keeper *keeper, const char *base, const char *suffix, const char *tail,
-                          struct kt_view body, kt_ms max_age, struct kt_err *err)
+/* A page of the listener: its path is made of three parts. served (or NULL): called when the desk has it. */
+struct page {
+	const char *base, *suffix, *tail;
+	struct kt_view body;
+	kt_ms max_age;
+	kt_wire_reply_fn *served;
+	void *arg;
+};
+
+static enum kt_code serve(struct kt_keeper *keeper, const struct page *page, struct kt_err *err)
 {
 	char path[512];
 	struct kt_msg_serve msg = {.listener = KT_VIEW_LIT("jwks"), .content_type = KT_VIEW_LIT("application/json")};
 
-	(void)snprintf(path, sizeof(path), "%s%s%s", base, suffix, tail);
+	(void)snprintf(path, sizeof(path), "%s%s%s", page->base, page->suffix, page->tail);
 	msg.path = kt_view_str(path);
-	msg.body = body;
-	msg.max_age = (uint32_t)(max_age / 1000);
-	return kt_wire_call(kt_keeper_desk(keeper), KT_SERVE, &msg, NULL, 0, 10 * KT_SECOND, on_served, NULL, err);
+	msg.body = page->body;
+	msg.max_age = (uint32_t)(page->max_age / 1000);
+	return kt_wire_call(kt_keeper_desk(keeper), KT_SERVE, &msg, NULL, 0, 10 * KT_SECOND,
+	                    page->served != NULL ? page->served : on_served, page->arg, err);
 }
 
+/* meta: empty where there is none. */
 static enum kt_code to_volume(const char *path, struct kt_view jwks, struct kt_view meta, struct kt_err *err)
 {
 	int fd KT_AUTOCLOSE = kt_io_open_dir_create(path, 0755, err);
@@ -432,11 +442,73 @@ static enum kt_code to_volume(const char *path, struct kt_view jwks, struct kt_v
 	}
 	durable = !kt_io_is_memory_backed(fd);
 	code = kt_io_replace_file(fd, "jwks.json", jwks.ptr, jwks.len, 0644, (uid_t)-1, (gid_t)-1, durable, err);
-	if (code == KT_OK) {
+	if (code == KT_OK && meta.len > 0) {
 		code = kt_io_replace_file(fd, "openid-configuration", meta.ptr, meta.len, 0644, (uid_t)-1, (gid_t)-1,
 		                          durable, err);
 	}
 	return code;
+}
+
+static bool has_listener(const struct kt_keeper *keeper, const struct kt_publish_jwks *publish)
+{
+	return publish->listener && keeper->agent != NULL && keeper->agent->agent.listeners.jwks != NULL;
+}
+
+/* keys: comma separated. */
+static enum kt_code wrap(struct kt_view keys, struct kt_buf *out, struct kt_err *err)
+{
+	kt_buf_adds(out, "{\"keys\":[");
+	kt_buf_addv(out, keys);
+	kt_buf_adds(out, "]}");
+	return kt_buf_check(out, "key set", err);
+}
+
+enum kt_code kt_jwks_show(struct kt_keeper *keeper, const struct kt_jwks_place *place, struct kt_view keys,
+                          kt_wire_reply_fn *shown, void *arg, bool *ret_pending, struct kt_err *err)
+{
+	struct kt_buf jwks KT_AUTOBUF = {0};
+	struct page page = {.suffix = "", .tail = "", .max_age = place->max_age, .served = shown, .arg = arg};
+	char path[256];
+	enum kt_code code;
+
+	*ret_pending = false;
+	kt_buf_init(&jwks, JWKS_MAX);
+	code = wrap(keys, &jwks, err);
+	if (code == KT_OK && place->publish->volume != NULL) {
+		code = to_volume(place->publish->volume->path, kt_buf_view(&jwks), (struct kt_view){NULL, 0}, err);
+	}
+	if (code == KT_OK && place->publish->volume == NULL && !has_listener(keeper, place->publish)) {
+		code = kt_err_set(err, KT_E_INVALID, "nothing shows the keys: give the Agent spec.listeners.jwks, or publishJWKS.volume");
+	}
+	if (code != KT_OK || !has_listener(keeper, place->publish)) {
+		return code;
+	}
+	url_path(place->url, path, sizeof(path));
+	page.base = path;
+	page.body = kt_buf_view(&jwks);
+	code = serve(keeper, &page, err);
+	*ret_pending = code == KT_OK && shown != NULL;
+	return code;
+}
+
+static enum kt_code serve_all(struct kt_keeper *keeper, const struct kt_local_issuer *local, struct kt_view jwks,
+                              struct kt_view meta, struct kt_err *err)
+{
+	char base[256];
+	struct page keys = {.base = base, .suffix = "/jwks.json", .tail = "", .body = jwks, .max_age = local->publish_ahead};
+	struct page openid = {
+	        .base = base, .suffix = "/.well-known/openid-configuration", .tail = "", .body = meta, .max_age = KT_HOUR};
+	/* RFC 8414 section 3.1: the well-known part goes before the path */
+	struct page oauth = {
+	        .base = "", .suffix = "/.well-known/oauth-authorization-server", .tail = base, .body = meta, .max_age = KT_HOUR};
+	enum kt_code code;
+
+	url_path(local->issuer_url, base, sizeof(base));
+	code = serve(keeper, &keys, err);
+	if (code == KT_OK) {
+		code = serve(keeper, &openid, err);
+	}
+	return code == KT_OK ? serve(keeper, &oauth, err) : code;
 }
 
 enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *entry, struct kt_err *err)
@@ -447,7 +519,6 @@ enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *e
 	struct kt_buf jwks KT_AUTOBUF = {0};
 	struct kt_buf meta KT_AUTOBUF = {0};
 	struct key_list list = {.now = kt_keeper_now(keeper), .jwks = &keys};
-	char base[256];
 	enum kt_code code;
 
 	kt_buf_init(&keys, JWKS_MAX);
@@ -457,14 +528,10 @@ enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *e
 	if (code != KT_OK) {
 		return code;
 	}
-	kt_buf_adds(&jwks, "{\"keys\":[");
-	kt_buf_addv(&jwks, kt_buf_view(&keys));
-	kt_buf_adds(&jwks, "]}");
 	metadata(local, &meta);
-	url_path(local->issuer_url, base, sizeof(base));
 	code = kt_buf_check(&keys, "key set", err);
 	if (code == KT_OK) {
-		code = kt_buf_check(&jwks, "key set", err);
+		code = wrap(kt_buf_view(&keys), &jwks, err);
 	}
 	if (code == KT_OK) {
 		code = kt_buf_check(&meta, "discovery document", err);
@@ -472,17 +539,9 @@ enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *e
 	if (code == KT_OK && publish->volume != NULL) {
 		code = to_volume(publish->volume->path, kt_buf_view(&jwks), kt_buf_view(&meta), err);
 	}
-	if (code != KT_OK || !publish->listener || keeper->agent == NULL || keeper->agent->agent.listeners.jwks == NULL) {
-		return code;
-	}
-	code = serve(keeper, base, "/jwks.json", "", kt_buf_view(&jwks), local->publish_ahead, err);
-	if (code == KT_OK) {
-		code = serve(keeper, base, "/.well-known/openid-configuration", "", kt_buf_view(&meta), KT_HOUR, err);
-	}
-	if (code == KT_OK) { /* RFC 8414 section 3.1: the well-known part goes before the path */
-		code = serve(keeper, "", "/.well-known/oauth-authorization-server", base, kt_buf_view(&meta), KT_HOUR, err);
-	}
-	return code;
+	return code == KT_OK && has_listener(keeper, publish)
+	               ? serve_all(keeper, local, kt_buf_view(&jwks), kt_buf_view(&meta), err)
+	               : code;
 }
 
 static bool publish_one(const struct kt_store_resource *row, void *arg)
@@ -502,4 +561,5 @@ static bool publish_one(const struct kt_store_resource *row, void *arg)
 void kt_jwks_publish_all(struct kt_keeper *keeper)
 {
 	(void)kt_store_resource_each(keeper->store, "TokenIssuer", 0, 1000, publish_one, keeper, NULL);
+	kt_client_keys_show_all(keeper);
 }

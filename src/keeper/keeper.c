@@ -389,6 +389,11 @@ static bool resource_paths(const struct kt_store_resource *row, void *arg)
 			add_dir(paths, spec->token_issuer.local->publish_jwks.volume->path);
 		}
 		break;
+	case KT_RES_CLIENT_CREDENTIAL:
+		if (spec->client.issuer.hosted != NULL && spec->client.issuer.hosted->publish_jwks.volume != NULL) {
+			add_dir(paths, spec->client.issuer.hosted->publish_jwks.volume->path);
+		}
+		break;
 	default:
 		break;
 	}
@@ -398,7 +403,7 @@ static bool resource_paths(const struct kt_store_resource *row, void *arg)
 
 static enum kt_code describe_box(struct kt_keeper *keeper, struct kt_sandbox *box, struct kt_err *err)
 {
-	static const char *const kinds[] = {"Consumer", "Issuer", "ClusterIssuer", "TokenIssuer", "Watch"};
+	static const char *const kinds[] = {"Consumer", "Issuer", "ClusterIssuer", "TokenIssuer", "ClientCredential", "Watch"};
 	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
 	/* Who only looks writes nowhere, and finds nothing there yet on a fresh machine. */
 	bool read_only = keeper->mode == KT_MODE_READONLY;

@@ -185,7 +185,9 @@ struct kt_flight {
 	bool refresh_saved;     /* the server gave another in its place */
 	struct kt_secret *trying; /* client/: a client's id and secret, at the token endpoint now */
 	char client_id[128];      /* a Token: the client that asks for it, where a ClientCredential names it */
-	char client_other[128];   /* the server's id of a secret that is being taken away */
+	char client_other[128];   /* the server's id of a secret that is being taken away, or of a key */
+	char client_kid[64];      /* ... and the kid of that key */
+	bool client_take;         /* ... which is the new one: kept, not taken away */
 	unsigned client_phase, client_index, client_gone;
 	bool retire_first; /* RETIRE, before what is due is begun */
 	bool client_begun; /* nothing can have been sent for the candidate before this flight */
@@ -401,7 +403,7 @@ void kt_owners_finish(struct kt_keeper *keeper);
 /* --- issuers.c ---------------------------------------------------------------------------------------------------- */
 
 extern const struct kt_issuer_ops kt_issuer_self_signed, kt_issuer_ca, kt_issuer_acme, kt_issuer_oauth2, kt_issuer_local,
-        kt_issuer_aws, kt_issuer_client, kt_issuer_client_static;
+        kt_issuer_aws, kt_issuer_client, kt_issuer_client_static, kt_issuer_client_key;
 
 /* The issuer that a Certificate or Token refers to; cached. KT_E_NOTFOUND names what is missing. */
 enum kt_code kt_issuers_get(struct kt_keeper *keeper, const struct kt_resource *spec, struct kt_issuer_entry **ret,
@@ -497,7 +499,16 @@ enum kt_code kt_jwks_ensure(struct kt_keeper *keeper, struct kt_issuer_entry *en
                             struct kt_err *err);
 /* Serves key set and metadata on the desk, and writes them where a volume is named. */
 enum kt_code kt_jwks_publish(struct kt_keeper *keeper, struct kt_issuer_entry *entry, struct kt_err *err);
-/* All of them again: the desk was started anew. */
+/* Where a set of keys that is no issuer's is shown: at the path of a URL, or in a volume. */
+struct kt_jwks_place {
+	const struct kt_publish_jwks *publish;
+	const char *url;
+	kt_ms max_age;
+};
+/* keys: public JWKs, comma separated. shown (or NULL) is called with arg when the desk has them: then *ret_pending. */
+enum kt_code kt_jwks_show(struct kt_keeper *keeper, const struct kt_jwks_place *place, struct kt_view keys,
+                          kt_wire_reply_fn *shown, void *arg, bool *ret_pending, struct kt_err *err);
+/* All of them, and clients' keys, again: the desk was started anew. */
 void kt_jwks_publish_all(struct kt_keeper *keeper);
 /* The entry of an issuer resource itself (not by reference). */
 enum kt_code kt_issuers_entry(struct kt_keeper *keeper, const char *kind, const char *ns, const char *name,

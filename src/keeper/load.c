@@ -150,6 +150,9 @@ static void collect_links(const struct kt_resource *resource, struct links *link
 			if (resource->token_issuer.oauth2->auth.client_secret_ref.name != NULL) {
 				link_add(links, "client", ns, resource->token_issuer.oauth2->auth.client_secret_ref.name);
 			}
+			if (resource->token_issuer.oauth2->auth.key_secret_ref.name != NULL) {
+				link_add(links, "client", ns, resource->token_issuer.oauth2->auth.key_secret_ref.name);
+			}
 			link_needed(links, resource->token_issuer.oauth2->auth.certificate_ref);
 			link_needed(links, resource->token_issuer.oauth2->auth.token_ref);
 		}

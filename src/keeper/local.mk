@@ -12,7 +12,7 @@ libkt_keeper_a_SOURCES = src/keeper/keeper.c src/keeper/load.c src/keeper/spec.c
 	src/keeper/oauth/check.c src/keeper/oauth/binding.c src/keeper/oauth/refresh.c src/keeper/oauth/remedy.c src/keeper/oauth/revoke.c src/keeper/oauth/proof.c src/keeper/jwks.c src/keeper/tasks.c src/keeper/turn.c src/keeper/watch/facts.c src/keeper/watch/show.c src/keeper/watch/watched.c src/keeper/prove.c \
 	src/keeper/sweep.c src/keeper/pages.c src/keeper/admin.c src/keeper/admin_show.c src/keeper/admin_renew.c \
 	src/keeper/admin_state.c src/keeper/admin_http.c src/keeper/quit.c src/keeper/admin_plan.c src/keeper/admin_audit.c src/keeper/admin_account.c src/keeper/admin_revoke.c src/keeper/admin_import.c src/keeper/admin_refused.c src/keeper/draft.c src/keeper/head.c src/keeper/rehearse.c
-libkt_keeper_a_SOURCES += src/keeper/client/pair.c src/keeper/client/server.c src/keeper/client/obtain.c
+libkt_keeper_a_SOURCES += src/keeper/client/pair.c src/keeper/client/server.c src/keeper/client/obtain.c src/keeper/client/key.c
 noinst_HEADERS += src/keeper/client/client.h
 libkt_keeper_a_SOURCES += src/keeper/aws/request.c src/keeper/aws/session.c src/keeper/aws/ask.c
 noinst_HEADERS += src/keeper/aws/aws.h

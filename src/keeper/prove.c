@@ -361,6 +361,9 @@ static enum kt_code look_accepted(struct kt_task_run *run, const struct kt_accep
 		return kt_err_set(err, KT_E_INVALID, "'accepted' proves tokens only: %s is a certificate", run->secret_name);
 	}
 	code = kt_keys_unseal(run->keeper->keys, &id, run->material.sealed_token, &token, err);
+	if (code == KT_OK && run->material.sealed_key.len > 0 && strcmp(run->resource.kind, "ClientCredential") == 0) {
+		return kt_err_set(err, KT_E_INVALID, "'accepted' shows a secret: %s is a key", run->secret_name);
+	}
 	if (code == KT_OK && strcmp(run->resource.kind, "ClientCredential") == 0) {
 		code = make_basic(&token, err);
 		if (http->header_prefix != NULL && strcmp(http->header_prefix, "Bearer ") == 0) {

@@ -171,12 +171,19 @@ static enum kt_code render_token(struct kt_keeper *keeper, const struct kt_resou
 	return code == KT_OK ? kt_format_render_set(&view, names, count, &options, &out->files, err) : code;
 }
 
+/* key: NULL where the client has a secret. */
 static enum kt_code render_client(struct kt_keeper *keeper, const struct kt_resource *spec, const struct kt_secret *pair,
-                                  struct kt_rendered *out, struct kt_err *err)
+                                  const struct kt_key *key, struct kt_rendered *out, struct kt_err *err)
 {
 	struct kt_render_options options = render_options(keeper, spec);
-	struct kt_material_view view = {.kind = KT_MATERIAL_CLIENT};
+	struct kt_material_view view = {.kind = key != NULL ? KT_MATERIAL_CLIENT_KEY : KT_MATERIAL_CLIENT};
+	enum kt_code code = key != NULL ? kt_pki_key_to_pem(key, KT_KEY_PKCS8, &out->key_pem, err) : KT_OK;
 
+	if (code != KT_OK) {
+		return code;
+	}
+	view.key_pem = out->key_pem;
+	view.key_alg = spec->client.private_key != NULL ? kt_assertion_alg_name(spec->client.private_key->algorithm) : NULL;
 	return kt_client_pair_split(pair, &view.client, &view.client_secret)
 	               ? kt_format_render_set(&view, NULL, 0, &options, &out->files, err)
 	               : kt_err_set(err, KT_E_CORRUPT, "secret %s is no client's id and secret", spec->client.secret_name);
@@ -192,7 +199,7 @@ enum kt_code kt_render_flight(struct kt_flight *flight, struct kt_rendered *out,
 		                    got->not_before, got->not_after, out, err);
 	}
 	if (flight->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
-		return render_client(flight->keeper, flight->spec, got->token, out, err);
+		return render_client(flight->keeper, flight->spec, got->token, flight->key, out, err);
 	}
 	return render_certificate(flight->keeper, flight->spec, flight->key, kt_view_str(got->chain_pem),
 	                          kt_view_str(got->ca_pem), out, err);
@@ -230,11 +237,6 @@ enum kt_code kt_render_current(struct kt_keeper *keeper, const char *ns, const c
 	if (code != KT_OK) {
 		return code;
 	}
-	if (out->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
-		out->token = secret;
-		secret = NULL;
-		return render_client(keeper, out->spec, out->token, out, err);
-	}
 	if (token) {
 		char type[KT_TOKEN_TYPE_SIZE];
 		const char *scope = kt_render_token_type(out->row.cookie, type);
@@ -247,6 +249,9 @@ enum kt_code kt_render_current(struct kt_keeper *keeper, const char *ns, const c
 			if (code == KT_OK) {
 				code = kt_pki_key_from_der(kt_secret_view(secret), &key, err);
 			}
+		}
+		if (code == KT_OK && out->spec->kind == KT_RES_CLIENT_CREDENTIAL) {
+			return render_client(keeper, out->spec, out->token, key, out, err);
 		}
 		return code == KT_OK ? render_token(keeper, out->spec, out->token, key, type, scope, out->row.not_before,
 		                                    out->row.not_after, out, err)

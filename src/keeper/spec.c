@@ -144,6 +144,9 @@ enum kt_code kt_spec_policy_init(const struct kt_resource *spec, struct kt_spec_
 	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
 		ret->plan.kind = KT_PLAN_CLIENT;
 		ret->plan.rotation_interval = spec->client.rotation_interval;
+		if (spec->client.issuer.hosted != NULL && spec->client.private_key != NULL) {
+			ret->plan.publish_ahead = spec->client.private_key->publish_ahead;
+		}
 		ret->plan.renewal_disabled = spec->client.issuer.fixed != NULL;
 		return KT_OK;
 	}

@@ -118,6 +118,9 @@ struct kt_kind_info {
 extern const struct kt_kind_info kt_kind_infos[KT_RES_COUNT];
 
 /* The tables. */
+/* What more than one table names. */
+extern const struct kt_table kt_table_publish_jwks;
+extern const struct kt_enum_name kt_assertion_algs[];
 extern const struct kt_table kt_table_meta, kt_table_issuer, kt_table_solver, kt_table_certificate, kt_table_secret,
 	kt_table_token_issuer, kt_table_token, kt_table_client_credential, kt_table_consumer, kt_table_exec, kt_table_window,
 	kt_table_prove_tls, kt_table_agent, kt_table_watch, kt_table_target;

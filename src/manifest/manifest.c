@@ -456,6 +456,10 @@ void kt_client_request_key(const struct kt_client_credential_spec *c, struct kt_
 	}
 	if (c->issuer.okta != NULL)
 		key_text(out, "okta", c->issuer.okta->org_url);
+	if (c->issuer.hosted != NULL)
+		key_text(out, "hosted", c->issuer.hosted->jwks_url);
+	if (c->private_key != NULL)
+		key_text(out, "privateKey", kt_assertion_alg_name(c->private_key->algorithm));
 	for (uint32_t i = 0; i < c->clients.count; i++) {
 		key_text(out, "client", c->clients.items[i].client_id);
 		key_text(out, "id", c->clients.items[i].id);

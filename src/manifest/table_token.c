@@ -17,7 +17,7 @@ static const struct kt_enum_name methods[] = {{"client_secret_basic", KT_AUTH_SE
 					      {"spiffe_jwt", KT_AUTH_SPIFFE_JWT},
 					      {"none", KT_AUTH_NONE},
 					      {NULL, 0}};
-static const struct kt_enum_name assertion_algs[] = {{"ES256", KT_ASSERTION_ES256}, {"ES384", KT_ASSERTION_ES384},
+const struct kt_enum_name kt_assertion_algs[] = {{"ES256", KT_ASSERTION_ES256}, {"ES384", KT_ASSERTION_ES384},
 						     {"RS256", KT_ASSERTION_RS256}, {"PS256", KT_ASSERTION_PS256},
 						     {"EdDSA", KT_ASSERTION_EDDSA}, {NULL, 0}};
 static const struct kt_enum_name profiles[] = {{"Generic", KT_PROFILE_GENERIC},   {"Anypoint", KT_PROFILE_ANYPOINT},
@@ -44,7 +44,7 @@ const char *kt_auth_method_name(enum kt_auth_method method)
 
 const char *kt_assertion_alg_name(enum kt_assertion_alg alg)
 {
-	return kt_enum_text(assertion_algs, (int)alg);
+	return kt_enum_text(kt_assertion_algs, (int)alg);
 }
 
 const char *kt_oauth2_profile_name(enum kt_oauth2_profile profile)
@@ -68,7 +68,7 @@ SECRET_REF_TABLE(source_table, "token");
 
 static const struct kt_field auth_rows[] = {
 	ROW("algorithm", KT_F_ENUM, struct kt_oauth2_auth, algorithm, .def = KT_ASSERTION_DEFAULT,
-	    .names = assertion_algs, DOC "Signature of the assertion; when absent what fits the key (RSA: RS256)."),
+	    .names = kt_assertion_algs, DOC "Signature of the assertion; when absent what fits the key (RSA: RS256)."),
 	ROW("assertionLifetime", KT_F_DURATION, struct kt_oauth2_auth, assertion_lifetime, .def = 60 * KT_SECOND,
 	    .min = 5 * KT_SECOND, .max = KT_HOUR, DOC "Life of an assertion."),
 	ROW("audience", KT_F_STRING, struct kt_oauth2_auth, audience, .check = kt_value_printable, .max = 1024,
@@ -156,7 +156,7 @@ static const struct kt_table oauth2_table =
 
 static const struct kt_field volume_rows[] = {
 	ROW("path", KT_F_STRING, struct kt_publish_volume, path, REQUIRED, .check = kt_value_path,
-	    DOC "Folder in which jwks.json and openid-configuration are replaced."),
+	    DOC "Folder in which jwks.json (and an issuer's openid-configuration) is replaced."),
 };
 static const struct kt_table volume_table =
 	TABLE("JWKSVolume", struct kt_publish_volume, volume_rows, .doc = "A folder for the JWKS.");
@@ -166,8 +166,8 @@ static const struct kt_field publish_rows[] = {
 	    DOC "Serve it on the Agent's listener `jwks`."),
 	ROW("volume", KT_F_OBJECT, struct kt_publish_jwks, volume, OF(volume_table), DOC "Write it into a folder."),
 };
-static const struct kt_table publish_table = TABLE("PublishJWKS", struct kt_publish_jwks, publish_rows,
-						   .doc = "Where public keys and discovery document are shown.");
+const struct kt_table kt_table_publish_jwks = TABLE("PublishJWKS", struct kt_publish_jwks, publish_rows,
+						    .doc = "Where public keys (and an issuer's discovery document) are shown.");
 
 static const struct kt_field local_rows[] = {
 	ROW("algorithm", KT_F_ENUM, struct kt_local_issuer, algorithm, .def = KT_TOKEN_ES256, .names = algorithms,
@@ -183,7 +183,7 @@ static const struct kt_field local_rows[] = {
 	    .max = 30 * KT_DAY,
 	    DOC "A new key is shown so long before it signs: at least the longest time that a verifier keeps the JWKS "
 		"(API Manager: 60 min)."),
-	ROW("publishJWKS", KT_F_STRUCT, struct kt_local_issuer, publish_jwks, OF(publish_table),
+	ROW("publishJWKS", KT_F_STRUCT, struct kt_local_issuer, publish_jwks, OF(kt_table_publish_jwks),
 	    DOC "Where the public keys are shown."),
 };
 
@@ -366,7 +366,7 @@ static const struct kt_table grant_table = TABLE("Grant", struct kt_token_grant,
 						 .choice_max = 1, .doc = "At most one; client_credentials when none.");
 
 static const struct kt_field dpop_rows[] = {
-	ROW("algorithm", KT_F_ENUM, struct kt_token_dpop, algorithm, .def = KT_ASSERTION_ES256, .names = assertion_algs,
+	ROW("algorithm", KT_F_ENUM, struct kt_token_dpop, algorithm, .def = KT_ASSERTION_ES256, .names = kt_assertion_algs,
 	    DOC "Signature of the proofs; the key is made accordingly."),
 };
 static const struct kt_table dpop_table =

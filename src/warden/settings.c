@@ -448,6 +448,11 @@ static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct 
 		warn_nobody(resource, load->report);
 		code = take_consumer(generation, resource, err);
 		break;
+	case KT_RES_CLIENT_CREDENTIAL:
+		if (resource->client.issuer.hosted != NULL && resource->client.issuer.hosted->publish_jwks.volume != NULL) {
+			count_path(generation, resource->client.issuer.hosted->publish_jwks.volume->path);
+		}
+		break;
 	case KT_RES_ISSUER:
 	case KT_RES_CLUSTER_ISSUER:
 	case KT_RES_TOKEN_ISSUER:

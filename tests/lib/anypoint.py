@@ -1,7 +1,7 @@
 """A stand-in for the parts of Anypoint and Okta that make clients' secrets: not the real platforms.
 
 Paths, methods, bodies and answers are those of MuleSoft's published API descriptions (access-management, exchange-experience) and of
-Okta's reference of client secrets; a request that differs from them is refused and written down in `wrong`.
+Okta's reference of client secrets and keys; a request that differs from them is refused and written down in `wrong`.
 """
 
 import base64
@@ -13,6 +13,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from . import jose
 from .servers import Server, free_port
 
 ORG = "0eb65884-4f75-48f7-a8bc-4e30b46e721d"
@@ -23,6 +24,7 @@ class Client:
 
     def __init__(self, name, secret):
         self.name, self.secrets, self.inactive, self.resets = name, {"s0": secret}, {}, 0
+        self.keys, self.keys_made = {}, 0  # Okta: {id: JWK with status}
 
     def good(self, secret):
         return secret in self.secrets.values()
@@ -39,8 +41,9 @@ class Platform(Server):
         self.port, self.lock = free_port(), threading.Lock()
         self.admin = admin
         self.clients = {name: Client(name, f"first-secret-of-{name}") for name in (admin, *names)}
-        self.tokens, self.seen, self.wrong, self.mints = {}, [], [], []
+        self.tokens, self.seen, self.wrong, self.mints, self.jtis = {}, [], [], [], set()
         self.before_answer, self.answer_with = None, None
+        self.asserted = []  # (client, kid, whether it was taken)
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -113,6 +116,8 @@ class Platform(Server):
             return self.anypoint(handler, method, parts, query, body)
         if parts[:3] == ["api", "v1", "apps"] and parts[4:6] == ["credentials", "secrets"]:
             return self.okta(handler, method, self.clients.get(parts[3]), parts[6:], body)
+        if parts[:3] == ["api", "v1", "apps"] and parts[4:6] == ["credentials", "jwks"]:
+            return self.okta_keys(handler, method, self.clients.get(parts[3]), parts[6:], body)
         return handler.refuse(404, "no such path")
 
     def mint(self, handler, method, body):
@@ -122,13 +127,32 @@ class Platform(Server):
             return handler.refuse(400, "a form is wanted")
         if form.get("grant_type") != "client_credentials":
             return handler.say(400, {"error": "unsupported_grant_type"})
-        good = name in self.clients and self.clients[name].good(form.get("client_secret"))
-        self.mints.append((name, form.get("client_secret"), good))
+        if "client_assertion" in form:
+            name, kid, good = self.asserts(handler, form)
+            self.asserted.append((name, kid, good))
+        else:
+            good = name in self.clients and self.clients[name].good(form.get("client_secret"))
+            self.mints.append((name, form.get("client_secret"), good))
         if not good:
             return handler.say(401, {"error": "invalid_client"})
         token = secrets.token_urlsafe(24)
         self.tokens[token] = name
         return handler.say(200, {"access_token": token, "token_type": "bearer", "expires_in": 3600})
+
+    def asserts(self, handler, form):
+        """private_key_jwt by an ACTIVE key, as Okta takes it: aud is the whole token URL, at most an hour, each jti once."""
+        header, claims = jose.read(form["client_assertion"])
+        client, now = self.clients.get(claims.get("iss")), time.time()
+        key = next((k for k in client.keys.values() if k["kid"] == header.get("kid") and k["status"] == "ACTIVE"), None) if client else None
+        good = (key is not None and form.get("client_assertion_type") == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+                and claims["sub"] == client.name and claims["aud"] == self.url + handler.path and now < claims["exp"] < now + 3600
+                and header["alg"] == key["alg"] and claims["jti"] not in self.jtis)
+        self.jtis.add(claims["jti"])
+        try:
+            good = good and bool(jose.verify(form["client_assertion"], {"keys": [key]}))
+        except Exception:  # noqa: BLE001
+            good = False
+        return claims.get("iss"), header.get("kid"), good
 
     def enforce(self, handler):
         """Client ID Enforcement: the pair in two headers, or as Basic authentication."""
@@ -198,5 +222,39 @@ class Platform(Server):
             if rest[0] in client.secrets:
                 return handler.refuse(403, "an active secret can't be deleted")
             del client.inactive[rest[0]]
+            return handler.say(204)
+        return handler.refuse(400, "no such call")
+
+    def okta_keys(self, handler, method, client, rest, body):
+        """Keys of an application: {id, kid, status, ...}; one must be inactive before it can be deleted."""
+        if client is None:
+            return handler.refuse(404, "no such application")
+        if method == "GET" and not rest:
+            return handler.say(200, list(client.keys.values()))
+        if method == "POST" and not rest:
+            own = json.loads(body)
+            if handler.headers.get("Content-Type") != "application/json" or own.get("kty") not in ("RSA", "EC") or not own.get("kid") or (
+                    own.get("use") != "sig" or own.get("status") != "ACTIVE" or set(own) & {"d", "p", "q", "dp", "dq", "qi"}):
+                return handler.refuse(400, "a public JWK for signatures is wanted")
+            if any(k["kid"] == own["kid"] for k in client.keys.values()):
+                return handler.refuse(400, "kid is not unique")
+            client.keys_made += 1
+            name = f"pks{client.keys_made}"
+            client.keys[name] = {**own, "id": name}
+            if self.before_answer and self.before_answer(client) == "drop":
+                return "drop"
+            return handler.say(201, client.keys[name])
+        if not rest or rest[0] not in client.keys:
+            return handler.refuse(404, "no such key")
+        key = client.keys[rest[0]]
+        if method == "GET" and len(rest) == 1:
+            return handler.say(200, key)
+        if method == "POST" and rest[1:] in (["lifecycle", "deactivate"], ["lifecycle", "activate"]) and not body:
+            key["status"] = "INACTIVE" if rest[2] == "deactivate" else "ACTIVE"
+            return handler.say(200, key)
+        if method == "DELETE" and len(rest) == 1:
+            if key["status"] == "ACTIVE":
+                return handler.refuse(403, "an active key can't be deleted")
+            del client.keys[rest[0]]
             return handler.say(204)
         return handler.refuse(400, "no such call")

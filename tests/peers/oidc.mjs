@@ -50,6 +50,10 @@ const setClient = (client) => clients.set(client.client_id, {
 });
 config.clients.forEach(setClient);
 
+// The library keeps a client's JWKS for a minute at least, for as long as the client is the same: here for config.jwksCache seconds.
+const withFreshKeys = (client) => (client?.jwks_uri && config.jwksCache
+  ? { ...client, client_uri: `https://client.example/${Math.floor(Date.now() / 1000 / config.jwksCache)}` } : client);
+
 // Everything in memory; a refresh token that was used is good for config.leeway seconds more.
 const rows = new Map();
 class Store {
@@ -62,7 +66,7 @@ class Store {
   }
 
   async find(id) {
-    if (this.model === 'Client') return clients.get(id);
+    if (this.model === 'Client') return withFreshKeys(clients.get(id));
     const row = rows.get(this.key(id));
     if (!row || row.until < Date.now()) return undefined;
     const used = row.consumed !== undefined && Date.now() - row.consumed >= (config.leeway ?? 0) * 1000;
@@ -118,6 +122,7 @@ const provider = new Provider(issuer, {
   jwks: { keys },
   scopes: config.scopes,
   clockTolerance: config.tolerance ?? 15,
+  fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined }), // the library's own refuses loopback addresses
   clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'tls_client_auth',
     'self_signed_tls_client_auth', 'none'],
   enabledJWA: Object.fromEntries(['clientAuthSigningAlgValues', 'dPoPSigningAlgValues'].map((name) => [name, [

@@ -518,6 +518,9 @@ static const char *const goods[] = {
 	       "  test: {tokenURL: 'https://x.example/t', method: client_secret_basic, scopes: [a], caBundle: eA==}\n",
 	CLIENT "  secretName: c\n  clients: [{clientID: x}]\n  issuer: {okta: {orgURL: 'https://a.okta.com', tokenRef: t}}\n"
 	       "  test: {tokenURL: 'https://x.example/t'}\n",
+	CLIENT "  secretName: c\n  clients: [{clientID: x}]\n  privateKey: {algorithm: PS256, publishAhead: 2h}\n"
+	       "  issuer: {hosted: {jwksURL: 'https://k.example/x', publishJWKS: {listener: false, volume: {path: /srv/k}}}}\n"
+	       "  test: {tokenURL: 'https://idp.example/t', audience: 'https://idp.example', method: private_key_jwt}\n",
 	CLIENT "  secretName: c\n  clients: [{clientID: x, secretRef: {name: s}}]\n  issuer: {static: {source: vault}}\n",
 	WATCH "  source: {file: {path: /k.p12, format: PKCS12, alias: a, passwordSecretRef: {name: p, key: k}}}\n  renewBefore: 24h\n"
 	      "  renew: {exec: {argv: [/bin/true], user: root, timeout: 5m}}\n  prove: {within: 1m}\n  warnBefore: 12h\n",

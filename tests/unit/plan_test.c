@@ -83,6 +83,44 @@ static void test_renewal_point(void **state)
 	assert_true(kt_plan_seed("a", 1) != kt_plan_seed("a", 2) && kt_plan_seed("a", 1) != kt_plan_seed("b", 1));
 }
 
+/* A client's key is made publishAhead before the one in force has served its time, and rests for that long. */
+static void test_client_key(void **state)
+{
+	struct kt_plan_policy policy = {.kind = KT_PLAN_CLIENT, .rotation_interval = 30 * DAY, .publish_ahead = 2 * HOUR};
+	struct kt_plan_state store = {
+	        .has_material = true, .not_before = T0, .not_after = KT_TIME_MAX, .issued_at = T0, .seed = 7};
+	kt_ms shown = T0 + 30 * DAY - 2 * HOUR;
+	struct kt_plan plan;
+
+	(void)state;
+	kt_plan_decide(&policy, &store, T0 + DAY, &plan);
+	assert_in_range(plan.renew_at - T0, 30 * DAY - 3 * HOUR, shown - T0);
+	store.in_flight = true;
+	kt_plan_decide(&policy, &store, shown, &plan); /* made, and shown nowhere yet */
+	assert_int_equal(plan.action, KT_PLAN_RESUME);
+	store.shown_at = shown;
+	kt_plan_decide(&policy, &store, shown + 1, &plan);
+	assert_int_equal(plan.action, KT_PLAN_WAIT);
+	assert_int_equal(plan.reason, KT_WHY_SHOWN);
+	assert_int_equal(plan.act_at, shown + 2 * HOUR);
+	assert_int_equal(plan.due_at, shown + 2 * HOUR);
+	assert_false(plan.alarm);
+	store.forced = true; /* nobody's cache grows old by that */
+	kt_plan_decide(&policy, &store, shown + 1, &plan);
+	assert_int_equal(plan.reason, KT_WHY_SHOWN);
+	kt_plan_decide(&policy, &store, shown + 2 * HOUR, &plan);
+	assert_int_equal(plan.action, KT_PLAN_RESUME);
+	kt_plan_decide(&policy, &store, shown - HOUR, &plan); /* the clock was set back: the flight counts anew */
+	assert_int_equal(plan.action, KT_PLAN_RESUME);
+	store.has_material = false; /* the very first one: nobody can have read a set without it */
+	kt_plan_decide(&policy, &store, shown + 1, &plan);
+	assert_int_equal(plan.action, KT_PLAN_RESUME);
+	store.has_material = true;
+	policy.publish_ahead = 0;
+	kt_plan_decide(&policy, &store, shown + 1, &plan);
+	assert_int_equal(plan.action, KT_PLAN_RESUME);
+}
+
 /* A client's secret is rotated by its age and ends never. */
 static void test_client(void **state)
 {
@@ -880,6 +918,7 @@ int main(void)
 	        cmocka_unit_test(test_renewal_info_and_others),
 	        cmocka_unit_test(test_limit),         cmocka_unit_test(test_life_cycle),
 	        cmocka_unit_test(test_client),
+	        cmocka_unit_test(test_client_key),
 	        cmocka_unit_test(test_reissue),       cmocka_unit_test(test_flight),
 	        cmocka_unit_test(test_backoff),       cmocka_unit_test(test_clock),
 	        cmocka_unit_test(test_disk),          cmocka_unit_test(test_token),

@@ -3,6 +3,7 @@
 #define KEEPER_CLIENT_CLIENT_H
 
 #include "keeper/flight.h"
+#include "keeper/oauth/oauth.h"
 
 /*
  * A walk through a rotation. kt_client_choose says which client gets a new secret: never the one that consumers use where
@@ -32,6 +33,33 @@ enum kt_code kt_client_part(struct kt_keeper *keeper, const char *ns, const char
 /* Whether a ClientCredential has this secretName. */
 bool kt_client_owns(struct kt_keeper *keeper, const char *ns, const char *secret_name);
 
+/* --- key.c: clients that show themselves by a key (spec.privateKey) ---------------------------------------------------- */
+
+/*
+ * The key is made as a certificate's is, and committed ("keyed") before anybody hears of it. Then its server is told: the set
+ * at a URL of ours has it (hosted), or it is added to the application's keys (Okta), where one whose answer was lost is found by
+ * its kid. Then "ordered" is committed, with client id and kid as the pair; hosted, the key rests for publishAhead from there
+ * (the plan: usable_at; not_before of the material is when it was shown). It is tried, and handed on to the pipeline. Keys of the
+ * application that are none of ours are never touched.
+ */
+void kt_client_key_kind(const struct kt_client_key *spec, enum kt_key_type *type, unsigned *bits);
+/* The key in force of the ClientCredential with this secretName, and how it signs. KT_E_LATER: it has none yet. */
+enum kt_code kt_client_key_in_force(struct kt_keeper *keeper, const char *ns, const char *secret_name, struct kt_key **ret,
+                                    enum kt_assertion_alg *ret_alg, struct kt_err *err);
+/* Shows the public keys of a hosted client; shown (or NULL) is called when the desk has them, where *ret_pending. */
+enum kt_code kt_client_keys_show(struct kt_keeper *keeper, const struct kt_store_resource *resource,
+                                 const struct kt_resource *spec, const struct kt_store_cred *cred, kt_wire_reply_fn *shown,
+                                 void *arg, bool *ret_pending, struct kt_err *err);
+void kt_client_keys_show_all(struct kt_keeper *keeper);
+/* What is over is not shown any more. In the transaction that retires it. */
+enum kt_code kt_client_key_retired(struct kt_flight *flight, struct kt_err *err);
+/* The courier's question is about the key that is tried; what it signs then. */
+#define KT_CLIENT_ASKED_MAX 64u
+bool kt_client_tries_key(const struct kt_flight *flight);
+enum kt_code kt_client_key_assert(struct kt_flight *flight, const struct kt_oauth_moment *moment, struct kt_secret **ret,
+                                  struct kt_err *err);
+enum kt_effect kt_client_key_clean_up(struct kt_flight *flight);
+
 /* --- obtain.c -------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -45,6 +73,15 @@ bool kt_client_must_wait(const struct kt_store_cred *cred);
 void kt_client_forget_wait(struct kt_store_cred *cred);
 /* Whether there is a secret before this one that may still be in use. */
 bool kt_client_has_previous(struct kt_flight *flight);
+/* What key.c uses of it. The pair of the flight is committed, with step "ordered". */
+enum kt_code kt_client_store(struct kt_flight *flight, const char *reason, struct kt_err *err);
+/* Into audit trail and log. */
+void kt_client_tell(struct kt_flight *flight, const char *step, const char *outcome, const char *reason);
+/* One call of the management API, and a token that is asked for and thrown away (KT_E_NOTFOUND: there is nowhere to). */
+struct kt_client_call;
+enum kt_code kt_client_send(struct kt_flight *flight, const struct kt_client_call *wanted, kt_wire_reply_fn *called,
+                            struct kt_err *err);
+enum kt_code kt_client_try(struct kt_flight *flight, kt_wire_reply_fn *tried, struct kt_err *err);
 /* The courier asks for the secret that is tried (KT_CLIENT_SECRET). False: none is. */
 bool kt_client_trying(struct kt_flight *flight, struct kt_secret **ret, struct kt_err *err);
 /* Before a generation goes: what nobody uses any more is taken away at the server, where it has such. */
@@ -56,7 +93,16 @@ enum kt_client_what {
 	KT_CLIENT_MAKE,       /* a new secret; what was there before is refused from then on, unless overlap */
 	KT_CLIENT_LIST,       /* value: the server's id of the secret at `index`, "" where there is none */
 	KT_CLIENT_DEACTIVATE, /* of the secret `id` */
-	KT_CLIENT_DELETE
+	KT_CLIENT_DELETE,
+	/* the same for keys; value: its kid, the server's id of it, its state */
+	KT_CLIENT_KEY_MAKE, /* the body is the caller's */
+	KT_CLIENT_KEY_LIST, /* kid of the key at `index`, "" where there is none */
+	KT_CLIENT_KEY_ID,   /* id of the key at `index` */
+	KT_CLIENT_KEY_KID,  /* of the key `id` */
+	KT_CLIENT_KEY_STATUS,
+	KT_CLIENT_KEY_ACTIVATE,
+	KT_CLIENT_KEY_DEACTIVATE,
+	KT_CLIENT_KEY_DELETE
 };
 
 /* One call of the management API. */
@@ -73,13 +119,13 @@ struct kt_client_call {
 struct kt_client_ask {
 	enum kt_client_what what;
 	const struct kt_client *client;
-	const char *id; /* DEACTIVATE, DELETE */
-	unsigned index; /* LIST */
+	const char *id; /* of one secret or key */
+	unsigned index; /* of one in the list */
 };
 
-/* "anypoint", "okta" or "static". */
+/* "anypoint", "okta", "hosted" or "static". */
 const char *kt_client_issuer_name(const struct kt_client_credential_spec *spec);
-/* Two secrets of a client are good at the same time, and each has an id. */
+/* Two secrets, or keys, of a client are good at the same time. */
 bool kt_client_overlaps(const struct kt_client_credential_spec *spec);
 enum kt_code kt_client_call_init(const struct kt_client_credential_spec *spec, const struct kt_client_ask *ask,
                                  struct kt_client_call *ret, struct kt_err *err);

@@ -6,7 +6,6 @@
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/client/client.h"
-#include "keeper/oauth/oauth.h"
 
 #define CALL_TIMEOUT  (20 * KT_SECOND)
 #define TRY_TIMEOUT   (30 * KT_SECOND)
@@ -125,7 +124,7 @@ enum kt_code kt_client_choose(struct kt_flight *flight, struct kt_err *err)
 
 /* --- audit ----------------------------------------------------------------------------------------------------------- */
 
-static void tell(struct kt_flight *flight, const char *step, const char *outcome, const char *reason)
+void kt_client_tell(struct kt_flight *flight, const char *step, const char *outcome, const char *reason)
 {
 	struct kt_store *store = flight->keeper->store;
 	struct kt_audit_event event = {.step = step, .outcome = outcome, .reason = reason};
@@ -169,7 +168,7 @@ static void on_refused(struct kt_flight *flight, const struct kt_err *why)
 	struct kt_err err = *why;
 
 	if (flight->client_phase == PHASE_LOOK) {
-		tell(flight, "reset.lost", "repaired",
+		kt_client_tell(flight, "reset.lost", "repaired",
 		     "the secret that is stored for this client is refused: the answer to a reset was lost; it is reset once more");
 		go_on(flight, PHASE_LIST);
 		return;
@@ -177,7 +176,7 @@ static void on_refused(struct kt_flight *flight, const struct kt_err *why)
 	if (flight->material.sealed_token.len == 0) { /* a person's */
 		(void)kt_err_prefix(&err, "the secret that was given for client %s", flight->order_url);
 	} else if (flight->cred.attempts >= REFUSED_MAX) {
-		tell(flight, "reset.lost", "repaired", "the stored secret of this client is refused: it is reset once more");
+		kt_client_tell(flight, "reset.lost", "repaired", "the stored secret of this client is refused: it is reset once more");
 		kt_secret_destroy(flight->got.token);
 		flight->got.token = NULL;
 		go_on(flight, PHASE_LIST);
@@ -214,12 +213,10 @@ static void on_tried(const struct kt_err *why, enum kt_msg_type type, void *msg,
 	}
 }
 
-/* Asks for a token with the pair. DONE: there is nowhere to. */
-static enum kt_effect try_pair(struct kt_flight *flight, const struct kt_secret *pair, struct kt_err *err)
+enum kt_code kt_client_try(struct kt_flight *flight, kt_wire_reply_fn *tried, struct kt_err *err)
 {
 	struct kt_buf issuer KT_AUTOBUF = {0};
 	struct kt_buf request KT_AUTOBUF = {0};
-	struct kt_view all = kt_secret_view(pair);
 	struct kt_oauth2_issuer oauth2;
 	struct kt_token_spec wanted;
 	struct kt_msg_mint msg = {0};
@@ -228,21 +225,16 @@ static enum kt_effect try_pair(struct kt_flight *flight, const struct kt_secret 
 	enum kt_code code;
 
 	if (!kt_client_test_of(&flight->spec->client, client_of(flight), url, &oauth2, &wanted)) {
-		return KT_EFFECT_DONE;
+		return kt_err_set(err, KT_E_NOTFOUND, "spec.test does not say where it is tried");
 	}
 	kt_buf_init(&issuer, 65536);
 	kt_buf_init(&request, 65536);
-	kt_secret_destroy(flight->trying);
-	flight->trying = NULL;
-	code = kt_secret_create(all.ptr, all.len, &flight->trying, err);
-	if (code == KT_OK) {
-		code = kt_oauth_issuer_json(&oauth2, kt_oauth_in_flight(flight->keeper), &issuer, err);
-	}
+	code = kt_oauth_issuer_json(&oauth2, kt_oauth_in_flight(flight->keeper), &issuer, err);
 	if (code == KT_OK) {
 		code = kt_oauth_request_json(&oauth2, &wanted, &request, err);
 	}
 	if (code != KT_OK) {
-		return KT_EFFECT_FAILED;
+		return code;
 	}
 	kt_rotate_begin_job(flight);
 	flight->asked = 0;
@@ -250,7 +242,25 @@ static enum kt_effect try_pair(struct kt_flight *flight, const struct kt_secret 
 	msg.issuer = kt_buf_view(&issuer);
 	msg.request = kt_buf_view(&request);
 	msg.traceparent = kt_view_str(kt_keeper_traceparent(flight->trace_id, traceparent));
-	code = kt_wire_call(kt_keeper_courier(flight->keeper), KT_MINT, &msg, NULL, 0, TRY_TIMEOUT, on_tried, flight, err);
+	return kt_wire_call(kt_keeper_courier(flight->keeper), KT_MINT, &msg, NULL, 0, TRY_TIMEOUT, tried, flight, err);
+}
+
+/* Asks for a token with the pair. DONE: there is nowhere to. */
+static enum kt_effect try_pair(struct kt_flight *flight, const struct kt_secret *pair, struct kt_err *err)
+{
+	struct kt_view all = kt_secret_view(pair);
+	enum kt_code code;
+
+	kt_secret_destroy(flight->trying);
+	flight->trying = NULL;
+	code = kt_secret_create(all.ptr, all.len, &flight->trying, err);
+	if (code == KT_OK) {
+		code = kt_client_try(flight, on_tried, err);
+	}
+	if (code == KT_E_NOTFOUND) {
+		kt_err_clear(err);
+		return KT_EFFECT_DONE;
+	}
 	return code == KT_OK ? KT_EFFECT_PENDING : KT_EFFECT_FAILED;
 }
 
@@ -290,7 +300,7 @@ static enum kt_effect look(struct kt_flight *flight, struct kt_err *err)
 /* --- calls of the management API ------------------------------------------------------------------------------------------ */
 
 /* Committed before its first use: from here on a kill costs nothing. */
-static enum kt_code store_pair(struct kt_flight *flight, struct kt_err *err)
+enum kt_code kt_client_store(struct kt_flight *flight, const char *reason, struct kt_err *err)
 {
 	struct kt_store *store = flight->keeper->store;
 	struct kt_seal_id id = kt_store_material_seal_id(&flight->resource, flight->material.revision, "token");
@@ -309,7 +319,7 @@ static enum kt_code store_pair(struct kt_flight *flight, struct kt_err *err)
 	flight->material.cert_url = flight->cert_url;
 	code = kt_store_material_put(store, &flight->material, err);
 	if (code == KT_OK) {
-		code = kt_flight_step(flight, KT_STEP_ORDERED, "the new secret is stored, and not used yet", err);
+		code = kt_flight_step(flight, KT_STEP_ORDERED, reason, err);
 	}
 	return kt_store_end(store, code, err);
 }
@@ -329,7 +339,7 @@ static enum kt_code take_made(struct kt_flight *flight, const struct kt_msg_http
 	kt_secret_destroy(flight->got.token);
 	flight->got.token = pair;
 	(void)snprintf(flight->cert_url, sizeof(flight->cert_url), "%.*s", (int)done->value.len, done->value.ptr);
-	return store_pair(flight, err);
+	return kt_client_store(flight, "the new secret is stored, and not used yet", err);
 }
 
 /* The id of the secret that is in force, as its server calls it; "" when not known. */
@@ -390,7 +400,7 @@ static enum kt_code after_call(struct kt_flight *flight, const struct kt_msg_htt
 		*ret = PHASE_DELETE;
 		return KT_OK;
 	case PHASE_DELETE:
-		tell(flight, "secret.deleted", "ok", "a secret of this client that nobody uses is deleted at its server");
+		kt_client_tell(flight, "secret.deleted", "ok", "a secret of this client that nobody uses is deleted at its server");
 		*ret = PHASE_LIST;
 		return KT_OK;
 	default:
@@ -443,34 +453,39 @@ static enum kt_code bearer_of(struct kt_flight *flight, const char *token_ref, s
 	return code;
 }
 
+enum kt_code kt_client_send(struct kt_flight *flight, const struct kt_client_call *wanted, kt_wire_reply_fn *called,
+                            struct kt_err *err)
+{
+	struct kt_secret *bearer KT_AUTOSECRET = NULL;
+	struct kt_msg_http msg = {.timeout_ms = CALL_TIMEOUT / 2, .api = true};
+	char traceparent[56];
+	enum kt_code code = bearer_of(flight, wanted->token_ref, &bearer, err);
+
+	if (code != KT_OK) {
+		return code;
+	}
+	msg.method = kt_view_str(wanted->method);
+	msg.url = kt_view_str(wanted->url);
+	msg.body = kt_view_str(wanted->body);
+	msg.content_type = kt_view_str(wanted->body != NULL ? "application/json" : NULL);
+	msg.json_path = kt_view_str(wanted->json_path);
+	msg.secret_path = kt_view_str(wanted->secret_path);
+	msg.ca_bundle = (struct kt_view){(const char *)wanted->ca_bundle.ptr, wanted->ca_bundle.len};
+	msg.token = bearer;
+	msg.traceparent = kt_view_str(kt_keeper_traceparent(flight->trace_id, traceparent));
+	return kt_wire_call(kt_keeper_courier(flight->keeper), KT_HTTP, &msg, NULL, 0, CALL_TIMEOUT, called, flight, err);
+}
+
 static enum kt_code call(struct kt_flight *flight, enum kt_client_what what, struct kt_err *err)
 {
 	struct kt_client_ask ask = {.what = what,
 	                            .client = client_of(flight),
 	                            .id = flight->client_other,
 	                            .index = flight->client_index};
-	struct kt_secret *bearer KT_AUTOSECRET = NULL;
-	struct kt_msg_http msg = {.timeout_ms = CALL_TIMEOUT / 2, .api = true};
 	struct kt_client_call wanted;
-	char traceparent[56];
 	enum kt_code code = kt_client_call_init(&flight->spec->client, &ask, &wanted, err);
 
-	if (code == KT_OK) {
-		code = bearer_of(flight, wanted.token_ref, &bearer, err);
-	}
-	if (code != KT_OK) {
-		return code;
-	}
-	msg.method = kt_view_str(wanted.method);
-	msg.url = kt_view_str(wanted.url);
-	msg.body = kt_view_str(wanted.body);
-	msg.content_type = kt_view_str(wanted.body != NULL ? "application/json" : NULL);
-	msg.json_path = kt_view_str(wanted.json_path);
-	msg.secret_path = kt_view_str(wanted.secret_path);
-	msg.ca_bundle = (struct kt_view){(const char *)wanted.ca_bundle.ptr, wanted.ca_bundle.len};
-	msg.token = bearer;
-	msg.traceparent = kt_view_str(kt_keeper_traceparent(flight->trace_id, traceparent));
-	return kt_wire_call(kt_keeper_courier(flight->keeper), KT_HTTP, &msg, NULL, 0, CALL_TIMEOUT, on_called, flight, err);
+	return code == KT_OK ? kt_client_send(flight, &wanted, on_called, err) : code;
 }
 
 static enum kt_effect call_effect(struct kt_flight *flight, enum kt_client_what what, struct kt_err *err)
@@ -580,6 +595,9 @@ enum kt_effect kt_client_clean_up(struct kt_flight *flight)
 	struct kt_err err;
 
 	kt_err_clear(&err);
+	if (flight->spec->kind == KT_RES_CLIENT_CREDENTIAL && flight->spec->client.private_key != NULL) {
+		return kt_client_key_clean_up(flight);
+	}
 	if (flight->spec->kind != KT_RES_CLIENT_CREDENTIAL || !kt_client_overlaps(&flight->spec->client) || flight->withdraw ||
 	    flight->client_phase == PHASE_DONE || !kt_client_has_previous(flight)) {
 		return KT_EFFECT_DONE;

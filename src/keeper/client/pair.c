@@ -68,8 +68,9 @@ bool kt_client_owns(struct kt_keeper *keeper, const char *ns, const char *secret
 	return true;
 }
 
-enum kt_code kt_client_pair_in_force(struct kt_keeper *keeper, const char *ns, const char *secret_name,
-                                     struct kt_secret **ret, struct kt_err *err)
+/* ret_key: it is a client's id and the kid of its key. */
+static enum kt_code in_force(struct kt_keeper *keeper, const char *ns, const char *secret_name, struct kt_secret **ret,
+                             bool *ret_key, struct kt_err *err)
 {
 	struct kt_store_resource resource;
 	struct kt_store_material material;
@@ -93,9 +94,30 @@ enum kt_code kt_client_pair_in_force(struct kt_keeper *keeper, const char *ns, c
 	if (code == KT_OK) {
 		id = kt_store_material_seal_id(&resource, material.revision, "token");
 		code = kt_keys_unseal(keeper->keys, &id, material.sealed_token, ret, err);
+		*ret_key = material.sealed_key.len > 0;
 		kt_store_material_finish(&material);
 	}
 	kt_store_resource_finish(&resource);
+	return code;
+}
+
+static enum kt_code no_secret(const char *secret_name, struct kt_err *err)
+{
+	return kt_err_set(err, KT_E_INVALID, "the ClientCredential with the secretName %s has a key and no secret: name it as "
+	                  "keySecretRef", secret_name);
+}
+
+enum kt_code kt_client_pair_in_force(struct kt_keeper *keeper, const char *ns, const char *secret_name,
+                                     struct kt_secret **ret, struct kt_err *err)
+{
+	bool key = false;
+	enum kt_code code = in_force(keeper, ns, secret_name, ret, &key, err);
+
+	if (code == KT_OK && key) {
+		kt_secret_destroy(*ret);
+		*ret = NULL;
+		code = no_secret(secret_name, err);
+	}
 	return code;
 }
 
@@ -104,10 +126,14 @@ enum kt_code kt_client_part(struct kt_keeper *keeper, const char *ns, const char
 {
 	struct kt_secret *pair KT_AUTOSECRET = NULL;
 	struct kt_view id, value;
-	enum kt_code code = kt_client_pair_in_force(keeper, ns, secret_name, &pair, err);
+	bool key = false;
+	enum kt_code code = in_force(keeper, ns, secret_name, &pair, &key, err);
 
 	if (code == KT_OK && !kt_client_pair_split(pair, &id, &value)) {
 		code = kt_err_set(err, KT_E_CORRUPT, "what is stored for secret %s is no client's id and secret", secret_name);
+	}
+	if (code == KT_OK && secret && key) {
+		code = no_secret(secret_name, err);
 	}
 	if (code != KT_OK) {
 		return code;

@@ -8,12 +8,15 @@
 
 const char *kt_client_issuer_name(const struct kt_client_credential_spec *spec)
 {
-	return spec->issuer.anypoint != NULL ? "anypoint" : spec->issuer.okta != NULL ? "okta" : "static";
+	return spec->issuer.anypoint != NULL ? "anypoint"
+	       : spec->issuer.okta != NULL   ? "okta"
+	       : spec->issuer.hosted != NULL ? "hosted"
+	                                     : "static";
 }
 
 bool kt_client_overlaps(const struct kt_client_credential_spec *spec)
 {
-	return spec->issuer.okta != NULL;
+	return spec->issuer.okta != NULL || spec->issuer.hosted != NULL;
 }
 
 static const char *id_of(const struct kt_client *client)
@@ -97,6 +100,45 @@ static int okta(const struct kt_client_okta *spec, const struct kt_client_ask *a
 	return snprintf(ret->url, URL_MAX, "%s", base);
 }
 
+/* Keys: one must be inactive before it can be deleted, as a secret. */
+static int okta_key(const struct kt_client_okta *spec, const struct kt_client_ask *ask, struct kt_client_call *ret)
+{
+	static const char *const paths[] = {[KT_CLIENT_KEY_KID] = ".kid", [KT_CLIENT_KEY_STATUS] = ".status"};
+	int len = origin_len(spec->org_url);
+	char base[URL_MAX];
+	int n = snprintf(base, sizeof(base), "%.*s/api/v1/apps/%s/credentials/jwks", len, spec->org_url, id_of(ask->client));
+
+	ret->ca_bundle = spec->ca_bundle;
+	ret->token_ref = spec->token_ref;
+	if (n < 0 || n >= (int)sizeof(base) - 512) {
+		return URL_MAX;
+	}
+	ret->method = "POST";
+	switch (ask->what) {
+	case KT_CLIENT_KEY_LIST:
+	case KT_CLIENT_KEY_ID:
+		ret->method = "GET";
+		(void)snprintf(ret->json_path, sizeof(ret->json_path), "[%u].%s", ask->index,
+		               ask->what == KT_CLIENT_KEY_ID ? "id" : "kid");
+		return snprintf(ret->url, URL_MAX, "%s", base);
+	case KT_CLIENT_KEY_KID:
+	case KT_CLIENT_KEY_STATUS:
+		ret->method = "GET";
+		(void)snprintf(ret->json_path, sizeof(ret->json_path), "%s", paths[ask->what]);
+		return snprintf(ret->url, URL_MAX, "%s/%.128s", base, ask->id);
+	case KT_CLIENT_KEY_ACTIVATE:
+		return snprintf(ret->url, URL_MAX, "%s/%.128s/lifecycle/activate", base, ask->id);
+	case KT_CLIENT_KEY_DEACTIVATE:
+		return snprintf(ret->url, URL_MAX, "%s/%.128s/lifecycle/deactivate", base, ask->id);
+	case KT_CLIENT_KEY_DELETE:
+		ret->method = "DELETE";
+		return snprintf(ret->url, URL_MAX, "%s/%.128s", base, ask->id);
+	default: /* MAKE */
+		(void)snprintf(ret->json_path, sizeof(ret->json_path), ".id");
+		return snprintf(ret->url, URL_MAX, "%s", base);
+	}
+}
+
 enum kt_code kt_client_call_init(const struct kt_client_credential_spec *spec, const struct kt_client_ask *ask,
                                  struct kt_client_call *ret, struct kt_err *err)
 {
@@ -105,6 +147,8 @@ enum kt_code kt_client_call_init(const struct kt_client_credential_spec *spec, c
 	memset(ret, 0, sizeof(*ret));
 	if (spec->issuer.anypoint != NULL && ask->what == KT_CLIENT_MAKE) {
 		n = anypoint(spec->issuer.anypoint, ask, ret);
+	} else if (spec->issuer.okta != NULL && ask->what >= KT_CLIENT_KEY_MAKE) {
+		n = okta_key(spec->issuer.okta, ask, ret);
 	} else if (spec->issuer.okta != NULL) {
 		n = okta(spec->issuer.okta, ask, ret);
 	} else {
@@ -130,6 +174,12 @@ bool kt_client_test_of(const struct kt_client_credential_spec *spec, const struc
 		oauth2->ca_bundle = anypoint->ca_bundle;
 	} else if (spec->issuer.okta != NULL) {
 		oauth2->ca_bundle = spec->issuer.okta->ca_bundle;
+	}
+	if (spec->private_key != NULL && test != NULL) {
+		oauth2->auth.method = KT_AUTH_PRIVATE_KEY_JWT;
+		oauth2->auth.algorithm = spec->private_key->algorithm;
+		oauth2->auth.audience = test->audience;
+		oauth2->auth.assertion_lifetime = KT_MINUTE;
 	}
 	if (test != NULL) {
 		(void)snprintf(url, URL_MAX, "%s", test->token_url);

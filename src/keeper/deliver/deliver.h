@@ -178,7 +178,7 @@ enum kt_code kt_volume_heal(struct kt_volume *vol, const char *generation, const
 
 /* ---- formats: from material to files ------------------------------------------------------------------------- */
 
-enum kt_material_kind { KT_MATERIAL_CERTIFICATE = 1, KT_MATERIAL_TOKEN = 2, KT_MATERIAL_CLIENT = 4 };
+enum kt_material_kind { KT_MATERIAL_CERTIFICATE = 1, KT_MATERIAL_TOKEN = 2, KT_MATERIAL_CLIENT = 4, KT_MATERIAL_CLIENT_KEY = 8 };
 
 /* What a credential consists of; everything is borrowed for the length of the call and of the set made from it. */
 struct kt_material_view {
@@ -206,6 +206,7 @@ struct kt_material_view {
 	const char *aws_profile;          /* aws-credentials: the profile's name; NULL: "default" */
 	/* client: id and secret */
 	struct kt_view client, client_secret;
+	const char *key_alg; /* client with a key: how it signs ("ES256"); client_secret is its kid */
 };
 
 /* A list of files with what they own. init/finish. */

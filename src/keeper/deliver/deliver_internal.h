@@ -75,6 +75,7 @@ enum kt_code kt_token_dpop_jwk(const struct kt_material_view *m, struct kt_view 
 enum kt_code kt_client_id(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned, struct kt_err *err);
 enum kt_code kt_client_secret(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                               struct kt_err *err);
+enum kt_code kt_client_jwk(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned, struct kt_err *err);
 enum kt_code kt_client_json(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                             struct kt_err *err);
 enum kt_code kt_token_web_identity(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,

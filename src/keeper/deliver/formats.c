@@ -336,6 +336,9 @@ const struct kt_format kt_formats[] = {
         {"client-id", "client-id", KT_MATERIAL_CLIENT, .secret = true, .standard = true, .render = kt_client_id},
         {"client-secret", "client-secret", KT_MATERIAL_CLIENT, .secret = true, .standard = true, .render = kt_client_secret},
         {"json", "credentials.json", KT_MATERIAL_CLIENT, .secret = true, .standard = true, .render = kt_client_json},
+        {"client-id", "client-id", KT_MATERIAL_CLIENT_KEY, .secret = true, .standard = true, .render = kt_client_id},
+        {"PrivateKey", "tls.key", KT_MATERIAL_CLIENT_KEY, .secret = true, .standard = true, .render = render_key},
+        {"jwk", "client.jwk", KT_MATERIAL_CLIENT_KEY, .standard = true, .render = kt_client_jwk},
         {0},
 };
 

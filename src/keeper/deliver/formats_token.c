@@ -321,6 +321,23 @@ enum kt_code kt_client_secret(const struct kt_material_view *m, struct kt_view *
 	return KT_OK;
 }
 
+/* The public key with its kid, for who signs assertions by tls.key. */
+enum kt_code kt_client_jwk(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned, struct kt_err *err)
+{
+	struct kt_key *key KT_AUTOKEY = NULL;
+	struct kt_buf KT_AUTOBUF out;
+	enum kt_jose_alg alg = m->key_alg ? kt_jose_alg_parse(m->key_alg) : KT_JOSE_NONE;
+	enum kt_code code;
+
+	kt_buf_init(&out, 8192);
+	if (!m->key_pem)
+		return kt_err_set(err, KT_E_INVALID, "client.jwk needs the client's key");
+	code = kt_pki_key_from_pem(kt_secret_view(m->key_pem), &key, err);
+	if (code == KT_OK)
+		code = kt_jose_jwk_published(key, kt_jose_alg_fits(alg, key) ? alg : KT_JOSE_NONE, NULL, &out, err);
+	return code == KT_OK ? finish(&out, "client.jwk", ret, owned, err) : code;
+}
+
 /* Both in one file, so that a reader never has one of each. */
 enum kt_code kt_client_json(const struct kt_material_view *m, struct kt_view *ret, struct kt_secret **owned,
                             struct kt_err *err)

@@ -42,7 +42,9 @@ static void refuse(struct kt_wire_in *in, struct kt_err *err)
 
 enum kt_code kt_oauth_issuer_now(struct kt_flight *flight, struct kt_oauth2_issuer *ret, struct kt_err *err)
 {
-	const struct kt_secret_ref *ref = &oauth2_of(flight)->auth.client_secret_ref;
+	const struct kt_oauth2_auth *auth = &oauth2_of(flight)->auth;
+	bool by_key = auth->method == KT_AUTH_PRIVATE_KEY_JWT;
+	const struct kt_secret_ref *ref = by_key ? &auth->key_secret_ref : &auth->client_secret_ref;
 	const char *ns = flight->issuer->spec->meta.ns;
 	struct kt_secret *id KT_AUTOSECRET = NULL;
 	struct kt_view text;
@@ -50,7 +52,7 @@ enum kt_code kt_oauth_issuer_now(struct kt_flight *flight, struct kt_oauth2_issu
 
 	*ret = *oauth2_of(flight);
 	flight->client_id[0] = '\0';
-	if (ref->name == NULL || strcmp(ref->key, "client-secret") != 0 || !kt_client_owns(flight->keeper, ns, ref->name)) {
+	if (ref->name == NULL || strcmp(ref->key, by_key ? "tls.key" : "client-secret") != 0 || !kt_client_owns(flight->keeper, ns, ref->name)) {
 		return KT_OK;
 	}
 	code = kt_client_part(flight->keeper, ns, ref->name, false, &id, err);
@@ -153,6 +155,20 @@ void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg)
 
 /* --- ASSERTION ----------------------------------------------------------------------------------------------------------- */
 
+/* The key in force of a ClientCredential brings its kid and algorithm along. */
+static enum kt_code assert_rotated(struct kt_flight *flight, const struct kt_oauth_moment *moment, struct kt_secret **ret,
+                                   struct kt_err *err)
+{
+	struct kt_oauth2_issuer own = *oauth2_of(flight);
+	struct kt_key *key KT_AUTOKEY = NULL;
+	enum kt_code code = kt_client_key_in_force(flight->keeper, flight->issuer->spec->meta.ns, own.auth.key_secret_ref.name, &key,
+	                                           &own.auth.algorithm, err);
+
+	own.auth.client_id = flight->client_id;
+	own.auth.key_id = NULL;
+	return code == KT_OK ? kt_oauth_assertion(&own, key, (struct kt_view){NULL, 0}, moment, ret, err) : code;
+}
+
 /* Reading takes OpenSSL ten times as long as signing: so the issuer keeps the key for as long as the text is the same. */
 static enum kt_code read_key(struct kt_flight *flight, struct kt_err *err)
 {
@@ -195,6 +211,9 @@ static enum kt_code assert_client(struct kt_flight *flight, const struct kt_oaut
 	case KT_AUTH_SPIFFE_JWT:
 		return kt_oauth_token_of(flight->keeper, flight->issuer->spec->meta.ns, auth->token_ref, ret, err);
 	case KT_AUTH_PRIVATE_KEY_JWT:
+		if (flight->client_id[0] != '\0') {
+			return assert_rotated(flight, moment, ret, err);
+		}
 		code = read_key(flight, err);
 		return code == KT_OK ? kt_oauth_assertion(oauth2, flight->issuer->signing_key, (struct kt_view){NULL, 0}, moment,
 		                                          ret, err)
@@ -216,25 +235,29 @@ void kt_oauth_on_assertion(struct kt_wire_in *in, void *arg)
 	const struct kt_msg_assertion *ask = in->msg;
 	struct kt_keeper *keeper = arg;
 	struct kt_err err;
-	struct kt_flight *flight = flight_of(keeper, ask->job, &err);
+	struct kt_flight *flight = kt_rotate_find_job(keeper, ask->job);
+	bool key = flight != NULL && kt_client_tries_key(flight);
 	char *endpoint KT_AUTOFREE = kt_strndup(ask->endpoint.len > 0 ? ask->endpoint.ptr : "", ask->endpoint.len);
 	char *issuer KT_AUTOFREE = kt_strndup(ask->issuer.len > 0 ? ask->issuer.ptr : "", ask->issuer.len);
 	struct kt_secret *assertion KT_AUTOSECRET = NULL;
 	struct kt_oauth_moment moment = {.now = kt_keeper_now(keeper), .endpoint = endpoint, .issuer = issuer};
 	struct kt_msg_assertion_given given;
 
+	kt_err_clear(&err);
+	flight = key ? flight : flight_of(keeper, ask->job, &err);
 	if (flight != NULL && (endpoint == NULL || issuer == NULL)) {
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for an assertion");
 	} else if (flight != NULL) {
 		moment.skew = kt_oauth_bounded_skew(ask->skew); /* it has seen a Date later than we have */
-		(void)assert_client(flight, &moment, &assertion, &err);
+		(void)(key ? kt_client_key_assert(flight, &moment, &assertion, &err)
+		           : assert_client(flight, &moment, &assertion, &err));
 	}
 	if (err.code != KT_OK) {
 		refuse(in, &err);
 		return;
 	}
 	given.assertion = assertion;
-	given.type = flight->issuer->spec->token_issuer.oauth2->auth.method == KT_AUTH_SPIFFE_JWT
+	given.type = !key && flight->issuer->spec->token_issuer.oauth2->auth.method == KT_AUTH_SPIFFE_JWT
 	                     ? KT_VIEW_LIT(KT_OAUTH_JWT_SPIFFE)
 	                     : KT_VIEW_LIT(KT_OAUTH_JWT_BEARER);
 	kt_wire_reply(in->wire, in->id, KT_ASSERTION_GIVEN, &given, NULL, 0);

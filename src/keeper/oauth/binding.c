@@ -145,6 +145,10 @@ enum kt_code kt_oauth_needs(struct kt_flight *flight, struct kt_err *err)
 	    kt_client_owns(flight->keeper, flight->resource.ns, oauth2->auth.client_secret_ref.name)) {
 		code = kt_oauth_need(flight, oauth2->auth.client_secret_ref.name, KT_KIND_CLIENT, err);
 	}
+	if (code == KT_OK && oauth2->auth.key_secret_ref.name != NULL &&
+	    kt_client_owns(flight->keeper, flight->resource.ns, oauth2->auth.key_secret_ref.name)) {
+		code = kt_oauth_need(flight, oauth2->auth.key_secret_ref.name, KT_KIND_CLIENT, err);
+	}
 	if (code == KT_OK && grant->token_exchange != NULL) {
 		code = kt_oauth_need(flight, grant->token_exchange->subject.token_ref, KT_KIND_TOKEN, err);
 	}

@@ -46,6 +46,7 @@ static const struct {
         [KT_WHY_RENEWAL_INFO] = {"renewal-info", "the CA's renewal information asks for it"},
         [KT_WHY_LIMIT] = {"limit", "the CA's limit is reached"},
         [KT_WHY_REFUSED] = {"refused", "a consumer saw it refused"},
+        [KT_WHY_SHOWN] = {"shown", "the new key is shown, and used when every server has had time to read it"},
 };
 _Static_assert(sizeof(reasons) / sizeof(reasons[0]) == KT_WHY_COUNT, "a line for each reason");
 

@@ -52,7 +52,9 @@ kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_befor
 		return KT_TIME_MAX;
 	if (policy->kind == KT_PLAN_CLIENT) {
 		span = kt_plan_min(policy->rotation_interval / 50, KT_HOUR);
-		return kt_plan_add(start, policy->rotation_interval - kt_plan_jitter(seed, KT_SALT_RENEW, span));
+		/* A key is changed when its time is over: the next one is made, and shown, before that. */
+		span = kt_plan_min(policy->publish_ahead, policy->rotation_interval) + kt_plan_jitter(seed, KT_SALT_RENEW, span);
+		return kt_plan_add(start, kt_plan_max(policy->rotation_interval - span, 0));
 	}
 	if (life <= 0)
 		return end;

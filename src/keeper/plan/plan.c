@@ -179,6 +179,17 @@ static void apply_windows(const struct kt_plan_policy *policy, const struct kt_p
 		ret->reason = ret->pending = KT_WHY_FLOOR;
 }
 
+/*
+ * When the flight's new key may be used: servers that read the set just before it was in there have it read anew by then. Now,
+ * where there was no key before, or where the clock was set back (the flight counts from now, then).
+ */
+static kt_ms usable_at(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now)
+{
+	kt_ms shown = kt_plan_bound(state->shown_at);
+
+	return state->has_material && shown > 0 && shown <= now ? kt_plan_add(shown, policy->publish_ahead) : now;
+}
+
 /* Backoff, an issuer that is not ready, and windows. */
 static void apply_obstacles(const struct kt_plan_policy *policy, const struct kt_plan_state *state, struct life life,
                             kt_ms now, struct kt_plan *ret)
@@ -192,6 +203,8 @@ static void apply_obstacles(const struct kt_plan_policy *policy, const struct kt
 		put_off(ret, retry, row->needs_change ? KT_WHY_NEEDS_CHANGE : KT_WHY_BACKOFF);
 	if (is_work(ret->action) && ret->action != KT_PLAN_RESUME && state->not_ready)
 		put_off(ret, kt_plan_add(now, NOT_READY_POLL), KT_WHY_ISSUER_NOT_READY);
+	if (ret->action == KT_PLAN_RESUME && usable_at(policy, state, now) > now)
+		put_off(ret, usable_at(policy, state, now), KT_WHY_SHOWN);
 	/* An order that is placed goes on: it is counted already. Whoever sets limit_at knows of that. */
 	if (is_work(ret->action) && kt_plan_bound(state->limit_at) > now)
 		put_off(ret, kt_plan_add(state->limit_at, kt_plan_jitter(state->seed, KT_SALT_LIMIT, state->limit_spread)), KT_WHY_LIMIT);
@@ -244,7 +257,8 @@ static void set_moments(const struct kt_plan_policy *policy, const struct kt_pla
 	if (ret->renew_at < life.end)
 		ret->alarm_at = kt_plan_max(ret->alarm_at, ret->renew_at + (life.end - ret->renew_at) / 2);
 	if (policy->kind == KT_PLAN_CLIENT && !policy->renewal_disabled) /* overdue */
-		ret->alarm_at = kt_plan_add(ret->renew_at, kt_plan_min(policy->rotation_interval / 4, 7 * KT_DAY));
+		ret->alarm_at = kt_plan_add(ret->renew_at + policy->publish_ahead,
+		                            kt_plan_min(policy->rotation_interval / 4, 7 * KT_DAY));
 	if (policy->renewal_disabled) {
 		ret->renew_at = 0;
 	} else if (policy->kind == KT_PLAN_CERTIFICATE) {

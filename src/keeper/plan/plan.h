@@ -42,6 +42,7 @@ struct kt_plan_policy {
 	kt_ms renew_before;            /* renewBefore */
 	int renew_before_percentage;   /* 1..99: renews with that part of the life LEFT */
 	kt_ms rotation_interval;       /* of a client's secret */
+	kt_ms publish_ahead;           /* of a client's key: shown so long before its first use, so made that much earlier */
 	bool renewal_disabled;         /* renewal.policy: Disabled */
 	const struct kt_plan_window *windows;
 	size_t window_count;
@@ -81,6 +82,7 @@ struct kt_plan_state {
 	/* a flight that was begun and not finished */
 	bool in_flight;
 	bool flight_stale;             /* ... for a request that is no longer the one asked for */
+	kt_ms shown_at;                /* ... and a client's new key is shown since then; 0: it is not, or none is */
 	const char *flight_step;       /* its last committed step, for the text; NULL: unknown */
 	/* the ledger of the current attempt */
 	unsigned failures;             /* in a row; 0 after success */
@@ -149,6 +151,7 @@ enum kt_plan_reason {
 	KT_WHY_RENEWAL_INFO,      /* the moment in the window that the CA suggests has come */
 	KT_WHY_LIMIT,             /* due, but what the CA allows is used up for now */
 	KT_WHY_REFUSED,           /* a token that was seen refused */
+	KT_WHY_SHOWN,             /* a client's new key is shown, and not used before publishAhead is over */
 	KT_WHY_COUNT
 };
 const char *kt_plan_reason_name(enum kt_plan_reason reason);
