@@ -8,9 +8,9 @@ APPLY = {
     "ACME": "A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A12 A13 A15 A16 A17 A19 A20 A21 A22 A24 A25 A26 A27 A28 A29 A30",
     "OAuth": "O1 O2 O3 O5 O6 O7 O8 O9 O10 O11 O12 O13 O15",
     "JOSE": "J1 J2 J3 J4 J5 J6 J7 J9 J11 J12 J14 J15 J16",
-    # What the table says of clients, at the servers of clients' secrets, of AWS sessions and of uploads: K1 too much, K2 too slow,
-    # K3 something else, K4 elsewhere, K5 values that are none, K6 half or over, K7 echoes of secrets, K8 refusals, K9 a stranger.
-    "clients, sessions, uploads": "K1 K2 K3 K4 K5 K6 K7 K8 K9",
+    # What the table says of clients, at the servers of clients' secrets, of AWS sessions and of uploads: C1 too much, C2 too slow,
+    # C3 something else, C4 elsewhere, C5 values that are none, C6 half or over, C7 echoes of secrets, C8 refusals, C9 a stranger.
+    "clients, sessions, uploads": "C1 C2 C3 C4 C5 C6 C7 C8 C9",
     "local": "L1 L2 L4 L6 L7 L8 L9 L10 L11 L12 L13",
 }
 LEFT_OUT = {

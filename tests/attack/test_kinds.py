@@ -101,45 +101,45 @@ def cut(connection):
 LONG = r"larger than allowed|limit|too large|transfer|answer"
 SLOW = r"time|slow|no answer|limit"
 EVERYWHERE = [  # whoever is asked
-    ("K1", "huge", LONG, lying_length),
-    ("K1", "endless", LONG, endless),
-    ("K2", "drip", SLOW, drip),
-    ("K2", "silent", SLOW, silent),
-    ("K3", "html", r"JSON|status|HTTP|usable|session", Answer(200, "<html>Please log in</html>", "text/html")),
-    ("K3", "empty", r"JSON|usable|empty|nothing|session", Answer(200, "")),
-    ("K3", "list", r"nothing|usable|JSON|session", Answer(200, [1, 2])),
-    ("K3", "deep", r"JSON|usable|session", Answer(200, "[" * 20000)),
-    ("K3", "error in 200", r"nothing|usable|session", Answer(200, {"error": "no", "message": "no"})),
-    ("K4", "redirect", r"30[27]|redirect", Answer(302, "", headers=[("Location", "https://127.0.0.1:9/elsewhere")])),
-    ("K4", "redirect 307", r"30[27]|redirect", Answer(307, "", headers=[("Location", "/elsewhere")])),
+    ("C1", "huge", LONG, lying_length),
+    ("C1", "endless", LONG, endless),
+    ("C2", "drip", SLOW, drip),
+    ("C2", "silent", SLOW, silent),
+    ("C3", "html", r"JSON|status|HTTP|usable|session", Answer(200, "<html>Please log in</html>", "text/html")),
+    ("C3", "empty", r"JSON|usable|empty|nothing|session", Answer(200, "")),
+    ("C3", "list", r"nothing|usable|JSON|session", Answer(200, [1, 2])),
+    ("C3", "deep", r"JSON|usable|session", Answer(200, "[" * 20000)),
+    ("C3", "error in 200", r"nothing|usable|session", Answer(200, {"error": "no", "message": "no"})),
+    ("C4", "redirect", r"30[27]|redirect", Answer(302, "", headers=[("Location", "https://127.0.0.1:9/elsewhere")])),
+    ("C4", "redirect 307", r"30[27]|redirect", Answer(307, "", headers=[("Location", "/elsewhere")])),
 ]
 CLIENT = [
-    ("K5", "secret of two lines", r"line|empty", Answer(200, {"client_secret": "two\nlines"})),
-    ("K5", "secret with NUL", r"line|JSON|empty", Answer(200, '{"client_secret":"a\\u0000b"}')),
-    ("K5", "empty secret", r"empty", Answer(200, {"client_secret": ""})),
-    ("K5", "secret that is a list", r"no text", Answer(200, {"client_secret": [MADE]})),
-    ("K5", "secret that is null", r"no text", Answer(200, {"client_secret": None})),
-    ("K5", "long secret", r"long|limit", Answer(200, {"client_secret": "x" * 60000})),
-    ("K6", "cut", r"transfer|clos|end|cut|answer", cut),
-    ("K7", "echo of the token", r"HTTP 400", lambda r: Answer(400, {"message": f"bad: {r.headers['authorization']}"})),
-    ("K7", "echo in another member", r"HTTP 403", lambda r: Answer(403, {"errorSummary": r.headers["authorization"], "error": BEARER})),
-    ("K7", "the new secret in an error", r"HTTP 409", Answer(409, {"message": f"the secret is now {MADE}, do not reset it again"})),
-    ("K7", "terminal codes", r"HTTP 400", Answer(400, {"message": "\x1b[2J\x1b]0;owned\x07\r\nnotice: all is well"})),
-    ("K8", "not allowed", r"HTTP 403", Answer(403, {"message": "not for you"})),
-    ("K8", "limited", r"HTTP 429", Answer(429, {}, headers=[("Retry-After", "99999999999")])),
+    ("C5", "secret of two lines", r"line|empty", Answer(200, {"client_secret": "two\nlines"})),
+    ("C5", "secret with NUL", r"line|JSON|empty", Answer(200, '{"client_secret":"a\\u0000b"}')),
+    ("C5", "empty secret", r"empty", Answer(200, {"client_secret": ""})),
+    ("C5", "secret that is a list", r"no text", Answer(200, {"client_secret": [MADE]})),
+    ("C5", "secret that is null", r"no text", Answer(200, {"client_secret": None})),
+    ("C5", "long secret", r"long|limit", Answer(200, {"client_secret": "x" * 60000})),
+    ("C6", "cut", r"transfer|clos|end|cut|answer", cut),
+    ("C7", "echo of the token", r"HTTP 400", lambda r: Answer(400, {"message": f"bad: {r.headers['authorization']}"})),
+    ("C7", "echo in another member", r"HTTP 403", lambda r: Answer(403, {"errorSummary": r.headers["authorization"], "error": BEARER})),
+    ("C7", "the new secret in an error", r"HTTP 409", Answer(409, {"message": f"the secret is now {MADE}, do not reset it again"})),
+    ("C7", "terminal codes", r"HTTP 400", Answer(400, {"message": "\x1b[2J\x1b]0;owned\x07\r\nnotice: all is well"})),
+    ("C8", "not allowed", r"HTTP 403", Answer(403, {"message": "not for you"})),
+    ("C8", "limited", r"HTTP 429", Answer(429, {}, headers=[("Retry-After", "99999999999")])),
 ]
 SESSIONS = [
-    ("K5", "no secret key", r"no SecretAccessKey", session(secretAccessKey=None)),
-    ("K5", "secret key of two lines", r"usable|session", session(secretAccessKey="a\nregion = evil")),
-    ("K5", "token with spaces", r"usable|session", session(sessionToken="a b")),
-    ("K5", "numbers", r"usable|session", session(accessKeyId=17)),
-    ("K5", "huge token", r"usable|long|limit|larger|session", session(sessionToken="x" * 200000)),
-    ("K6", "over already", r"end|expir|past", session(expiration="2001-01-01T00:00:00Z")),
-    ("K6", "no end", r"no Expiration", session(expiration=None)),
-    ("K6", "an end that is none", r"Expiration in the answer of AWS is no time", session(expiration="tomorrow")),
-    ("K7", "echo of the signature", r"403", lambda r: Answer(403, {"message": f"no: {r.headers['authorization']}"})),
-    ("K7", "a session in an error", r"400", Answer(400, {"message": f"given to another one: {SESSION['secretAccessKey']} {SESSION['sessionToken']}"})),
-    ("K7", "terminal codes", r"403", Answer(403, {"message": "\x1b[2J\r\nnotice: all is well"})),
+    ("C5", "no secret key", r"no SecretAccessKey", session(secretAccessKey=None)),
+    ("C5", "secret key of two lines", r"usable|session", session(secretAccessKey="a\nregion = evil")),
+    ("C5", "token with spaces", r"usable|session", session(sessionToken="a b")),
+    ("C5", "numbers", r"usable|session", session(accessKeyId=17)),
+    ("C5", "huge token", r"usable|long|limit|larger|session", session(sessionToken="x" * 200000)),
+    ("C6", "over already", r"end|expir|past", session(expiration="2001-01-01T00:00:00Z")),
+    ("C6", "no end", r"no Expiration", session(expiration=None)),
+    ("C6", "an end that is none", r"Expiration in the answer of AWS is no time", session(expiration="tomorrow")),
+    ("C7", "echo of the signature", r"403", lambda r: Answer(403, {"message": f"no: {r.headers['authorization']}"})),
+    ("C7", "a session in an error", r"400", Answer(400, {"message": f"given to another one: {SESSION['secretAccessKey']} {SESSION['sessionToken']}"})),
+    ("C7", "terminal codes", r"403", Answer(403, {"message": "\x1b[2J\r\nnotice: all is well"})),
 ]
 
 
@@ -209,22 +209,22 @@ LISTED = Answer(200, [])
 MADE_ONE = Answer(201, {"id": ID})
 # name, what is said of it, (what the list, the upload and the look at it are answered)
 UPLOADS = [
-    ("K1", "huge list", LONG, (lying_length, None, None)),
-    ("K1", "endless list", LONG, (endless, None, None)),
-    ("K3", "html", r"JSON|list", (Answer(200, "<html>", "text/html"), None, None)),
-    ("K3", "no list", r"no list", (Answer(200, {"keystores": 1}), None, None)),
-    ("K3", "an id that leads elsewhere", r"without an id", (Answer(200, [{"name": "flex-ingress", "meta": {"id": "../../../users"}}]), None, None)),
-    ("K3", "made, with an id that leads elsewhere", r"no id", (LISTED, Answer(201, {"id": "x/../../users?"}), None)),
-    ("K4", "redirect", r"30[27]|redirect", (Answer(302, "", headers=[("Location", "https://127.0.0.1:9/elsewhere")]), None, None)),
-    ("K4", "redirect of the upload", r"30[27]|redirect", (LISTED, Answer(307, "", headers=[("Location", "/elsewhere")]), None)),
-    ("K7", "echo of the token", r"status 400", (lambda r: Answer(400, {"message": f"bad {r.headers['authorization']}"}), None, None)),
-    ("K7", "echo of the passphrase", r"status 400", (
+    ("C1", "huge list", LONG, (lying_length, None, None)),
+    ("C1", "endless list", LONG, (endless, None, None)),
+    ("C3", "html", r"JSON|list", (Answer(200, "<html>", "text/html"), None, None)),
+    ("C3", "no list", r"no list", (Answer(200, {"keystores": 1}), None, None)),
+    ("C3", "an id that leads elsewhere", r"without an id", (Answer(200, [{"name": "flex-ingress", "meta": {"id": "../../../users"}}]), None, None)),
+    ("C3", "made, with an id that leads elsewhere", r"no id", (LISTED, Answer(201, {"id": "x/../../users?"}), None)),
+    ("C4", "redirect", r"30[27]|redirect", (Answer(302, "", headers=[("Location", "https://127.0.0.1:9/elsewhere")]), None, None)),
+    ("C4", "redirect of the upload", r"30[27]|redirect", (LISTED, Answer(307, "", headers=[("Location", "/elsewhere")]), None)),
+    ("C7", "echo of the token", r"status 400", (lambda r: Answer(400, {"message": f"bad {r.headers['authorization']}"}), None, None)),
+    ("C7", "echo of the passphrase", r"status 400", (
         LISTED, lambda r: Answer(400, {"message": "x", "errors": [{"code": "RB-1003", "message": f"'{passphrase(r)}' is too long",
                                                                    "field": passphrase(r)}]}), None)),
-    ("K7", "echo of the token as the serial", r"no serial", (LISTED, MADE_ONE, lambda r: shown(r, serial=r.headers["authorization"]))),
-    ("K7", "echo of the token as the end", r"not a time", (LISTED, MADE_ONE, lambda r: shown(r, until=r.headers["authorization"][7:]))),
-    ("K7", "terminal codes", r"status 400", (Answer(400, {"message": "\x1b[2J\r\nall is well"}), None, None)),
-    ("K8", "another one's certificate", r"E93E2F47200ED6DC", (LISTED, MADE_ONE, shown)),
+    ("C7", "echo of the token as the serial", r"no serial", (LISTED, MADE_ONE, lambda r: shown(r, serial=r.headers["authorization"]))),
+    ("C7", "echo of the token as the end", r"not a time", (LISTED, MADE_ONE, lambda r: shown(r, until=r.headers["authorization"][7:]))),
+    ("C7", "terminal codes", r"status 400", (Answer(400, {"message": "\x1b[2J\r\nall is well"}), None, None)),
+    ("C8", "another one's certificate", r"E93E2F47200ED6DC", (LISTED, MADE_ONE, shown)),
 ]
 
 
@@ -258,7 +258,7 @@ def test_upload(case, outcome):
     outcome(case)
 
 
-@pytest.mark.rows("K9")
+@pytest.mark.rows("C9")
 def test_nothing_is_bought_for_a_stranger():
     """The token is sent to the host that the manifest names, and the platform's certificate must be that host's."""
     def handle(request):

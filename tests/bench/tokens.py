@@ -356,6 +356,7 @@ def main():
     parser.add_argument("--clients", default=",".join(CLIENTS))
     args = parser.parse_args()
     BUILD = args.build.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server stays behind
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     names, servers, only = args.clients.split(","), args.servers.split(","), args.only.split(",")
     missing = [n for n in names if not CLIENTS[n].there()] + [n for n in servers if not SERVERS[n].there()]
