@@ -267,7 +267,8 @@ def test_one_request_for_those_who_ask_for_the_same(kt, provider):
 class Slow(Local):
     """A stand-in for a server that takes its time, and counts how many requests it has at once."""
 
-    def __init__(self, status=200):
+    def __init__(self, status=200, limited=()):
+        """limited: ids of clients whose every request is one too many."""
         self.port = free_port()
         self.metadata = self.asked = self.running = self.most = 0
         lock, outer = threading.Lock(), self
@@ -275,9 +276,11 @@ class Slow(Local):
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def answer(self, status, **body):
+            def answer(self, status, headers=(), **body):
                 data = json.dumps(body).encode()
                 self.send_response(status)
+                for name, value in headers:
+                    self.send_header(name, value)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -298,18 +301,23 @@ class Slow(Local):
                 time.sleep(0.03)
                 with lock:
                     outer.running -= 1
-                self.answer(200, access_token=f"token-{outer.asked}", token_type="Bearer", expires_in=3600)
+                client = base64.b64decode(self.headers["Authorization"].split()[1]).decode().split(":")[0]
+                if client in limited:
+                    self.answer(429, [("Retry-After", "600")], error="slow_down")
+                else:
+                    self.answer(200, access_token=f"token-{outer.asked}", token_type="Bearer", expires_in=3600)
 
             def log_message(self, *args):
                 pass
 
         self.handler = Handler
 
-    def manifest(self, kt, count):
-        issuer = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "slow"}, "spec": {"oauth2": {
-            "issuer": self.url(""), "auth": {"method": "client_secret_basic", "clientID": "c", "clientSecretRef": {"name": "client"}}}}}
+    def manifest(self, kt, count, client="c"):
+        issuer = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": f"slow-{client}"}, "spec": {"oauth2": {
+            "issuer": self.url(""), "auth": {"method": "client_secret_basic", "clientID": client, "clientSecretRef": {"name": "client"}}}}}
         kt.secret("client", client_secret="secret-0123456789")
-        kt.manifest("token", issuer, *(token(f"t{i}", issuer="slow", audiences=[f"https://api.example/{i}"]) for i in range(count)))
+        kt.manifest(client, issuer, *(token(f"{client}{i}", issuer=f"slow-{client}", audiences=[f"https://api.example/{i}"])
+                                      for i in range(count)))
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -320,6 +328,19 @@ def test_no_more_at_once_than_the_limit(kt, limit):
         server.manifest(kt, 12)
         kt.ok("renew")
         assert (server.asked, server.metadata, server.most) == (12, 1, limit)
+
+
+def test_a_pause_is_for_all_requests_of_a_client(kt):
+    """One is told to slow down: the others of the same client are held back without being sent, those of another client are not."""
+    with Slow(limited={"busy"}) as server:
+        kt.agent_settings(limits={"perIssuer": 1})
+        server.manifest(kt, 12, "busy")
+        server.manifest(kt, 3, "idle")
+        result = kt.run("renew")
+        assert result.status == 75 and "another request of this client" in result.err, result
+        assert server.asked == 1 + 3
+        assert all(kt.credential(f"busy{i}")["nextTry"] for i in range(12))
+        assert kt.read("idle2-token", "token").startswith(b"token-")
 
 
 def test_metadata_that_fails_fails_for_all_who_wait(kt):

@@ -75,6 +75,53 @@ static bool try_again(struct grant_job *job, const struct kt_http_reply *reply, 
 	return true;
 }
 
+/* --- pauses --- */
+
+static void client_hash(const struct grant_job *job, uint8_t hash[KT_SHA256_LEN])
+{
+	struct kt_sha256 sha;
+
+	memset(hash, 0, KT_SHA256_LEN);
+	if (kt_sha256_init(&sha, NULL) == KT_OK) {
+		kt_sha256_add(&sha, job->url, strlen(job->url) + 1);
+		kt_sha256_add(&sha, job->input.client_id, strlen(job->input.client_id));
+		kt_sha256_finish(&sha, hash);
+	}
+}
+
+/* What one request of a client was told goes for all of that client; each asks itself again when a minute has passed. */
+static void pause_client(const struct grant_job *job, int64_t seconds)
+{
+	struct kt_grant *grant = job->grant;
+	kt_ms now = kt_clock_mono(kt_loop_clock(grant->courier->loop));
+	kt_ms wait = seconds * KT_SECOND < GRANT_PAUSE_MAX ? seconds * KT_SECOND : GRANT_PAUSE_MAX;
+	struct grant_pause *pause = &grant->pauses[0];
+
+	for (unsigned i = 0; i < GRANT_PAUSES_MAX; i++) { /* the one that ends first makes room */
+		pause = grant->pauses[i].until < pause->until ? &grant->pauses[i] : pause;
+	}
+	client_hash(job, pause->hash);
+	pause->until = now + wait;
+}
+
+/* Milliseconds that this client is to wait yet. */
+static kt_ms paused_for(const struct grant_job *job)
+{
+	kt_ms now = kt_clock_mono(kt_loop_clock(job->grant->courier->loop));
+	uint8_t hash[KT_SHA256_LEN];
+	kt_ms left = 0;
+
+	client_hash(job, hash);
+	for (unsigned i = 0; i < GRANT_PAUSES_MAX; i++) {
+		const struct grant_pause *pause = &job->grant->pauses[i];
+
+		if (pause->until - now > left && memcmp(pause->hash, hash, sizeof(hash)) == 0) {
+			left = pause->until - now;
+		}
+	}
+	return left;
+}
+
 /* --- the answer --- */
 
 void grant_job_verified(struct grant_job *job)
@@ -173,6 +220,9 @@ static void on_answer(const struct kt_err *err, const struct kt_http_reply *repl
 	struct grant_job *job = arg;
 
 	job->call = NULL;
+	if (err->code == KT_OK && reply->retry_after > 0 && (reply->status == 429 || reply->status == 503)) {
+		pause_client(job, reply->retry_after);
+	}
 	grant_job_pass_turn(job);
 	if (err->code != KT_OK) {
 		grant_job_fail(job, err);
@@ -272,36 +322,57 @@ static bool must_queue(const struct grant_job *job)
 	return under_way >= job->in_flight;
 }
 
-void grant_job_pass_turn(struct grant_job *job)
+/* Sends the request; false: it could not go out, and the job is gone. */
+static bool set_out(struct grant_job *job)
+{
+	kt_ms left = paused_for(job);
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (left > 0) {
+		(void)kt_err_set(&err, KT_E_LATER, "it has told another request of this client to wait");
+		err.retry_after_s = (left + KT_SECOND - 1) / KT_SECOND;
+	} else if (send_request(job, &err) == KT_OK) {
+		job->under_way = true;
+		return true;
+	}
+	grant_job_fail(job, &err);
+	return false;
+}
+
+/* The one that has waited longest for a turn at this issuer, or NULL. */
+static struct grant_job *next_queued(const struct grant_job *of)
 {
 	struct grant_job *first = NULL;
+
+	for (struct grant_job *job = of->grant->jobs; job != NULL && !of->grant->dropping; job = job->next) {
+		if (job->queued && memcmp(job->hash, of->hash, sizeof(job->hash)) == 0) {
+			first = job; /* the last one on the list */
+		}
+	}
+	return first;
+}
+
+void grant_job_pass_turn(struct grant_job *job)
+{
+	struct grant_job *next;
 
 	if (!job->under_way) {
 		return;
 	}
 	job->under_way = false;
-	for (struct grant_job *other = job->grant->jobs; other != NULL && !job->grant->dropping; other = other->next) {
-		if (other->queued && memcmp(other->hash, job->hash, sizeof(job->hash)) == 0) {
-			first = other; /* the last one on the list has waited longest */
+	while ((next = next_queued(job)) != NULL) {
+		next->queued = false;
+		if (set_out(next)) {
+			return;
 		}
-	}
-	if (first != NULL) {
-		first->queued = false;
-		grant_job_exchange(first);
 	}
 }
 
 void grant_job_exchange(struct grant_job *job)
 {
-	struct kt_err err;
-
 	job->queued = must_queue(job);
-	if (job->queued) {
-		return;
-	}
-	job->under_way = true;
-	kt_err_clear(&err);
-	if (send_request(job, &err) != KT_OK) {
-		grant_job_fail(job, &err);
+	if (!job->queued) {
+		(void)set_out(job);
 	}
 }

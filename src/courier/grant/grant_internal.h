@@ -19,6 +19,8 @@
 #define GRANT_SKEW_MAX    (24 * (int64_t)3600) /* a Date further off is nonsense, not a clock */
 #define GRANT_SKEW_RETRY  ((int64_t)2)         /* seconds that make a difference to who looks at iat and exp */
 #define GRANT_SERVERS_MAX 64u
+#define GRANT_PAUSES_MAX  16u
+#define GRANT_PAUSE_MAX   KT_MINUTE
 
 #define GRANT_TYPE_URN "urn:ietf:params:oauth:token-type:"
 
@@ -160,8 +162,15 @@ void grant_servers_destroy(struct kt_grant *grant);
 
 /* --- jobs --- */
 
+/* A client that its server told to wait. */
+struct grant_pause {
+	uint8_t hash[KT_SHA256_LEN]; /* of the endpoint's URL and the client's id */
+	kt_ms until;
+};
+
 struct kt_grant {
 	struct kt_courier *courier;
+	struct grant_pause pauses[GRANT_PAUSES_MAX];
 	struct grant_job *jobs;
 	unsigned job_count;
 	struct grant_metadata *metadata;
