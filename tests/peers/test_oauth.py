@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -267,8 +268,9 @@ def test_one_request_for_those_who_ask_for_the_same(kt, provider):
 class Slow(Local):
     """A stand-in for a server that takes its time, and counts how many requests it has at once."""
 
-    def __init__(self, status=200):
+    def __init__(self, status=200, takes=0.03):
         self.port = free_port()
+        self.seen = []
         self.metadata = self.asked = self.running = self.most = 0
         lock, outer = threading.Lock(), self
 
@@ -290,12 +292,13 @@ class Slow(Local):
                 self.answer(status, issuer=outer.url(""), token_endpoint=outer.url("/token"))
 
             def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 with lock:
+                    outer.seen.append((time.time(), parse_qs(body)))
                     outer.asked += 1
                     outer.running += 1
                     outer.most = max(outer.most, outer.running)
-                time.sleep(0.03)
+                time.sleep(takes)
                 with lock:
                     outer.running -= 1
                 self.answer(200, access_token=f"token-{outer.asked}", token_type="Bearer", expires_in=3600)
@@ -305,9 +308,10 @@ class Slow(Local):
 
         self.handler = Handler
 
-    def manifest(self, kt, count):
+    def manifest(self, kt, count, **auth):
+        auth = auth or {"method": "client_secret_basic", "clientSecretRef": {"name": "client"}}
         issuer = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": "slow"}, "spec": {"oauth2": {
-            "issuer": self.url(""), "auth": {"method": "client_secret_basic", "clientID": "c", "clientSecretRef": {"name": "client"}}}}}
+            "issuer": self.url(""), "auth": {"clientID": "c", **auth}}}}
         kt.secret("client", client_secret="secret-0123456789")
         kt.manifest("token", issuer, *(token(f"t{i}", issuer="slow", audiences=[f"https://api.example/{i}"]) for i in range(count)))
 
@@ -320,6 +324,18 @@ def test_no_more_at_once_than_the_limit(kt, limit):
         server.manifest(kt, 12)
         kt.ok("renew")
         assert (server.asked, server.metadata, server.most) == (12, 1, limit)
+
+
+def test_an_assertion_does_not_grow_old_in_the_queue(kt):
+    """Who has to wait for its turn longer than an assertion lives has one that is fresh when the turn has come."""
+    with Slow(takes=0.3) as server:
+        kt.agent_settings(limits={"perIssuer": 1})
+        server.manifest(kt, 8, method="client_secret_jwt", clientSecretRef={"name": "client"})
+        kt.secret("client", client_secret="secret-0123456789-0123456789-0123456789")
+        kt.ok("renew")
+        made = [claims(form["client_assertion"][0].encode())["iat"] for _, form in server.seen]
+        waited = [at - iat for (at, _), iat in zip(server.seen, made)]
+        assert len(waited) == 8 and max(waited) - min(waited) < 1.8, waited
 
 
 def test_metadata_that_fails_fails_for_all_who_wait(kt):

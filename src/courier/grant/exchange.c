@@ -8,17 +8,6 @@
 #define KEEPER_TIME (30 * KT_SECOND)
 #define SKEW_WARN   ((int64_t)300)
 
-void grant_job_try(struct grant_job *job)
-{
-	const struct grant_server *server = grant_server_get(job->grant, job->url);
-
-	job->skew = server != NULL ? server->skew : 0;
-	job->asks |= job->mtls ? GRANT_ASK_KEY : 0;
-	job->asks |= job->auth->needs_assertion ? GRANT_ASK_ASSERTION : 0;
-	job->asks |= job->input.dpop ? GRANT_ASK_PROOF : 0;
-	grant_job_ask(job);
-}
-
 /* --- another try --- */
 
 static bool is_word(const struct kt_err *err, const char *const *words)
@@ -272,6 +261,24 @@ static bool must_queue(const struct grant_job *job)
 	return under_way >= job->in_flight;
 }
 
+/* The turn comes before the questions: what is dated must not grow old in the queue. */
+void grant_job_try(struct grant_job *job)
+{
+	const struct grant_server *server;
+
+	job->queued = must_queue(job);
+	if (job->queued) {
+		return;
+	}
+	job->under_way = true;
+	server = grant_server_get(job->grant, job->url);
+	job->skew = server != NULL ? server->skew : 0;
+	job->asks |= job->mtls ? GRANT_ASK_KEY : 0;
+	job->asks |= job->auth->needs_assertion ? GRANT_ASK_ASSERTION : 0;
+	job->asks |= job->input.dpop ? GRANT_ASK_PROOF : 0;
+	grant_job_ask(job);
+}
+
 void grant_job_pass_turn(struct grant_job *job)
 {
 	struct grant_job *first = NULL;
@@ -287,7 +294,7 @@ void grant_job_pass_turn(struct grant_job *job)
 	}
 	if (first != NULL) {
 		first->queued = false;
-		grant_job_exchange(first);
+		grant_job_try(first);
 	}
 }
 
@@ -295,11 +302,6 @@ void grant_job_exchange(struct grant_job *job)
 {
 	struct kt_err err;
 
-	job->queued = must_queue(job);
-	if (job->queued) {
-		return;
-	}
-	job->under_way = true;
 	kt_err_clear(&err);
 	if (send_request(job, &err) != KT_OK) {
 		grant_job_fail(job, &err);
