@@ -371,6 +371,18 @@ def test_accepted_by_basic(kt, platform):
     running.stop()
 
 
+def test_a_secret_that_was_reset_does_not_come_back(kt, platform):
+    """onFailure Rollback: where the reset has ended the secret before there is nothing to go back to."""
+    prepare(kt, platform, client("a", where=anypoint(platform)),
+            consumer("app", secrets=["orders-client"], within="1s", onFailure="Rollback",
+                     prove=[{"secret": "orders-client", "accepted": {"http": {"url": platform.url + "/api/closed"}}}]))
+    assert kt.run("renew", timeout=60).status == 5
+    first = pair(kt)
+    assert kt.run("renew", "orders", "--force", timeout=60).status == 5
+    assert platform.resets("a") == 2 and pair(kt) != first and works(kt, platform)
+    platform.wrong.clear()  # the API that refuses everybody
+
+
 # --- static, okta -------------------------------------------------------------------------------------------------------------
 
 
