@@ -19,6 +19,8 @@ struct load {
 	kt_ms now;
 	int64_t gone[GONE_MAX]; /* Watches that the new set has not; more of them stay as rows that do nothing */
 	size_t gone_count;
+	enum kt_code woken; /* whether what waits for Consumers that are gone could be woken */
+	struct kt_err *err;
 };
 
 /* References of a resource; names live in `text`. */
@@ -331,7 +333,11 @@ static enum kt_code put_resource(struct load *load, const struct kt_resource *re
 	if (credential_kind(resource, &kind)) {
 		return touch_credential(load, resource, id, kind, change, err);
 	}
-	return resource->kind == KT_RES_CONSUMER ? touch_consumed(load, &links, err) : KT_OK;
+	if (resource->kind != KT_RES_CONSUMER) {
+		return KT_OK;
+	}
+	code = kt_store_task_wake_consumer(load->keeper->store, id, load->now, err); /* what it uses no more is over */
+	return code == KT_OK ? touch_consumed(load, &links, err) : code;
 }
 
 static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct kt_err *err)
@@ -368,6 +374,9 @@ static bool on_removed(const struct kt_store_resource *resource, bool orphan, vo
 	if (orphan && strcmp(resource->kind, "Watch") == 0 && load->gone_count < GONE_MAX) {
 		load->gone[load->gone_count++] = resource->id;
 	}
+	if (strcmp(resource->kind, "Consumer") == 0 && load->woken == KT_OK) {
+		load->woken = kt_store_task_wake_consumer(load->keeper->store, resource->id, load->now, load->err);
+	}
 	return true;
 }
 
@@ -400,7 +409,9 @@ static enum kt_code load_set(struct load *load, struct kt_view bundle, struct kt
 		code = kt_report_check(&load->report, err);
 	}
 	if (code == KT_OK) {
+		load->err = err;
 		code = kt_store_set_finish(store, on_removed, load, err);
+		code = code == KT_OK ? load->woken : code;
 	}
 	while (code == KT_OK && load->gone_count > 0) {
 		code = kt_store_cred_delete(store, load->gone[--load->gone_count], err);

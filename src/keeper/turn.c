@@ -1,9 +1,14 @@
 /* When a consumer may be told: when those before it are proved, and in one of its windows. */
 #include "keeper/prove.h"
 
+#define TURN_WAIT (500)       /* ms until a consumer whose turn has not come looks again */
+#define TURN_MOST (KT_MINUTE) /* the same when nothing happens before it for long; its end wakes those behind */
+#define TASKS_MAX 100000u     /* of a material */
+
 struct turn {
 	int64_t self;
 	unsigned unavailable;
+	kt_ms next; /* when the first of those before does anything */
 };
 
 static bool before_me(const struct kt_store_task *task, void *arg)
@@ -13,20 +18,26 @@ static bool before_me(const struct kt_store_task *task, void *arg)
 	if (task->id < turn->self && (task->state == KT_TASK_PENDING || task->state == KT_TASK_NOTIFIED ||
 	                              task->state == KT_TASK_FAILED)) {
 		turn->unavailable++;
+		turn->next = task->next_try < turn->next ? task->next_try : turn->next;
 	}
 	return true;
 }
 
-bool kt_turn_is_mine(struct kt_task_run *run)
+kt_ms kt_turn_at(struct kt_task_run *run, kt_ms now)
 {
-	struct turn turn = {.self = run->task.id};
+	struct turn turn = {.self = run->task.id, .next = now + TURN_MOST};
 	int64_t max = run->consumer->consumer.rollout.max_unavailable;
 
-	if (max <= 0 ||
-	    kt_store_task_each(run->keeper->store, run->task.material, 1000, before_me, &turn, NULL) != KT_OK) {
-		return true;
+	if (max <= 0) {
+		return now;
 	}
-	return (int64_t)turn.unavailable < max;
+	if (kt_store_task_each(run->keeper->store, run->task.material, TASKS_MAX, before_me, &turn, NULL) != KT_OK) {
+		return now + TURN_WAIT; /* not known */
+	}
+	if ((int64_t)turn.unavailable < max) {
+		return now;
+	}
+	return turn.next < now + TURN_WAIT ? now + TURN_WAIT : turn.next;
 }
 
 /* --- windows ---------------------------------------------------------------------------------------------------------- */

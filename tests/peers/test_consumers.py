@@ -381,6 +381,53 @@ def test_second_is_spared_when_the_first_fails(kt, ca):
         assert served_serial(port2, "web.example") == old and not told, "b keeps serving while a is not proved"
 
 
+def in_six_hours():
+    at = time.gmtime(time.time() + 6 * 3600)
+    return {"cron": f"{at.tm_min} {at.tm_hour} * * *", "windowDuration": "59m"}
+
+
+def two_in_line(kt):
+    """The first waits for its window, the second for the first: consumers, and who was told."""
+    told = kt.root / "told"
+
+    def member(name, **rollout):
+        hook = script(kt, f"hook-{name}", f"echo {name} >> {told}\n")
+        return consumer(name, secrets=["web-tls"], within="5s", notify=[{"exec": {"argv": [str(hook)], **as_root()}}], rollout=rollout)
+
+    first_set(kt)
+    first, second = member("first", windows=[in_six_hours()]), member("second", maxUnavailable=1)
+    web(kt, first)
+    kt.ok("renew", timeout=40)
+    web(kt, first, second)
+    kt.ok("renew", "--force", "web", timeout=40)
+    assert not told.exists() and {c.get("waitsFor") for c in kt.credential("web")["consumers"]} == {"window", None}
+    return first, second, told
+
+
+def test_who_is_removed_is_not_waited_for(kt, ca):
+    """A Consumer that waits for its window goes from the manifests: those behind it have their turn, and the wait is over."""
+    _, second, told = two_in_line(kt)
+    web(kt, second)
+    kt.ok("renew", timeout=40)
+    row = kt.credential("web")
+    assert told.exists() and told.read_text().split() == ["second"], row
+    assert row["state"] != "waiting" and [c["state"] for c in row["consumers"]] == ["superseded", "delivered"], row
+
+
+def test_waiting_in_line_costs_nothing(kt, ca):
+    """Behind one that waits for days nothing is written down twice a second."""
+    two_in_line(kt)
+    running = kt.start()
+    time.sleep(2)
+    log = kt.state / "state.db-wal"
+    seen = set()
+    for _ in range(30):
+        seen.add((log.stat().st_mtime_ns, log.stat().st_size) if log.exists() else None)
+        time.sleep(0.1)
+    assert len(seen) <= 2, f"{len(seen)} writes in 3 s"
+    assert running.stop() == 0, running.err()
+
+
 def test_run_rotates_under_load(kt, ca):
     """`keyturn run` with a certificate that lives for 10 s: three proved rotations, and every handshake meets a valid one."""
     web(kt, duration="10s", renewBefore="6s")

@@ -124,6 +124,10 @@
 	X(TASK_RENEW,                                                                                                \
 	  "UPDATE task INDEXED BY task_open SET next_try=?1, updated=?1, attempts=0, cookie=?4 WHERE credential=?2" \
 	  " AND state<2 AND cookie=?3")                                                                              \
+	X(TASK_WAKE,                                                                                                 \
+	  "UPDATE task INDEXED BY task_open SET next_try=?1 WHERE credential=?2 AND state<2 AND cookie=?3 AND next_try>?1") \
+	X(TASK_WAKE_CONSUMER,                                                                                        \
+	  "UPDATE task INDEXED BY task_consumer SET next_try=?1 WHERE consumer=?2 AND state<2 AND next_try>?1")      \
 	X(TASK_DELETE_OF_MAT, "DELETE FROM task WHERE material=?")                                                   \
 	X(TASK_DELETE_OF_CRED, "DELETE FROM task WHERE material IN (SELECT id FROM material WHERE credential=?)")    \
 	X(ACC_GET, "SELECT " ACC_COLS " FROM account WHERE issuer=? AND server_url=?")                               \

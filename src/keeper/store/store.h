@@ -398,6 +398,9 @@ enum kt_code kt_store_task_next_due(struct kt_store *store, kt_ms after, kt_ms *
 /* Open tasks of the credential with this cookie begin anew at this time, with the next one (NULL: without). */
 enum kt_code kt_store_task_renew(struct kt_store *store, int64_t credential, const char *cookie, const char *next,
                                  kt_ms at, struct kt_err *err);
+/* Open tasks of the credential with this cookie, or of a consumer, are looked at by this time; all else stays as it is. */
+enum kt_code kt_store_task_wake(struct kt_store *store, int64_t credential, const char *cookie, kt_ms at, struct kt_err *err);
+enum kt_code kt_store_task_wake_consumer(struct kt_store *store, int64_t consumer, kt_ms at, struct kt_err *err);
 /* Open tasks of older materials of the credential become superseded; ret_count may be NULL. */
 enum kt_code kt_store_task_supersede(struct kt_store *store, int64_t credential, int64_t newest_material,
                                      unsigned *ret_count, struct kt_err *err);

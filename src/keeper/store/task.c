@@ -167,6 +167,31 @@ enum kt_code kt_store_task_renew(struct kt_store *store, int64_t credential, con
 	return kt_query_run(&query, NULL, err);
 }
 
+enum kt_code kt_store_task_wake(struct kt_store *store, int64_t credential, const char *cookie, kt_ms at, struct kt_err *err)
+{
+	struct kt_query query;
+	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_WAKE, err);
+
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, at);
+	kt_query_int(&query, credential);
+	kt_query_text(&query, cookie);
+	return kt_query_run(&query, NULL, err);
+}
+
+enum kt_code kt_store_task_wake_consumer(struct kt_store *store, int64_t consumer, kt_ms at, struct kt_err *err)
+{
+	struct kt_query query;
+	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_WAKE_CONSUMER, err);
+
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, at);
+	kt_query_int(&query, consumer);
+	return kt_query_run(&query, NULL, err);
+}
+
 enum kt_code kt_store_task_supersede(struct kt_store *store, int64_t credential, int64_t newest_material,
                                      unsigned *ret_count, struct kt_err *err)
 {
