@@ -1,8 +1,10 @@
 """kind Watch: what something else issues is read, warned about, renewed by its own command, and the renewal is proved."""
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -273,6 +275,34 @@ def test_kill_and_the_command_dies_too(kt, foreign):
     again = [r for r in kt.audit(resource="Watch/default/flex", step="watch.renewing") if r.get("reason")]
     assert again and "not known whether" in again[0]["reason"]
     agent.stop()
+
+
+def test_request_that_is_sent_again(kt, foreign):
+    """A keeper that died after the proof and before its answer is asked once more, with sentAt: the command has run for that."""
+    foreign.make(3600)
+    foreign.watch(renewBefore="1s")
+    agent = kt.start()
+    kt.ok("renew", "flex")
+    began = int(time.time() * 1000) - 1
+    time.sleep(1.1)  # dates of certificates have no smaller unit
+    kt.ok("renew", "--force", "flex")
+    assert foreign.starts() == 1
+
+    def renew(**more):
+        with socket.socket(socket.AF_UNIX) as wire:
+            wire.connect(str(kt.socket))
+            wire.sendall(json.dumps({"command": "renew", "names": ["flex"], "force": True, **more}).encode() + b"\n")
+            answer = b""
+            while chunk := wire.recv(65536):
+                answer += chunk
+        return json.loads(answer.splitlines()[-1])
+
+    assert renew(sentAt=began)["status"] == 0
+    assert foreign.starts() == 1, "it was renewed since"
+    time.sleep(1.1)
+    assert renew(sentAt=int(time.time() * 1000))["status"] == 0
+    assert foreign.starts() == 2
+    assert agent.stop() == 0
 
 
 def test_words(kt, foreign):
