@@ -341,6 +341,18 @@ def test_token_follows_the_client(kt, platform):
     assert platform.mints[-1] == ("b", platform.clients["b"].secret, True)
 
 
+def test_a_client_that_is_no_longer_rotated(kt, platform):
+    """Its manifest is gone: its pair is used on, until a person sets the secret under its name."""
+    prepare(kt, platform, client("a", where=anypoint(platform)), issuer(platform, "own", "a", "orders-client"), token("pay", "own"))
+    kt.ok("renew")
+    kt.manifest("all", issuer(platform), token("admin", "anypoint"), issuer(platform, "own", "a", "orders-client"), token("pay", "own"))
+    kt.ok("renew", "pay", "--force")
+    platform.clients["a"].secrets = {"s9": "a-person-has-reset-it"}
+    kt.secret("orders-client", client_secret="a-person-has-reset-it")
+    kt.ok("renew", "pay", "--force")
+    assert platform.mints[-1] == ("a", "a-person-has-reset-it", True)
+
+
 def test_client_that_resets_itself(kt, platform):
     """The Token that resets is bought with the secret that is reset."""
     platform.managers = ("a", "b")
