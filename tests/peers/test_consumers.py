@@ -1,5 +1,6 @@
 """Consumers: nginx and haproxy told by signal and exec, proved by handshake; what does not reload, validate or answer right."""
 
+import datetime
 import json
 import os
 import shutil
@@ -412,6 +413,27 @@ def test_who_is_removed_is_not_waited_for(kt, ca):
     row = kt.credential("web")
     assert told.exists() and told.read_text().split() == ["second"], row
     assert row["state"] != "waiting" and [c["state"] for c in row["consumers"]] == ["superseded", "delivered"], row
+
+
+def test_window_of_one_that_uses_many(kt, ca):
+    """What it uses of a credential is told by that credential's history, however much else the consumer uses."""
+    names = [f"c{i}" for i in range(100)]
+    hook = script(kt, "hook", "true\n")
+
+    def manifest(window, **first):
+        edge = consumer("edge", secrets=[f"{name}-tls" for name in names], notify=[{"exec": {"argv": [str(hook)], **as_root()}}], **window)
+        kt.manifest("web", ca_issuer(), certificate(names[0], "ca", **{**HOUR, **first}),
+                    *(certificate(name, "ca", duration="720h") for name in names[1:]), edge)
+
+    manifest({})
+    kt.ok("renew", timeout=60)
+    for _ in range(4):
+        kt.ok("renew", "--force", *names[1:], timeout=60)
+    manifest({"rollout": {"windows": [in_six_hours()]}}, duration="720h", renewBefore="240h")
+    kt.ok("renew", timeout=60)
+    row = kt.credential(names[0])
+    told = datetime.datetime.strptime(row["consumers"][0]["nextTry"], "%Y-%m-%dT%H:%M:%SZ") - datetime.datetime.utcnow()
+    assert told < datetime.timedelta(hours=1), f"what it uses ends in an hour: {row}"
 
 
 def test_waiting_in_line_costs_nothing(kt, ca):

@@ -112,8 +112,6 @@
 	  " error_text=?, seen=?, expected=?, trace_id=?, cookie=? WHERE id=?")                                      \
 	X(TASK_GET, "SELECT " TASK_COLS " FROM task WHERE id=?")                                                     \
 	X(TASK_EACH, "SELECT " TASK_COLS " FROM task WHERE material=? ORDER BY id LIMIT ?")                          \
-	X(TASK_CONSUMER,                                                                                             \
-	  "SELECT " TASK_COLS " FROM task INDEXED BY task_consumer WHERE consumer=? ORDER BY id DESC LIMIT ?")       \
 	X(TASK_DUE,                                                                                                  \
 	  "SELECT id FROM task INDEXED BY task_due WHERE next_try<=? ORDER BY next_try, id LIMIT ?")                 \
 	X(TASK_NEXT_DUE,                                                                                             \

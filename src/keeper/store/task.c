@@ -135,13 +135,6 @@ enum kt_code kt_store_task_each(struct kt_store *store, int64_t material, unsign
 	return each(store, KT_STMT_TASK_EACH, material, limit, fn, arg, err);
 }
 
-enum kt_code kt_store_task_of_consumer(struct kt_store *store, int64_t consumer, unsigned limit,
-                                       bool (*fn)(const struct kt_store_task *task, void *arg), void *arg,
-                                       struct kt_err *err)
-{
-	return each(store, KT_STMT_TASK_CONSUMER, consumer, limit, fn, arg, err);
-}
-
 enum kt_code kt_store_task_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count, struct kt_err *err)
 {
 	return kt_query_due(store, KT_STMT_TASK_DUE, now, ids, count, err);
