@@ -436,6 +436,20 @@ def test_window_of_one_that_uses_many(kt, ca):
     assert told < datetime.timedelta(hours=1), f"what it uses ends in an hour: {row}"
 
 
+def test_one_that_uses_hundreds(kt, ca):
+    """Each secret is in its volume, and the consumer is told of each."""
+    names = [f"c{i}" for i in range(144)]
+    told = kt.root / "told"
+    hook = script(kt, "hook", f"echo told >> {told}\n")
+    volumes = [projected(kt.root / f"volume-{at}", *((f"{name}-tls", {"tls.crt": f"{name}.crt"}) for name in names[at:at + 16]))
+               for at in range(0, len(names), 16)]
+    kt.manifest("web", ca_issuer(), *(certificate(name, "ca", **HOUR) for name in names),
+                consumer("edge", volumes=volumes, notify=[{"exec": {"argv": [str(hook)], **as_root()}}]))
+    kt.ok("renew", timeout=60)
+    assert len(list(kt.root.glob("volume-*/c*.crt"))) == len(names)
+    assert len(told.read_text().split()) == len(names)
+
+
 def test_waiting_in_line_costs_nothing(kt, ca):
     """Behind one that waits for days nothing is written down twice a second."""
     two_in_line(kt)
