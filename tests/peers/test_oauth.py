@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 import time
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs
 
@@ -336,6 +337,20 @@ def test_an_assertion_does_not_grow_old_in_the_queue(kt):
         made = [claims(form["client_assertion"][0].encode())["iat"] for _, form in server.seen]
         waited = [at - iat for (at, _), iat in zip(server.seen, made)]
         assert len(waited) == 8 and max(waited) - min(waited) < 1.8, waited
+
+
+def test_a_token_lives_from_its_own_request_on(kt):
+    """Not from the moment at which it began to wait for its turn: a short one would be over before it came."""
+    with Slow(takes=0.35) as server:
+        kt.agent_settings(limits={"perIssuer": 1})
+        server.manifest(kt, 8)
+        kt.ok("renew")
+        lives = []
+        for i in range(8):
+            at, _ = server.seen[int(kt.read(f"t{i}-token", "token").rsplit(b"-", 1)[1]) - 1]
+            end = kt.credential(f"t{i}")["notAfter"]
+            lives.append(datetime.fromisoformat(end.replace("Z", "+00:00")).timestamp() - at)
+        assert len(lives) == 8 and all(3598.5 < life < 3600.5 for life in lives), lives
 
 
 def test_metadata_that_fails_fails_for_all_who_wait(kt):
