@@ -19,6 +19,7 @@
 #include "keeper/target.h"
 
 #define RUNS_MAX 64u
+#define TASKS_MAX 100000u /* of a material */
 
 /* What the cookie of an open task says. */
 #define LATE "late" /* `within` is over, it is tried on patiently */
@@ -184,7 +185,7 @@ static enum kt_code update_credential(struct kt_task_run *run, struct kt_err *er
 	struct tally tally = {.self = run->task.id, .now = &run->task, .all_notified = true};
 	struct kt_store_cred cred;
 	kt_ms now = kt_keeper_now(run->keeper);
-	enum kt_code code = kt_store_task_each(store, run->task.material, 1000, count_task, &tally, err);
+	enum kt_code code = kt_store_task_each(store, run->task.material, TASKS_MAX, count_task, &tally, err);
 
 	if (code == KT_OK) {
 		code = kt_store_cred_get(store, run->task.credential, &cred, err);
@@ -624,7 +625,7 @@ static bool is_hopeful(struct kt_keeper *keeper, const struct kt_store_task *tas
 		return false;
 	}
 	if (cookie_is(task, TURN) || cookie_is(task, ASKED)) {
-		(void)kt_store_task_each(keeper->store, task->material, 1000, find_stuck, &stuck, NULL);
+		(void)kt_store_task_each(keeper->store, task->material, TASKS_MAX, find_stuck, &stuck, NULL);
 	}
 	return !stuck.found;
 }
@@ -652,7 +653,7 @@ bool kt_tasks_held(struct kt_keeper *keeper, int64_t material)
 {
 	struct held held = {0};
 
-	return kt_store_task_each(keeper->store, material, 1000, find_held, &held, NULL) == KT_OK && held.window > 0 &&
+	return kt_store_task_each(keeper->store, material, TASKS_MAX, find_held, &held, NULL) == KT_OK && held.window > 0 &&
 	       held.other == 0;
 }
 
@@ -660,7 +661,7 @@ enum kt_code kt_tasks_hurry(struct kt_keeper *keeper, int64_t credential, int64_
 {
 	struct held held = {0};
 	kt_ms now = kt_keeper_now(keeper);
-	enum kt_code code = kt_store_task_each(keeper->store, material, 1000, find_held, &held, err);
+	enum kt_code code = kt_store_task_each(keeper->store, material, TASKS_MAX, find_held, &held, err);
 
 	if (code != KT_OK || held.window == 0) {
 		return code;
@@ -747,7 +748,7 @@ static enum kt_code add_one(struct kt_flight *flight, int64_t consumer, kt_ms no
 	(void)snprintf(name, sizeof(name), "%s/%s", row.ns, row.name);
 	kt_store_resource_finish(&row);
 	/* Delivered again, or put back by a rollback: the task of this material begins anew. */
-	code = kt_store_task_each(store, task.material, 1000, same_consumer, &find, err);
+	code = kt_store_task_each(store, task.material, TASKS_MAX, same_consumer, &find, err);
 	if (code != KT_OK) {
 		return code;
 	}

@@ -450,6 +450,14 @@ def test_one_that_uses_hundreds(kt, ca):
     assert len(told.read_text().split()) == len(names)
 
 
+def test_one_that_hundreds_use(kt, ca):
+    told = kt.root / "told"
+    hook = script(kt, "hook", f"echo told >> {told}\n")
+    web(kt, *(consumer(f"edge-{i}", secrets=["web-tls"], notify=[{"exec": {"argv": [str(hook)], **as_root()}}]) for i in range(130)))
+    kt.ok("renew", timeout=60)
+    assert len(told.read_text().split()) == 130
+
+
 def test_waiting_in_line_costs_nothing(kt, ca):
     """Behind one that waits for days nothing is written down twice a second."""
     two_in_line(kt)
