@@ -30,12 +30,12 @@ class Hosted:
             "jwks_uri": self.url}])
         self.key = {"algorithm": alg, **key}
 
-    def manifest(self, *more, **spec):
+    def manifest(self, *more, where=None, **spec):
         ca = self.server.oauth2("oidc", {"method": "private_key_jwt", "clientID": "a", "keySecretRef": {"name": "orders-key"}})
         self.bundle = bundle = ca["spec"]["oauth2"]["caBundle"]
         self.kt.agent_settings(listeners={"jwks": f"127.0.0.1:{self.port}"})
         self.kt.manifest("all", ca, token("pay", audiences=[API], scopes=[SCOPE]), credential(
-            {"hosted": {"jwksURL": self.url}}, {"tokenURL": self.server.issuer_url + "/token", "caBundle": bundle},
+            {"hosted": {"jwksURL": self.url, **(where or {})}}, {"tokenURL": self.server.issuer_url + "/token", "caBundle": bundle},
             privateKey=self.key, **spec), *more)
 
     def kids(self):
@@ -135,6 +135,29 @@ def test_rotates_under_load(kt, hosted):
     assert seen[first][1] >= uses[first][-1], "and after its last"
     until(lambda: first not in hosted.kids(), 10, "gone after drain")
     running.stop()
+
+
+def test_a_set_that_can_not_be_written_stops_nobody_else(kt, tmp_path):
+    """The old key's time is over, and the folder of the set is no folder: that is said, and everything else goes on."""
+    folder = tmp_path / "set"
+    with Hosted(kt, tmp_path, publishAhead="1s") as hosted:
+        hosted.manifest(where={"publishJWKS": {"volume": {"path": str(folder)}}})
+        running = kt.start()
+        until(lambda: kt.credential("pay")["state"] == "delivered", 20, "a token")
+        first = in_use(kt)
+        kt.run("renew", "orders", "--force")
+        until(lambda: in_use(kt) != first, 10, "the next key")
+        folder.rename(tmp_path / "gone")
+        folder.write_text("no folder")
+        until(lambda: "can't be shown" in running.err() or "can't be written" in running.err(), 15, "the old key's end")
+        kt.ok("renew", "pay", "--force")
+        assert "the state can't be written" not in running.err()
+        folder.unlink()
+        running.stop()
+        running = kt.start()
+        until(lambda: hosted.shows(1) and hosted.kids() == [in_use(kt)], 10, "the old key is shown no more")
+        assert len(json.loads((folder / "jwks.json").read_text())["keys"]) == 1
+        running.stop()
 
 
 def test_waits_for_publish_ahead(kt, tmp_path):
