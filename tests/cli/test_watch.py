@@ -305,6 +305,29 @@ def test_request_that_is_sent_again(kt, foreign):
     assert agent.stop() == 0
 
 
+def test_replaced_while_its_command_runs(kt, foreign):
+    """What comes after it in the state, under the very number that it had, is not taken for it."""
+    foreign.make(3600)
+    nobody = {"tls": {"address": f"127.0.0.1:{free_port()}"}}
+    kt.agent_settings()
+    path = foreign.watch(source=nobody, env={"SLOW": "3"})
+    agent = kt.start()
+    keeper = agent.rooms()
+    kt.ok("renew", "--force", "--no-wait", "flex")
+    until(lambda: foreign.starts() == 1, 10, "the command runs")
+    path.unlink()
+    kt.ok("reload")
+    foreign.watch("other", source=nobody, renew=False)
+    kt.ok("reload")
+    until(lambda: foreign.ends() == 1, 10, "the command ends")
+    time.sleep(1)
+    row = kt.json("status", "other")
+    assert row["state"] == "failing" and row["ranAt"] is None, row
+    assert {s for s, _ in steps(kt, "other")} == {"watch.read"}, steps(kt, "other")
+    assert set(keeper.items()) <= set(agent.rooms().items()), agent.err()
+    assert agent.stop() == 0
+
+
 def test_words(kt, foreign):
     foreign.make(3600)
     for spec, word in (({"renew": False, "renewBefore": "1h"}, "has a meaning only with spec.renew"),
