@@ -137,6 +137,21 @@ def test_rotates_under_load(kt, hosted):
     running.stop()
 
 
+def test_what_was_delivered_is_known_again(kt, hosted):
+    """A restart writes nothing anew; a file that somebody took away comes back."""
+    hosted.manifest()
+    running = kt.start()
+    until(lambda: kt.credential("pay")["state"] == "delivered", 20, "a token")
+    running.stop()
+    folder = kt.volume("orders-key")
+    before = (folder / "..data").readlink()
+    result = kt.ok("renew", "orders")
+    assert (folder / "..data").readlink() == before and "is not as it was delivered" not in result.err, result
+    (folder / "..data" / "tls.key").unlink()
+    result = kt.ok("renew", "orders")
+    assert "tls.key" in result.err and kt.read("orders-key", "tls.key").startswith(b"-----BEGIN"), result
+
+
 def test_a_set_that_can_not_be_written_stops_nobody_else(kt, tmp_path):
     """The old key's time is over, and the folder of the set is no folder: that is said, and everything else goes on."""
     folder = tmp_path / "set"
@@ -190,6 +205,7 @@ def test_killed_at_any_moment(kt, hosted, moment):
     running.kill9()
     running = kt.start()
     kt.ok("renew", "pay", "--force")
+    until(lambda: hosted.shows(1) or hosted.shows(2), 10, "shown after the restart")
     if in_use(kt) == first and len(hosted.kids()) == 1:  # it was killed before it was asked
         kt.run("renew", "orders", "--force")
     until(lambda: in_use(kt) != first, 20, "switched")
