@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -188,7 +189,12 @@ class Keyturn:
 
         def ready():
             assert running.alive(), f"keyturn run ended with {running.process.process.returncode}:\n{running.err()[-4000:]}"
-            return self.socket.exists()
+            try:  # one that was killed leaves its socket behind
+                with socket.socket(socket.AF_UNIX) as control:
+                    control.connect(str(self.socket))
+                return True
+            except OSError:
+                return False
 
         until(ready, timeout, "the agent listens on its control socket")
         return running
