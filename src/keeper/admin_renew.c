@@ -40,7 +40,8 @@ static bool is_done(const struct kt_session *session, const struct kt_store_cred
 {
 	int64_t sent_at = kt_json_int(session->request, "sentAt", 0);
 
-	return sent_at > 0 && cred->delivered_at >= sent_at;
+	/* Nothing of a Watch is delivered. */
+	return sent_at > 0 && (cred->kind == KT_KIND_WATCH ? cred->proved_at : cred->delivered_at) >= sent_at;
 }
 
 /* Makes one due now. */

@@ -186,7 +186,8 @@ static enum kt_code begin_redelivery(struct kt_flight *flight, struct kt_err *er
 
 struct find_previous {
 	kt_ms now;
-	bool endless; /* a client's secret has no end */
+	bool endless;    /* a client's secret has no end */
+	char reset[300]; /* the client whose secrets before the one in force are refused; "" none */
 	int64_t id;
 };
 
@@ -194,10 +195,28 @@ static bool good_previous(const struct kt_store_material *material, void *arg)
 {
 	struct find_previous *find = arg;
 
-	if (material->state == KT_MATERIAL_PREVIOUS && (material->not_after > find->now + KT_SECOND || find->endless)) {
+	if (material->state == KT_MATERIAL_PREVIOUS && (material->not_after > find->now + KT_SECOND || find->endless) &&
+	    (find->reset[0] == '\0' || strcmp(material->order_url, find->reset) != 0)) {
 		find->id = material->id;
 	}
 	return find->id == 0;
+}
+
+/* A reset without overlap has ended the client's secrets before it. */
+static enum kt_code find_reset(struct kt_flight *flight, struct find_previous *find, struct kt_err *err)
+{
+	struct kt_store_material active;
+	enum kt_code code;
+
+	if (flight->spec->kind != KT_RES_CLIENT_CREDENTIAL || flight->spec->client.issuer.anypoint == NULL) {
+		return KT_OK;
+	}
+	code = kt_store_material_get(flight->keeper->store, flight->cred.active, &active, err);
+	if (code == KT_OK) {
+		(void)snprintf(find->reset, sizeof(find->reset), "%s", active.order_url);
+		kt_store_material_finish(&active);
+	}
+	return code;
 }
 
 /* Back to the material before, where it is still good; else the refused one stays and its consumers are tried on. */
@@ -207,8 +226,11 @@ static enum kt_code begin_rollback(struct kt_flight *flight, struct kt_err *err)
 	struct kt_audit_event event = {.step = kt_step_name(KT_STEP_ROLLED_BACK),
 	                               .outcome = "refused",
 	                               .reason = "there is no earlier set that is still good: the new one stays"};
-	enum kt_code code = kt_store_material_each(flight->keeper->store, flight->id, 64, good_previous, &find, err);
+	enum kt_code code = find_reset(flight, &find, err);
 
+	if (code == KT_OK) {
+		code = kt_store_material_each(flight->keeper->store, flight->id, 64, good_previous, &find, err);
+	}
 	if (code != KT_OK) {
 		return code;
 	}

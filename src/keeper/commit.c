@@ -302,6 +302,7 @@ static enum kt_code commit_retired(struct kt_flight *flight, struct kt_err *err)
 	                        ? (unsigned)flight->spec->certificate.revision_history_limit
 	                : flight->spec->kind == KT_RES_CLIENT_CREDENTIAL ? 4 /* the other client's is among them */
 	                                                                 : 1;
+	struct kt_err why;
 	enum kt_code code = kt_store_material_each(store, flight->id, 64, mark_retired, &marks, err);
 
 	code = code == KT_OK ? marks.code : code;
@@ -310,14 +311,19 @@ static enum kt_code commit_retired(struct kt_flight *flight, struct kt_err *err)
 		flight->cred.active = 0;
 		flight->cred.expiry = 0;
 	}
+	kt_err_clear(&why);
+	if (code == KT_OK && kt_client_key_retired(flight, &why) != KT_OK) { /* no fault of the store's, whose transaction this is */
+		kt_log_err(KT_LOG_WARN, &why, "%s %s/%s: the set without the old key can't be shown", flight->resource.kind,
+		           flight->resource.ns, flight->resource.name);
+		if (!flight->withdraw) {
+			return kt_flight_end(flight, kt_keeper_now(flight->keeper) + KT_MINUTE, err);
+		}
+	}
 	if (code == KT_OK) {
 		code = kt_flight_step(flight, KT_STEP_RETIRED, flight->withdraw ? "expired: taken off the disk" : NULL, err);
 	}
 	if (code == KT_OK) {
 		code = kt_store_material_prune(store, flight->id, keep, err);
-	}
-	if (code == KT_OK) {
-		code = kt_client_key_retired(flight, err);
 	}
 	return code == KT_OK ? rest(flight, false, err) : code;
 }

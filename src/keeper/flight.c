@@ -10,35 +10,34 @@
 #include "keeper/refused.h"
 #include "keeper/watch/watched.h"
 
-static bool seen_consumer(const struct kt_flight *flight, int64_t id)
-{
-	size_t i;
+#define CONSUMERS_PAGE 64u
 
-	for (i = 0; i < flight->consumer_count; i++) {
-		if (flight->consumers[i] == id) {
-			return true;
-		}
+static enum kt_code add_consumers(struct kt_flight *flight, const int64_t *found, size_t count, struct kt_err *err)
+{
+	int64_t *all = kt_realloc(flight->consumers, (flight->consumer_count + count) * sizeof(*all));
+
+	if (all == NULL) {
+		return kt_err_set(err, KT_E_NOMEM, "no memory for a credential in work");
 	}
-	return false;
+	memcpy(all + flight->consumer_count, found, count * sizeof(*all));
+	flight->consumers = all;
+	flight->consumer_count += count;
+	return KT_OK;
 }
 
 static enum kt_code find_consumers(struct kt_flight *flight, struct kt_err *err)
 {
 	struct kt_store_link link = {"consumes", flight->resource.ns, flight->secret_name};
-	size_t max = sizeof(flight->consumers) / sizeof(flight->consumers[0]);
-	size_t count = max;
-	int64_t found[64];
-	enum kt_code code;
-	size_t i;
+	int64_t found[CONSUMERS_PAGE];
+	size_t count = CONSUMERS_PAGE;
+	int64_t after = 0;
+	enum kt_code code = KT_OK;
 
-	flight->consumer_count = 0;
-	if (flight->secret_name[0] == '\0') {
-		return KT_OK;
-	}
-	code = kt_store_linked(flight->keeper->store, &link, 0, found, &count, err);
-	for (i = 0; i < count && code == KT_OK; i++) {
-		if (!seen_consumer(flight, found[i])) {
-			flight->consumers[flight->consumer_count++] = found[i];
+	while (flight->secret_name[0] != '\0' && code == KT_OK && count == CONSUMERS_PAGE) {
+		code = kt_store_linked(flight->keeper->store, &link, after, found, &count, err);
+		if (code == KT_OK && count > 0) {
+			after = found[count - 1];
+			code = add_consumers(flight, found, count, err);
 		}
 	}
 	return code;
@@ -91,6 +90,7 @@ void kt_flight_destroy(struct kt_flight *flight)
 	kt_store_cred_finish(&flight->cred);
 	kt_resource_destroy(flight->spec);
 	kt_pki_key_destroy(flight->key);
+	kt_free(flight->consumers);
 	kt_free(flight->got.chain_pem);
 	kt_free(flight->got.ca_pem);
 	kt_secret_destroy(flight->got.token);

@@ -168,7 +168,7 @@ struct kt_flight {
 	bool resumed_order; /* the courier goes on with order_url */
 	unsigned saves, challenges; /* times that the courier asked for these in this job */
 
-	int64_t consumers[64]; /* resource ids of the Consumers of this secret */
+	int64_t *consumers; /* resource ids of the Consumers of this secret */
 	size_t consumer_count;
 	size_t next_hook_consumer;
 	size_t next_hook;

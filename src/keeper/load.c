@@ -19,12 +19,15 @@ struct load {
 	kt_ms now;
 	int64_t gone[GONE_MAX]; /* Watches that the new set has not; more of them stay as rows that do nothing */
 	size_t gone_count;
+	enum kt_code woken; /* whether what waits for Consumers that are gone could be woken */
+	struct kt_err *err;
 };
 
 /* References of a resource; names live in `text`. */
 struct links {
-	struct kt_store_link at[128];
-	size_t count;
+	struct kt_store_link *at;
+	size_t count, room;
+	bool failed; /* no memory */
 	const char *ns;
 	char issuer[300];
 };
@@ -38,9 +41,18 @@ static void link_add(struct links *links, const char *rel, const char *ns, const
 			return;
 		}
 	}
-	if (links->count < sizeof(links->at) / sizeof(links->at[0])) {
-		links->at[links->count++] = (struct kt_store_link){rel, ns, name};
+	if (links->count == links->room) {
+		size_t room = links->room > 0 ? links->room * 2 : 16;
+		struct kt_store_link *at = kt_realloc(links->at, room * sizeof(*at));
+
+		if (at == NULL) {
+			links->failed = true;
+			return;
+		}
+		links->at = at;
+		links->room = room;
 	}
+	links->at[links->count++] = (struct kt_store_link){rel, ns, name};
 }
 
 static void link_issuer(struct links *links, const struct kt_issuer_ref *ref, const char *ns)
@@ -132,7 +144,7 @@ static void collect_links(const struct kt_resource *resource, struct links *link
 {
 	const char *ns = resource->meta.ns;
 
-	links->count = 0;
+	memset(links, 0, sizeof(*links));
 	links->ns = ns;
 	switch (resource->kind) {
 	case KT_RES_CERTIFICATE:
@@ -324,14 +336,20 @@ static enum kt_code put_resource(struct load *load, const struct kt_resource *re
 	row.line = resource->line;
 	collect_links(resource, &links);
 	load->keeper->tokens_depend = load->keeper->tokens_depend || is_made_of_others(&links) || resource->kind == KT_RES_CLIENT_CREDENTIAL;
-	code = kt_store_set_put(load->keeper->store, &row, links.at, links.count, &id, &change, err);
+	code = links.failed ? kt_err_set(err, KT_E_NOMEM, "no memory for manifests")
+	                    : kt_store_set_put(load->keeper->store, &row, links.at, links.count, &id, &change, err);
 	if (code != KT_OK || change == KT_STORE_SAME) {
-		return code;
+		goto out;
 	}
 	if (credential_kind(resource, &kind)) {
-		return touch_credential(load, resource, id, kind, change, err);
+		code = touch_credential(load, resource, id, kind, change, err);
+	} else if (resource->kind == KT_RES_CONSUMER) {
+		code = kt_store_task_wake_consumer(load->keeper->store, id, load->now, err); /* what it uses no more is over */
+		code = code == KT_OK ? touch_consumed(load, &links, err) : code;
 	}
-	return resource->kind == KT_RES_CONSUMER ? touch_consumed(load, &links, err) : KT_OK;
+out:
+	kt_free(links.at);
+	return code;
 }
 
 static enum kt_code on_resource(void *arg, struct kt_resource *resource, struct kt_err *err)
@@ -368,6 +386,9 @@ static bool on_removed(const struct kt_store_resource *resource, bool orphan, vo
 	if (orphan && strcmp(resource->kind, "Watch") == 0 && load->gone_count < GONE_MAX) {
 		load->gone[load->gone_count++] = resource->id;
 	}
+	if (strcmp(resource->kind, "Consumer") == 0 && load->woken == KT_OK) {
+		load->woken = kt_store_task_wake_consumer(load->keeper->store, resource->id, load->now, load->err);
+	}
 	return true;
 }
 
@@ -400,7 +421,9 @@ static enum kt_code load_set(struct load *load, struct kt_view bundle, struct kt
 		code = kt_report_check(&load->report, err);
 	}
 	if (code == KT_OK) {
+		load->err = err;
 		code = kt_store_set_finish(store, on_removed, load, err);
+		code = code == KT_OK ? load->woken : code;
 	}
 	while (code == KT_OK && load->gone_count > 0) {
 		code = kt_store_cred_delete(store, load->gone[--load->gone_count], err);

@@ -40,8 +40,8 @@ void kt_task_done(struct kt_task_run *run, const struct kt_err *why, bool wrong_
 
 /* --- turn.c --- */
 
-/* rollout.maxUnavailable: those before are proved. */
-bool kt_turn_is_mine(struct kt_task_run *run);
+/* rollout.maxUnavailable: `now` when those before are proved, else when to look again; the end of one of them comes before that. */
+kt_ms kt_turn_at(struct kt_task_run *run, kt_ms now);
 /* rollout.windows: *ret gets when it may be told, `now` or later. */
 enum kt_code kt_turn_window(struct kt_task_run *run, kt_ms now, kt_ms *ret, struct kt_err *err);
 

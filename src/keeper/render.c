@@ -42,7 +42,7 @@ static struct kt_render_options render_options(const struct kt_keeper *keeper, c
 	return options;
 }
 
-/* The files beyond the standard ones (certificate), or all of them (token; has_key: it is bound to one). Returns how many. */
+/* The files beyond the standard ones (certificate), or all of them (token, client; has_key: it has one). Returns how many. */
 static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_key, const char *names[NAMES_MAX])
 {
 	const struct kt_output_formats *formats = &spec->certificate.additional_output_formats;
@@ -52,7 +52,9 @@ static size_t extra_names(const struct kt_resource *spec, bool has_ca, bool has_
 	uint32_t i;
 
 	if (spec->kind == KT_RES_CLIENT_CREDENTIAL) {
-		names[0] = "client-id", names[1] = "client-secret", names[2] = "credentials.json";
+		names[0] = "client-id";
+		names[1] = has_key ? "tls.key" : "client-secret";
+		names[2] = has_key ? "client.jwk" : "credentials.json";
 		return 3;
 	}
 	if (spec->kind == KT_RES_TOKEN) {
@@ -310,10 +312,14 @@ enum kt_code kt_render_expected(const struct kt_keeper *keeper, const struct kt_
                                 struct kt_err *err)
 {
 	bool client = spec->kind == KT_RES_CLIENT_CREDENTIAL, token = spec->kind == KT_RES_TOKEN;
-	enum kt_material_kind kind = token ? KT_MATERIAL_TOKEN : client ? KT_MATERIAL_CLIENT : KT_MATERIAL_CERTIFICATE;
+	bool has_key = material->sealed_key.len > 0;
+	enum kt_material_kind kind = token                ? KT_MATERIAL_TOKEN
+	                             : client && has_key ? KT_MATERIAL_CLIENT_KEY
+	                             : client            ? KT_MATERIAL_CLIENT
+	                                                 : KT_MATERIAL_CERTIFICATE;
 	struct kt_render_options options = render_options(keeper, spec);
 	const char *names[NAMES_MAX + 3];
-	size_t count = extra_names(spec, material->ca.len > 0, material->sealed_key.len > 0, names);
+	size_t count = extra_names(spec, material->ca.len > 0, has_key, names);
 	enum kt_code code = KT_OK;
 	size_t i;
 

@@ -19,7 +19,7 @@
 #include "keeper/target.h"
 
 #define RUNS_MAX 64u
-#define TURN_WAIT (500) /* ms until a consumer whose turn has not come looks again */
+#define TASKS_MAX 100000u /* of a material */
 
 /* What the cookie of an open task says. */
 #define LATE "late" /* `within` is over, it is tried on patiently */
@@ -168,6 +168,15 @@ static void apply_tally(struct kt_store_cred *cred, const struct tally *tally, k
 	}
 }
 
+/* Its end may be the turn of those behind it. */
+static enum kt_code wake_line(struct kt_task_run *run, kt_ms now, struct kt_err *err)
+{
+	struct kt_store *store = run->keeper->store;
+	enum kt_code code = kt_store_task_wake(store, run->task.credential, TURN, now, err);
+
+	return code == KT_OK ? kt_store_task_wake(store, run->task.credential, ASKED, now, err) : code;
+}
+
 /* What the tasks of a material say together goes into the credential; a flight that holds a copy learns it too. */
 static enum kt_code update_credential(struct kt_task_run *run, struct kt_err *err)
 {
@@ -176,7 +185,7 @@ static enum kt_code update_credential(struct kt_task_run *run, struct kt_err *er
 	struct tally tally = {.self = run->task.id, .now = &run->task, .all_notified = true};
 	struct kt_store_cred cred;
 	kt_ms now = kt_keeper_now(run->keeper);
-	enum kt_code code = kt_store_task_each(store, run->task.material, 1000, count_task, &tally, err);
+	enum kt_code code = kt_store_task_each(store, run->task.material, TASKS_MAX, count_task, &tally, err);
 
 	if (code == KT_OK) {
 		code = kt_store_cred_get(store, run->task.credential, &cred, err);
@@ -187,6 +196,9 @@ static enum kt_code update_credential(struct kt_task_run *run, struct kt_err *er
 	if (cred.active == run->task.material) {
 		apply_tally(&cred, &tally, now);
 		code = kt_store_cred_put(store, &cred, err);
+		if (code == KT_OK && tally.open > 0 && !is_open(&run->task)) {
+			code = wake_line(run, now, err);
+		}
 		if (flight != NULL && flight->cred.active == run->task.material) {
 			flight->cred.proof = cred.proof;
 			flight->cred.proved_at = cred.proved_at;
@@ -439,8 +451,9 @@ static bool must_wait(struct kt_task_run *run)
 		settle(run, NULL, NULL, NULL);
 		return true;
 	}
-	if (!kt_turn_is_mine(run)) {
-		run->task.next_try = now + TURN_WAIT;
+	at = kt_turn_at(run, now);
+	if (at > now) {
+		run->task.next_try = at;
 		run->task.cookie = asked ? ASKED : TURN;
 		settle(run, NULL, NULL, NULL);
 		return true;
@@ -449,10 +462,45 @@ static bool must_wait(struct kt_task_run *run)
 	return false;
 }
 
+struct uses {
+	const char *secret;
+	bool found;
+};
+
+static void find_use(const char *secret, void *arg)
+{
+	struct uses *uses = arg;
+
+	uses->found = uses->found || (secret != NULL && strcmp(secret, uses->secret) == 0);
+}
+
+/* Its Consumer is gone (its id may be that of another resource by now), or uses the credential no more. */
+static enum kt_code load_consumer(struct kt_task_run *run, bool *ret_over, struct kt_err *err)
+{
+	struct kt_store_resource row = {0};
+	struct uses uses = {.secret = run->secret_name};
+	char name[520];
+	enum kt_code code = kt_store_resource_get(run->keeper->store, run->task.consumer, &row, err);
+
+	*ret_over = code == KT_E_NOTFOUND;
+	if (code == KT_OK) {
+		(void)snprintf(name, sizeof(name), "%s/%s", row.ns, row.name);
+		*ret_over = row.gone || strcmp(row.kind, "Consumer") != 0 || strcmp(name, run->task.consumer_name) != 0;
+	}
+	if (code == KT_OK && !*ret_over) {
+		code = kt_load_spec(&row, &run->consumer, err);
+		if (code == KT_OK) {
+			kt_load_each_consumed(&run->consumer->consumer, find_use, &uses);
+			*ret_over = !uses.found;
+		}
+	}
+	kt_store_resource_finish(&row);
+	return *ret_over ? KT_OK : code;
+}
+
 static enum kt_code load_run(struct kt_keeper *keeper, int64_t id, struct kt_task_run *run, bool *ret_over,
                              struct kt_err *err)
 {
-	struct kt_store_resource consumer = {0};
 	struct kt_store_cred cred = {0};
 	enum kt_code code = kt_store_task_get(keeper->store, id, &run->task, err);
 
@@ -466,19 +514,13 @@ static enum kt_code load_run(struct kt_keeper *keeper, int64_t id, struct kt_tas
 	if (code == KT_OK) {
 		code = kt_store_resource_get(keeper->store, run->task.credential, &run->resource, err);
 	}
-	if (code == KT_OK) {
-		code = kt_store_resource_get(keeper->store, run->task.consumer, &consumer, err);
-		*ret_over = code == KT_E_NOTFOUND || (code == KT_OK && consumer.gone) || cred.active != run->task.material;
-		if (code == KT_OK && !*ret_over) {
-			code = kt_load_spec(&consumer, &run->consumer, err);
-		} else if (*ret_over) {
-			code = KT_OK;
-		}
-	}
 	(void)snprintf(run->secret_name, sizeof(run->secret_name), "%s", cred.secret_name != NULL ? cred.secret_name : "");
+	if (code == KT_OK) {
+		*ret_over = cred.active != run->task.material;
+		code = *ret_over ? KT_OK : load_consumer(run, ret_over, err);
+	}
 	run->delivered_at = cred.delivered_at;
 	run->proved_at = cred.proved_at;
-	kt_store_resource_finish(&consumer);
 	kt_store_cred_finish(&cred);
 	return code;
 }
@@ -555,26 +597,37 @@ void kt_tasks_run(struct kt_keeper *keeper)
 
 /* --- waiting ------------------------------------------------------------------------------------------------------- */
 
+struct stuck {
+	kt_ms now;
+	bool found;
+};
+
+/* Late, or waiting for a window; one that is due is looked at in a moment: its window may have opened, its Consumer be gone. */
+static bool is_stuck(const struct kt_store_task *task, kt_ms now)
+{
+	return cookie_is(task, LATE) || (cookie_is(task, WINDOW) && task->next_try > now);
+}
+
 static bool find_stuck(const struct kt_store_task *task, void *arg)
 {
-	bool *found = arg;
+	struct stuck *stuck = arg;
 
-	*found = *found || (is_open(task) && (cookie_is(task, LATE) || cookie_is(task, WINDOW)));
-	return !*found;
+	stuck->found = stuck->found || (is_open(task) && is_stuck(task, stuck->now));
+	return !stuck->found;
 }
 
 /* Whether it is worth to wait for: not what is late or waits for its window, nor what stands in line behind that. */
 static bool is_hopeful(struct kt_keeper *keeper, const struct kt_store_task *task)
 {
-	bool stuck = false;
+	struct stuck stuck = {.now = kt_keeper_now(keeper)};
 
-	if (!is_open(task) || cookie_is(task, LATE) || cookie_is(task, WINDOW)) {
+	if (!is_open(task) || is_stuck(task, stuck.now)) {
 		return false;
 	}
 	if (cookie_is(task, TURN) || cookie_is(task, ASKED)) {
-		(void)kt_store_task_each(keeper->store, task->material, 1000, find_stuck, &stuck, NULL);
+		(void)kt_store_task_each(keeper->store, task->material, TASKS_MAX, find_stuck, &stuck, NULL);
 	}
-	return !stuck;
+	return !stuck.found;
 }
 
 enum kt_code kt_tasks_renew(struct kt_keeper *keeper, int64_t credential, bool whenever, struct kt_err *err)
@@ -600,7 +653,7 @@ bool kt_tasks_held(struct kt_keeper *keeper, int64_t material)
 {
 	struct held held = {0};
 
-	return kt_store_task_each(keeper->store, material, 1000, find_held, &held, NULL) == KT_OK && held.window > 0 &&
+	return kt_store_task_each(keeper->store, material, TASKS_MAX, find_held, &held, NULL) == KT_OK && held.window > 0 &&
 	       held.other == 0;
 }
 
@@ -608,7 +661,7 @@ enum kt_code kt_tasks_hurry(struct kt_keeper *keeper, int64_t credential, int64_
 {
 	struct held held = {0};
 	kt_ms now = kt_keeper_now(keeper);
-	enum kt_code code = kt_store_task_each(keeper->store, material, 1000, find_held, &held, err);
+	enum kt_code code = kt_store_task_each(keeper->store, material, TASKS_MAX, find_held, &held, err);
 
 	if (code != KT_OK || held.window == 0) {
 		return code;
@@ -695,7 +748,7 @@ static enum kt_code add_one(struct kt_flight *flight, int64_t consumer, kt_ms no
 	(void)snprintf(name, sizeof(name), "%s/%s", row.ns, row.name);
 	kt_store_resource_finish(&row);
 	/* Delivered again, or put back by a rollback: the task of this material begins anew. */
-	code = kt_store_task_each(store, task.material, 1000, same_consumer, &find, err);
+	code = kt_store_task_each(store, task.material, TASKS_MAX, same_consumer, &find, err);
 	if (code != KT_OK) {
 		return code;
 	}

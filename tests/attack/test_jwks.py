@@ -17,6 +17,7 @@ RSA = jose.new_key("RS256")
 OTHER = jose.new_key("ES256")
 GOOD = {"keys": [jose.jwk(EC, kid="ec", alg="ES256", use="sig"), jose.jwk(RSA, kid="rsa", alg="RS256", use="sig")]}
 PAUSE = 60  # seconds between two requests for the same keys, as src/courier/grant/verify.c has it
+FAILED_PAUSE = 10  # after one that failed
 
 
 class Issuer(Server):
@@ -136,6 +137,21 @@ def test_unknown_kids_are_no_flood(kept):
     issuer.token = signed()
     victim.ok("renew", "api", "--force")
     assert issuer.asked() == 1 and victim.snapshot() != before
+
+
+@pytest.mark.rows("J16")
+def test_a_failure_is_not_remembered_for_long():
+    """Where no keys have been read yet, one bad answer does not keep every token away for as long as unknown kids do."""
+    with Issuer() as issuer, TokenVictim(issuer.url, AUTHORITY, issuer=True, oauth2={"verifyTokens": True}) as victim:
+        issuer.jwks = Answer(503, {})
+        agent = victim.start()
+        until(lambda: issuer.asked() == 1, 20, "the keys are asked for")
+        issuer.jwks = GOOD
+        assert victim.run("renew", "api", "--force", timeout=30).status != 0 and issuer.asked() == 1, "no flood either"
+        time.sleep(FAILED_PAUSE)
+        victim.ok("renew", "api", "--force")
+        assert issuer.asked() == 2
+        agent.stop()
 
 
 class Row:

@@ -1,8 +1,10 @@
 """kind Watch: what something else issues is read, warned about, renewed by its own command, and the renewal is proved."""
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -273,6 +275,57 @@ def test_kill_and_the_command_dies_too(kt, foreign):
     again = [r for r in kt.audit(resource="Watch/default/flex", step="watch.renewing") if r.get("reason")]
     assert again and "not known whether" in again[0]["reason"]
     agent.stop()
+
+
+def test_request_that_is_sent_again(kt, foreign):
+    """A keeper that died after the proof and before its answer is asked once more, with sentAt: the command has run for that."""
+    foreign.make(3600)
+    foreign.watch(renewBefore="1s")
+    agent = kt.start()
+    kt.ok("renew", "flex")
+    began = int(time.time() * 1000) - 1
+    time.sleep(1.1)  # dates of certificates have no smaller unit
+    kt.ok("renew", "--force", "flex")
+    assert foreign.starts() == 1
+
+    def renew(**more):
+        with socket.socket(socket.AF_UNIX) as wire:
+            wire.connect(str(kt.socket))
+            wire.sendall(json.dumps({"command": "renew", "names": ["flex"], "force": True, **more}).encode() + b"\n")
+            answer = b""
+            while chunk := wire.recv(65536):
+                answer += chunk
+        return json.loads(answer.splitlines()[-1])
+
+    assert renew(sentAt=began)["status"] == 0
+    assert foreign.starts() == 1, "it was renewed since"
+    time.sleep(1.1)
+    assert renew(sentAt=int(time.time() * 1000))["status"] == 0
+    assert foreign.starts() == 2
+    assert agent.stop() == 0
+
+
+def test_replaced_while_its_command_runs(kt, foreign):
+    """What comes after it in the state, under the very number that it had, is not taken for it."""
+    foreign.make(3600)
+    nobody = {"tls": {"address": f"127.0.0.1:{free_port()}"}}
+    kt.agent_settings()
+    path = foreign.watch(source=nobody, env={"SLOW": "3"})
+    agent = kt.start()
+    keeper = agent.rooms()
+    kt.ok("renew", "--force", "--no-wait", "flex")
+    until(lambda: foreign.starts() == 1, 10, "the command runs")
+    path.unlink()
+    kt.ok("reload")
+    foreign.watch("other", source=nobody, renew=False)
+    kt.ok("reload")
+    until(lambda: foreign.ends() == 1, 10, "the command ends")
+    time.sleep(1)
+    row = kt.json("status", "other")
+    assert row["state"] == "failing" and row["ranAt"] is None, row
+    assert {s for s, _ in steps(kt, "other")} == {"watch.read"}, steps(kt, "other")
+    assert set(keeper.items()) <= set(agent.rooms().items()), agent.err()
+    assert agent.stop() == 0
 
 
 def test_words(kt, foreign):

@@ -11,7 +11,7 @@ import lib.wait
 from common import House, Torn, wait_a_moment
 
 ALL_POINTS = bool(os.environ.get("KEYTURN_CRASH_ALL"))
-BUDGET = 60 * float(os.environ.get("KEYTURN_CRASH_MINUTES", "12"))  # of all scenarios together; no limit with KEYTURN_CRASH_ALL
+BUDGET = 60 * float(os.environ.get("KEYTURN_CRASH_MINUTES", "9"))  # of all scenarios together; no limit with KEYTURN_CRASH_ALL
 SHARE = 6  # seconds that a scenario gets when the budget is used up
 STARTED = time.monotonic()
 WORKERS = min(6 * (os.cpu_count() or 1), 24)

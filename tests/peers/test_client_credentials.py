@@ -341,6 +341,18 @@ def test_token_follows_the_client(kt, platform):
     assert platform.mints[-1] == ("b", platform.clients["b"].secret, True)
 
 
+def test_a_client_that_is_no_longer_rotated(kt, platform):
+    """Its manifest is gone: its pair is used on, until a person sets the secret under its name."""
+    prepare(kt, platform, client("a", where=anypoint(platform)), issuer(platform, "own", "a", "orders-client"), token("pay", "own"))
+    kt.ok("renew")
+    kt.manifest("all", issuer(platform), token("admin", "anypoint"), issuer(platform, "own", "a", "orders-client"), token("pay", "own"))
+    kt.ok("renew", "pay", "--force")
+    platform.clients["a"].secrets = {"s9": "a-person-has-reset-it"}
+    kt.secret("orders-client", client_secret="a-person-has-reset-it")
+    kt.ok("renew", "pay", "--force")
+    assert platform.mints[-1] == ("a", "a-person-has-reset-it", True)
+
+
 def test_client_that_resets_itself(kt, platform):
     """The Token that resets is bought with the secret that is reset."""
     platform.managers = ("a", "b")
@@ -369,6 +381,18 @@ def test_accepted_by_basic(kt, platform):
     running = kt.start()
     until(lambda: kt.credential("orders")["proved"], 20, "proved")
     running.stop()
+
+
+def test_a_secret_that_was_reset_does_not_come_back(kt, platform):
+    """onFailure Rollback: where the reset has ended the secret before there is nothing to go back to."""
+    prepare(kt, platform, client("a", where=anypoint(platform)),
+            consumer("app", secrets=["orders-client"], within="1s", onFailure="Rollback",
+                     prove=[{"secret": "orders-client", "accepted": {"http": {"url": platform.url + "/api/closed"}}}]))
+    assert kt.run("renew", timeout=60).status == 5
+    first = pair(kt)
+    assert kt.run("renew", "orders", "--force", timeout=60).status == 5
+    assert platform.resets("a") == 2 and pair(kt) != first and works(kt, platform)
+    platform.wrong.clear()  # the API that refuses everybody
 
 
 # --- static, okta -------------------------------------------------------------------------------------------------------------

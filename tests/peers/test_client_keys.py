@@ -30,12 +30,12 @@ class Hosted:
             "jwks_uri": self.url}])
         self.key = {"algorithm": alg, **key}
 
-    def manifest(self, *more, **spec):
+    def manifest(self, *more, where=None, **spec):
         ca = self.server.oauth2("oidc", {"method": "private_key_jwt", "clientID": "a", "keySecretRef": {"name": "orders-key"}})
         self.bundle = bundle = ca["spec"]["oauth2"]["caBundle"]
         self.kt.agent_settings(listeners={"jwks": f"127.0.0.1:{self.port}"})
         self.kt.manifest("all", ca, token("pay", audiences=[API], scopes=[SCOPE]), credential(
-            {"hosted": {"jwksURL": self.url}}, {"tokenURL": self.server.issuer_url + "/token", "caBundle": bundle},
+            {"hosted": {"jwksURL": self.url, **(where or {})}}, {"tokenURL": self.server.issuer_url + "/token", "caBundle": bundle},
             privateKey=self.key, **spec), *more)
 
     def kids(self):
@@ -137,6 +137,44 @@ def test_rotates_under_load(kt, hosted):
     running.stop()
 
 
+def test_what_was_delivered_is_known_again(kt, hosted):
+    """A restart writes nothing anew; a file that somebody took away comes back."""
+    hosted.manifest()
+    running = kt.start()
+    until(lambda: kt.credential("pay")["state"] == "delivered", 20, "a token")
+    running.stop()
+    folder = kt.volume("orders-key")
+    before = (folder / "..data").readlink()
+    result = kt.ok("renew", "orders")
+    assert (folder / "..data").readlink() == before and "is not as it was delivered" not in result.err, result
+    (folder / "..data" / "tls.key").unlink()
+    result = kt.ok("renew", "orders")
+    assert "tls.key" in result.err and kt.read("orders-key", "tls.key").startswith(b"-----BEGIN"), result
+
+
+def test_a_set_that_can_not_be_written_stops_nobody_else(kt, tmp_path):
+    """The old key's time is over, and the folder of the set is no folder: that is said, and everything else goes on."""
+    folder = tmp_path / "set"
+    with Hosted(kt, tmp_path, publishAhead="1s") as hosted:
+        hosted.manifest(where={"publishJWKS": {"volume": {"path": str(folder)}}})
+        running = kt.start()
+        until(lambda: kt.credential("pay")["state"] == "delivered", 20, "a token")
+        first = in_use(kt)
+        kt.run("renew", "orders", "--force")
+        until(lambda: in_use(kt) != first, 10, "the next key")
+        folder.rename(tmp_path / "gone")
+        folder.write_text("no folder")
+        until(lambda: "can't be shown" in running.err() or "can't be written" in running.err(), 15, "the old key's end")
+        kt.ok("renew", "pay", "--force")
+        assert "the state can't be written" not in running.err()
+        folder.unlink()
+        running.stop()
+        running = kt.start()
+        until(lambda: hosted.shows(1) and hosted.kids() == [in_use(kt)], 10, "the old key is shown no more")
+        assert len(json.loads((folder / "jwks.json").read_text())["keys"]) == 1
+        running.stop()
+
+
 def test_waits_for_publish_ahead(kt, tmp_path):
     with Hosted(kt, tmp_path, publishAhead="1h") as hosted:
         hosted.manifest(rotationInterval="30h")
@@ -167,6 +205,7 @@ def test_killed_at_any_moment(kt, hosted, moment):
     running.kill9()
     running = kt.start()
     kt.ok("renew", "pay", "--force")
+    until(lambda: hosted.shows(1) or hosted.shows(2), 10, "shown after the restart")
     if in_use(kt) == first and len(hosted.kids()) == 1:  # it was killed before it was asked
         kt.run("renew", "orders", "--force")
     until(lambda: in_use(kt) != first, 20, "switched")

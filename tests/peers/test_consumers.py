@@ -1,5 +1,6 @@
 """Consumers: nginx and haproxy told by signal and exec, proved by handshake; what does not reload, validate or answer right."""
 
+import datetime
 import json
 import os
 import shutil
@@ -379,6 +380,96 @@ def test_second_is_spared_when_the_first_fails(kt, ca):
         assert result.status == 5, result
         told = kt.audit(step="notified", outcome="ok", consumer="default/b")
         assert served_serial(port2, "web.example") == old and not told, "b keeps serving while a is not proved"
+
+
+def in_six_hours():
+    at = time.gmtime(time.time() + 6 * 3600)
+    return {"cron": f"{at.tm_min} {at.tm_hour} * * *", "windowDuration": "59m"}
+
+
+def two_in_line(kt):
+    """The first waits for its window, the second for the first: consumers, and who was told."""
+    told = kt.root / "told"
+
+    def member(name, **rollout):
+        hook = script(kt, f"hook-{name}", f"echo {name} >> {told}\n")
+        return consumer(name, secrets=["web-tls"], within="5s", notify=[{"exec": {"argv": [str(hook)], **as_root()}}], rollout=rollout)
+
+    first_set(kt)
+    first, second = member("first", windows=[in_six_hours()]), member("second", maxUnavailable=1)
+    web(kt, first)
+    kt.ok("renew", timeout=40)
+    web(kt, first, second)
+    kt.ok("renew", "--force", "web", timeout=40)
+    assert not told.exists() and {c.get("waitsFor") for c in kt.credential("web")["consumers"]} == {"window", None}
+    return first, second, told
+
+
+def test_who_is_removed_is_not_waited_for(kt, ca):
+    """A Consumer that waits for its window goes from the manifests: those behind it have their turn, and the wait is over."""
+    _, second, told = two_in_line(kt)
+    web(kt, second)
+    kt.ok("renew", timeout=40)
+    row = kt.credential("web")
+    assert told.exists() and told.read_text().split() == ["second"], row
+    assert row["state"] != "waiting" and [c["state"] for c in row["consumers"]] == ["superseded", "delivered"], row
+
+
+def test_window_of_one_that_uses_many(kt, ca):
+    """What it uses of a credential is told by that credential's history, however much else the consumer uses."""
+    names = [f"c{i}" for i in range(100)]
+    hook = script(kt, "hook", "true\n")
+
+    def manifest(window, **first):
+        edge = consumer("edge", secrets=[f"{name}-tls" for name in names], notify=[{"exec": {"argv": [str(hook)], **as_root()}}], **window)
+        kt.manifest("web", ca_issuer(), certificate(names[0], "ca", **{**HOUR, **first}),
+                    *(certificate(name, "ca", duration="720h") for name in names[1:]), edge)
+
+    manifest({})
+    kt.ok("renew", timeout=60)
+    for _ in range(4):
+        kt.ok("renew", "--force", *names[1:], timeout=60)
+    manifest({"rollout": {"windows": [in_six_hours()]}}, duration="720h", renewBefore="240h")
+    kt.ok("renew", timeout=60)
+    row = kt.credential(names[0])
+    told = datetime.datetime.strptime(row["consumers"][0]["nextTry"], "%Y-%m-%dT%H:%M:%SZ") - datetime.datetime.utcnow()
+    assert told < datetime.timedelta(hours=1), f"what it uses ends in an hour: {row}"
+
+
+def test_one_that_uses_hundreds(kt, ca):
+    """Each secret is in its volume, and the consumer is told of each."""
+    names = [f"c{i}" for i in range(144)]
+    told = kt.root / "told"
+    hook = script(kt, "hook", f"echo told >> {told}\n")
+    volumes = [projected(kt.root / f"volume-{at}", *((f"{name}-tls", {"tls.crt": f"{name}.crt"}) for name in names[at:at + 16]))
+               for at in range(0, len(names), 16)]
+    kt.manifest("web", ca_issuer(), *(certificate(name, "ca", **HOUR) for name in names),
+                consumer("edge", volumes=volumes, notify=[{"exec": {"argv": [str(hook)], **as_root()}}]))
+    kt.ok("renew", timeout=60)
+    assert len(list(kt.root.glob("volume-*/c*.crt"))) == len(names)
+    assert len(told.read_text().split()) == len(names)
+
+
+def test_one_that_hundreds_use(kt, ca):
+    told = kt.root / "told"
+    hook = script(kt, "hook", f"echo told >> {told}\n")
+    web(kt, *(consumer(f"edge-{i}", secrets=["web-tls"], notify=[{"exec": {"argv": [str(hook)], **as_root()}}]) for i in range(130)))
+    kt.ok("renew", timeout=60)
+    assert len(told.read_text().split()) == 130
+
+
+def test_waiting_in_line_costs_nothing(kt, ca):
+    """Behind one that waits for days nothing is written down twice a second."""
+    two_in_line(kt)
+    running = kt.start()
+    time.sleep(2)
+    log = kt.state / "state.db-wal"
+    seen = set()
+    for _ in range(30):
+        seen.add((log.stat().st_mtime_ns, log.stat().st_size) if log.exists() else None)
+        time.sleep(0.1)
+    assert len(seen) <= 2, f"{len(seen)} writes in 3 s"
+    assert running.stop() == 0, running.err()
 
 
 def test_run_rotates_under_load(kt, ca):

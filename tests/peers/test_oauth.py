@@ -4,7 +4,9 @@ import base64
 import json
 import threading
 import time
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -267,9 +269,10 @@ def test_one_request_for_those_who_ask_for_the_same(kt, provider):
 class Slow(Local):
     """A stand-in for a server that takes its time, and counts how many requests it has at once."""
 
-    def __init__(self, status=200, limited=()):
+    def __init__(self, status=200, takes=0.03, limited=()):
         """limited: ids of clients whose every request is one too many."""
         self.port = free_port()
+        self.seen = []
         self.metadata = self.asked = self.running = self.most = 0
         lock, outer = threading.Lock(), self
 
@@ -293,15 +296,16 @@ class Slow(Local):
                 self.answer(status, issuer=outer.url(""), token_endpoint=outer.url("/token"))
 
             def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 with lock:
+                    outer.seen.append((time.time(), parse_qs(body)))
                     outer.asked += 1
                     outer.running += 1
                     outer.most = max(outer.most, outer.running)
-                time.sleep(0.03)
+                time.sleep(takes)
                 with lock:
                     outer.running -= 1
-                client = base64.b64decode(self.headers["Authorization"].split()[1]).decode().split(":")[0]
+                client = base64.b64decode(self.headers.get("Authorization", "Basic ").split(" ")[1]).decode().split(":")[0]
                 if client in limited:
                     self.answer(429, [("Retry-After", "600")], error="slow_down")
                 else:
@@ -312,11 +316,12 @@ class Slow(Local):
 
         self.handler = Handler
 
-    def manifest(self, kt, count, client="c"):
+    def manifest(self, kt, count, client="c", **auth):
+        auth = auth or {"method": "client_secret_basic", "clientSecretRef": {"name": "client"}}
         issuer = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": f"slow-{client}"}, "spec": {"oauth2": {
-            "issuer": self.url(""), "auth": {"method": "client_secret_basic", "clientID": client, "clientSecretRef": {"name": "client"}}}}}
+            "issuer": self.url(""), "auth": {"clientID": client, **auth}}}}
         kt.secret("client", client_secret="secret-0123456789")
-        kt.manifest(client, issuer, *(token(f"{client}{i}", issuer=f"slow-{client}", audiences=[f"https://api.example/{i}"])
+        kt.manifest(client, issuer, *(token(f"t{i}" if client == "c" else f"{client}-{i}", issuer=f"slow-{client}", audiences=[f"https://api.example/{i}"])
                                       for i in range(count)))
 
 
@@ -339,8 +344,34 @@ def test_a_pause_is_for_all_requests_of_a_client(kt):
         result = kt.run("renew")
         assert result.status == 75 and "another request of this client" in result.err, result
         assert server.asked == 1 + 3
-        assert all(kt.credential(f"busy{i}")["nextTry"] for i in range(12))
-        assert kt.read("idle2-token", "token").startswith(b"token-")
+        assert all(kt.credential(f"busy-{i}")["nextTry"] for i in range(12))
+        assert kt.read("idle-2-token", "token").startswith(b"token-")
+
+
+def test_an_assertion_does_not_grow_old_in_the_queue(kt):
+    """Who has to wait for its turn longer than an assertion lives has one that is fresh when the turn has come."""
+    with Slow(takes=0.3) as server:
+        kt.agent_settings(limits={"perIssuer": 1})
+        server.manifest(kt, 8, method="client_secret_jwt", clientSecretRef={"name": "client"})
+        kt.secret("client", client_secret="secret-0123456789-0123456789-0123456789")
+        kt.ok("renew")
+        made = [claims(form["client_assertion"][0].encode())["iat"] for _, form in server.seen]
+        waited = [at - iat for (at, _), iat in zip(server.seen, made)]
+        assert len(waited) == 8 and max(waited) - min(waited) < 1.8, waited
+
+
+def test_a_token_lives_from_its_own_request_on(kt):
+    """Not from the moment at which it began to wait for its turn: a short one would be over before it came."""
+    with Slow(takes=0.35) as server:
+        kt.agent_settings(limits={"perIssuer": 1})
+        server.manifest(kt, 8)
+        kt.ok("renew")
+        lives = []
+        for i in range(8):
+            at, _ = server.seen[int(kt.read(f"t{i}-token", "token").rsplit(b"-", 1)[1]) - 1]
+            end = kt.credential(f"t{i}")["notAfter"]
+            lives.append(datetime.fromisoformat(end.replace("Z", "+00:00")).timestamp() - at)
+        assert len(lives) == 8 and all(3598.5 < life < 3600.5 for life in lives), lives
 
 
 def test_metadata_that_fails_fails_for_all_who_wait(kt):

@@ -329,6 +329,20 @@ static void test_remedy(void **state)
 	mended(&issuer, &spec, KT_E_AUTH, "unauthorized_client", "Client certificate missing", "with the one in own");
 }
 
+/* Who waits for its turn is waited for, whatever is asked. */
+static void test_patience(void **state)
+{
+	static struct kt_resource agent;
+	static struct kt_keeper keeper;
+
+	(void)state;
+	keeper.flight_count = 100;
+	assert_int_equal(kt_oauth_patience(&keeper, 20 * KT_SECOND), 20 * KT_SECOND);
+	agent.agent.limits.per_issuer = 4;
+	keeper.agent = &agent;
+	assert_true(kt_oauth_patience(&keeper, 20 * KT_SECOND) >= (20 + 100 / 4 * 20) * KT_SECOND);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -336,6 +350,7 @@ int main(void)
 	        cmocka_unit_test(test_x5t),        cmocka_unit_test(test_assertion_audience),
 	        cmocka_unit_test(test_assertion),  cmocka_unit_test(test_proof),
 	        cmocka_unit_test(test_request),    cmocka_unit_test(test_remedy),
+	        cmocka_unit_test(test_patience),
 	};
 
 	return cmocka_run_group_tests(tests, make_keys, drop_keys);

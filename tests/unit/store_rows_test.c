@@ -166,9 +166,6 @@ static void test_tasks(void **state)
 	assert_int_equal(next, 0);
 	ok(kt_store_task_each(store, 10, 10, collect_task, list, &err));
 	assert_string_equal(list, "default/edge=4 default/api=4 ");
-	list[0] = '\0';
-	ok(kt_store_task_of_consumer(store, 21, 10, collect_task, list, &err));
-	assert_string_equal(list, "default/api=2 default/api=4 ");
 	kt_store_close(store);
 }
 

@@ -8,17 +8,6 @@
 #define KEEPER_TIME (30 * KT_SECOND)
 #define SKEW_WARN   ((int64_t)300)
 
-void grant_job_try(struct grant_job *job)
-{
-	const struct grant_server *server = grant_server_get(job->grant, job->url);
-
-	job->skew = server != NULL ? server->skew : 0;
-	job->asks |= job->mtls ? GRANT_ASK_KEY : 0;
-	job->asks |= job->auth->needs_assertion ? GRANT_ASK_ASSERTION : 0;
-	job->asks |= job->input.dpop ? GRANT_ASK_PROOF : 0;
-	grant_job_ask(job);
-}
-
 /* --- another try --- */
 
 static bool is_word(const struct kt_err *err, const char *const *words)
@@ -322,22 +311,36 @@ static bool must_queue(const struct grant_job *job)
 	return under_way >= job->in_flight;
 }
 
-/* Sends the request; false: it could not go out, and the job is gone. */
+/* Takes the turn; false: the client is to wait, and the job is gone. */
 static bool set_out(struct grant_job *job)
 {
+	const struct grant_server *server;
 	kt_ms left = paused_for(job);
 	struct kt_err err;
 
-	kt_err_clear(&err);
 	if (left > 0) {
 		(void)kt_err_set(&err, KT_E_LATER, "it has told another request of this client to wait");
 		err.retry_after_s = (left + KT_SECOND - 1) / KT_SECOND;
-	} else if (send_request(job, &err) == KT_OK) {
-		job->under_way = true;
-		return true;
+		grant_job_fail(job, &err);
+		return false;
 	}
-	grant_job_fail(job, &err);
-	return false;
+	job->under_way = true;
+	server = grant_server_get(job->grant, job->url);
+	job->skew = server != NULL ? server->skew : 0;
+	job->asks |= job->mtls ? GRANT_ASK_KEY : 0;
+	job->asks |= job->auth->needs_assertion ? GRANT_ASK_ASSERTION : 0;
+	job->asks |= job->input.dpop ? GRANT_ASK_PROOF : 0;
+	grant_job_ask(job);
+	return true;
+}
+
+/* The turn comes before the questions: what is dated must not grow old in the queue. */
+void grant_job_try(struct grant_job *job)
+{
+	job->queued = must_queue(job);
+	if (!job->queued) {
+		(void)set_out(job);
+	}
 }
 
 /* The one that has waited longest for a turn at this issuer, or NULL. */
@@ -371,8 +374,10 @@ void grant_job_pass_turn(struct grant_job *job)
 
 void grant_job_exchange(struct grant_job *job)
 {
-	job->queued = must_queue(job);
-	if (!job->queued) {
-		(void)set_out(job);
+	struct kt_err err;
+
+	kt_err_clear(&err);
+	if (send_request(job, &err) != KT_OK) {
+		grant_job_fail(job, &err);
 	}
 }

@@ -238,9 +238,9 @@ void grant_metadata_pass_on(const struct grant_job *gone);
 void grant_metadata_destroy(struct grant_metadata *entry);
 /* ask.c: asks the keeper for all that job->asks has, then goes on with grant_job_exchange. */
 void grant_job_ask(struct grant_job *job);
-/* exchange.c: begins a try, the first one or another with a fresh assertion and proof, by the server's clock. */
+/* exchange.c: as soon as the job has its turn begins a try, the first one or another, with a fresh assertion and proof. */
 void grant_job_try(struct grant_job *job);
-/* One request as soon as it has its turn, and what comes of it. */
+/* One request, and what comes of it. */
 void grant_job_exchange(struct grant_job *job);
 /* The job's turn is over: the next one's request goes out. */
 void grant_job_pass_turn(struct grant_job *job);

@@ -8,6 +8,7 @@
 #define KEYS_MAX      16u              /* sets */
 #define FRESH_FOR     (10 * KT_MINUTE) /* then they are asked for again, as a verifier would */
 #define ASK_PAUSE     KT_MINUTE        /* between two requests, however many unknown kids come */
+#define FAILED_PAUSE  (10 * KT_SECOND) /* where there are none that could be used meanwhile */
 #define STALE_FOR     KT_DAY           /* what an old set is good for when there is no newer one */
 #define CLOCKS_LEEWAY (5 * KT_MINUTE)
 
@@ -129,9 +130,15 @@ static bool is_old(const struct grant_keys *keys)
 	return keys->set == NULL || now(keys->grant) - keys->read_at > FRESH_FOR;
 }
 
+static bool is_usable(const struct grant_keys *keys)
+{
+	return keys->set != NULL && now(keys->grant) - keys->read_at <= STALE_FOR;
+}
+
 static bool may_ask(const struct grant_keys *keys)
 {
-	return keys->asked_at == 0 || now(keys->grant) - keys->asked_at >= ASK_PAUSE;
+	return keys->asked_at == 0 ||
+	       now(keys->grant) - keys->asked_at >= (is_usable(keys) ? ASK_PAUSE : FAILED_PAUSE);
 }
 
 /* With what there is: the newest set, or one that is not too old, or none. */
@@ -139,7 +146,7 @@ static void judge(struct grant_job *job, struct grant_keys *keys)
 {
 	job->keys = NULL;
 	kt_err_clear(&job->verdict);
-	if (keys->set != NULL && now(keys->grant) - keys->read_at <= STALE_FOR) {
+	if (is_usable(keys)) {
 		(void)check(job, keys, &job->verdict);
 	} else {
 		job->verdict = keys->failure;

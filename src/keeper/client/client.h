@@ -30,7 +30,7 @@ enum kt_code kt_client_pair_in_force(struct kt_keeper *keeper, const char *ns, c
 /* The id (false) or the secret (true) of that one. */
 enum kt_code kt_client_part(struct kt_keeper *keeper, const char *ns, const char *secret_name, bool secret,
                             struct kt_secret **ret, struct kt_err *err);
-/* Whether a ClientCredential has this secretName. */
+/* Whether a ClientCredential has this secretName; one whose manifest is gone until somebody sets a secret of this name. */
 bool kt_client_owns(struct kt_keeper *keeper, const char *ns, const char *secret_name);
 
 /* --- key.c: clients that show themselves by a key (spec.privateKey) ---------------------------------------------------- */

@@ -242,7 +242,8 @@ enum kt_code kt_client_try(struct kt_flight *flight, kt_wire_reply_fn *tried, st
 	msg.issuer = kt_buf_view(&issuer);
 	msg.request = kt_buf_view(&request);
 	msg.traceparent = kt_view_str(kt_keeper_traceparent(flight->trace_id, traceparent));
-	return kt_wire_call(kt_keeper_courier(flight->keeper), KT_MINT, &msg, NULL, 0, TRY_TIMEOUT, tried, flight, err);
+	return kt_wire_call(kt_keeper_courier(flight->keeper), KT_MINT, &msg, NULL, 0,
+	                    kt_oauth_patience(flight->keeper, TRY_TIMEOUT), tried, flight, err);
 }
 
 /* Asks for a token with the pair. DONE: there is nowhere to. */

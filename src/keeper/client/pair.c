@@ -44,13 +44,42 @@ bool kt_client_pair_split(const struct kt_secret *pair, struct kt_view *ret_id, 
 	return true;
 }
 
+struct find_newer {
+	kt_ms than;
+	bool found;
+};
+
+static bool is_newer(const struct kt_store_secret *secret, void *arg)
+{
+	struct find_newer *find = arg;
+
+	find->found = find->found || secret->updated >= find->than;
+	return !find->found;
+}
+
+/* Its manifest is gone, and somebody has set a secret under its name since. */
+static bool is_replaced(struct kt_keeper *keeper, const char *ns, const char *secret_name, const struct kt_store_cred *cred)
+{
+	struct find_newer find = {.than = cred->delivered_at};
+	struct kt_store_resource resource;
+
+	if (kt_store_resource_get(keeper->store, cred->id, &resource, NULL) != KT_OK) {
+		return false;
+	}
+	if (resource.gone) {
+		(void)kt_store_secret_each(keeper->store, ns, secret_name, is_newer, &find, NULL);
+	}
+	kt_store_resource_finish(&resource);
+	return find.found;
+}
+
 /* The credential with that secretName, where it is a ClientCredential's. */
 static enum kt_code find(struct kt_keeper *keeper, const char *ns, const char *secret_name, struct kt_store_cred *ret,
                          struct kt_err *err)
 {
 	enum kt_code code = kt_store_cred_find_secret(keeper->store, ns, secret_name, ret, err);
 
-	if (code == KT_OK && ret->kind != KT_KIND_CLIENT) {
+	if (code == KT_OK && (ret->kind != KT_KIND_CLIENT || is_replaced(keeper, ns, secret_name, ret))) {
 		kt_store_cred_finish(ret);
 		code = kt_err_set(err, KT_E_NOTFOUND, "no ClientCredential has the secretName %s", secret_name);
 	}

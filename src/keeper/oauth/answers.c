@@ -24,6 +24,17 @@ static struct kt_flight *flight_of(struct kt_keeper *keeper, uint64_t job, struc
 	return flight;
 }
 
+/* Of what goes into the request: it is asked for when the request's turn has come. */
+static struct kt_flight *flight_about_to_ask(struct kt_keeper *keeper, uint64_t job, struct kt_err *err)
+{
+	struct kt_flight *flight = flight_of(keeper, job, err);
+
+	if (flight != NULL) {
+		flight->sent_at = kt_keeper_now(keeper);
+	}
+	return flight;
+}
+
 static const struct kt_oauth2_issuer *oauth2_of(const struct kt_flight *flight)
 {
 	return flight->issuer->spec->token_issuer.oauth2;
@@ -144,7 +155,7 @@ void kt_oauth_on_client_secret(struct kt_wire_in *in, void *arg)
 		}
 		return;
 	}
-	flight = flight_of(arg, ask->job, &err);
+	flight = flight_about_to_ask(arg, ask->job, &err);
 	if (flight == NULL || secret_for(flight, ask->what, &secret, &err) != KT_OK) {
 		refuse(in, &err);
 		return;
@@ -244,7 +255,7 @@ void kt_oauth_on_assertion(struct kt_wire_in *in, void *arg)
 	struct kt_msg_assertion_given given;
 
 	kt_err_clear(&err);
-	flight = key ? flight : flight_of(keeper, ask->job, &err);
+	flight = key ? flight : flight_about_to_ask(keeper, ask->job, &err);
 	if (flight != NULL && (endpoint == NULL || issuer == NULL)) {
 		(void)kt_err_set(&err, KT_E_NOMEM, "no memory for an assertion");
 	} else if (flight != NULL) {
@@ -270,7 +281,7 @@ void kt_oauth_on_dpop_proof(struct kt_wire_in *in, void *arg)
 	const struct kt_msg_dpop_proof *ask = in->msg;
 	struct kt_keeper *keeper = arg;
 	struct kt_err err;
-	struct kt_flight *flight = flight_of(keeper, ask->job, &err);
+	struct kt_flight *flight = flight_about_to_ask(keeper, ask->job, &err);
 	struct kt_secret *proof KT_AUTOSECRET = NULL;
 	struct kt_oauth_proof want = {.method = ask->method, .url = ask->url, .nonce = ask->nonce};
 	struct kt_msg_dpop_proof_given given;
@@ -298,7 +309,7 @@ void kt_oauth_on_client_key(struct kt_wire_in *in, void *arg)
 	const struct kt_msg_client_key *ask = in->msg;
 	struct kt_keeper *keeper = arg;
 	struct kt_err err;
-	struct kt_flight *flight = flight_of(keeper, ask->job, &err);
+	struct kt_flight *flight = flight_about_to_ask(keeper, ask->job, &err);
 	const char *ref = flight != NULL ? kt_oauth_certificate_ref(oauth2_of(flight), &flight->spec->token) : NULL;
 	struct kt_buf chain KT_AUTOBUF = {0};
 	struct kt_secret *key KT_AUTOSECRET = NULL;

@@ -21,6 +21,8 @@ enum kt_code kt_oauth_issuer_json(const struct kt_oauth2_issuer *oauth2, int64_t
                                   struct kt_err *err);
 /* spec.limits.perIssuer, 0 where no Agent says any. */
 int64_t kt_oauth_in_flight(const struct kt_keeper *keeper);
+/* How long the courier's answer is waited for: as long as it takes when nobody else asks, and all the turns before it. */
+kt_ms kt_oauth_patience(const struct kt_keeper *keeper, kt_ms alone);
 enum kt_code kt_oauth_request_json(const struct kt_oauth2_issuer *oauth2, const struct kt_token_spec *spec,
                                    struct kt_buf *out, struct kt_err *err);
 /* A clock that is further off than a day is not followed. */

@@ -8,8 +8,8 @@
 #include "keeper/flight.h"
 #include "keeper/oauth/oauth.h"
 
-#define MINT_TIMEOUT (60 * KT_SECOND) /* and for each whose turn at the server may come before: */
-#define MINT_TURN    (30 * KT_SECOND)
+#define MINT_TIMEOUT (60 * KT_SECOND)
+#define TURN         (30 * KT_SECOND) /* of each whose turn at the server may come before */
 
 int64_t kt_oauth_bounded_skew(int64_t seconds)
 {
@@ -320,11 +320,11 @@ static void on_minted(const struct kt_err *why, enum kt_msg_type type, void *msg
 }
 
 /* The courier ends each request in time by itself; what is known here is how many may stand in its queue. */
-static kt_ms patience(const struct kt_keeper *keeper)
+kt_ms kt_oauth_patience(const struct kt_keeper *keeper, kt_ms alone)
 {
 	int64_t in_flight = kt_oauth_in_flight(keeper);
 
-	return MINT_TIMEOUT + (in_flight > 0 ? (kt_ms)keeper->flight_count / in_flight * MINT_TURN : 0);
+	return alone + (in_flight > 0 ? (kt_ms)keeper->flight_count / in_flight * TURN : 0);
 }
 
 static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
@@ -364,8 +364,8 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	msg.issuer = kt_buf_view(&issuer);
 	msg.request = kt_buf_view(&request);
 	msg.traceparent = kt_view_str(kt_keeper_traceparent(flight->trace_id, traceparent));
-	return kt_wire_call(kt_keeper_courier(flight->keeper), KT_MINT, &msg, NULL, 0, patience(flight->keeper), on_minted, flight,
-	                    err);
+	return kt_wire_call(kt_keeper_courier(flight->keeper), KT_MINT, &msg, NULL, 0,
+	                    kt_oauth_patience(flight->keeper, MINT_TIMEOUT), on_minted, flight, err);
 }
 
 static enum kt_effect obtain(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)

@@ -142,7 +142,8 @@ static enum kt_code ask(struct kt_flight *flight, struct kt_err *err)
 	msg.issuer = kt_buf_view(&issuer);
 	msg.token = token;
 	msg.traceparent = kt_view_str(kt_keeper_traceparent(flight->trace_id, traceparent));
-	return kt_wire_call(kt_keeper_courier(keeper), KT_TOKEN_OP, &msg, NULL, 0, REVOKE_TIMEOUT, on_revoked, flight, err);
+	return kt_wire_call(kt_keeper_courier(keeper), KT_TOKEN_OP, &msg, NULL, 0, kt_oauth_patience(keeper, REVOKE_TIMEOUT), on_revoked,
+	                    flight, err);
 }
 
 static enum kt_code look(const struct kt_flight *flight, struct find *find, struct kt_err *err)

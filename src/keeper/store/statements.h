@@ -112,8 +112,6 @@
 	  " error_text=?, seen=?, expected=?, trace_id=?, cookie=? WHERE id=?")                                      \
 	X(TASK_GET, "SELECT " TASK_COLS " FROM task WHERE id=?")                                                     \
 	X(TASK_EACH, "SELECT " TASK_COLS " FROM task WHERE material=? ORDER BY id LIMIT ?")                          \
-	X(TASK_CONSUMER,                                                                                             \
-	  "SELECT " TASK_COLS " FROM task INDEXED BY task_consumer WHERE consumer=? ORDER BY id DESC LIMIT ?")       \
 	X(TASK_DUE,                                                                                                  \
 	  "SELECT id FROM task INDEXED BY task_due WHERE next_try<=? ORDER BY next_try, id LIMIT ?")                 \
 	X(TASK_NEXT_DUE,                                                                                             \
@@ -124,6 +122,10 @@
 	X(TASK_RENEW,                                                                                                \
 	  "UPDATE task INDEXED BY task_open SET next_try=?1, updated=?1, attempts=0, cookie=?4 WHERE credential=?2" \
 	  " AND state<2 AND cookie=?3")                                                                              \
+	X(TASK_WAKE,                                                                                                 \
+	  "UPDATE task INDEXED BY task_open SET next_try=?1 WHERE credential=?2 AND state<2 AND cookie=?3 AND next_try>?1") \
+	X(TASK_WAKE_CONSUMER,                                                                                        \
+	  "UPDATE task INDEXED BY task_consumer SET next_try=?1 WHERE consumer=?2 AND state<2 AND next_try>?1")      \
 	X(TASK_DELETE_OF_MAT, "DELETE FROM task WHERE material=?")                                                   \
 	X(TASK_DELETE_OF_CRED, "DELETE FROM task WHERE material IN (SELECT id FROM material WHERE credential=?)")    \
 	X(ACC_GET, "SELECT " ACC_COLS " FROM account WHERE issuer=? AND server_url=?")                               \

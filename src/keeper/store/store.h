@@ -388,16 +388,15 @@ enum kt_code kt_store_task_get(struct kt_store *store, int64_t id, struct kt_sto
 enum kt_code kt_store_task_each(struct kt_store *store, int64_t material, unsigned limit,
                                 bool (*fn)(const struct kt_store_task *task, void *arg), void *arg,
                                 struct kt_err *err);
-/* Of one consumer, newest first. */
-enum kt_code kt_store_task_of_consumer(struct kt_store *store, int64_t consumer, unsigned limit,
-                                       bool (*fn)(const struct kt_store_task *task, void *arg), void *arg,
-                                       struct kt_err *err);
 /* Ids with 0 < next_try <= now, longest waiting first. *count: room in, number out. */
 enum kt_code kt_store_task_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count, struct kt_err *err);
 enum kt_code kt_store_task_next_due(struct kt_store *store, kt_ms after, kt_ms *ret, struct kt_err *err);
 /* Open tasks of the credential with this cookie begin anew at this time, with the next one (NULL: without). */
 enum kt_code kt_store_task_renew(struct kt_store *store, int64_t credential, const char *cookie, const char *next,
                                  kt_ms at, struct kt_err *err);
+/* Open tasks of the credential with this cookie, or of a consumer, are looked at by this time; all else stays as it is. */
+enum kt_code kt_store_task_wake(struct kt_store *store, int64_t credential, const char *cookie, kt_ms at, struct kt_err *err);
+enum kt_code kt_store_task_wake_consumer(struct kt_store *store, int64_t consumer, kt_ms at, struct kt_err *err);
 /* Open tasks of older materials of the credential become superseded; ret_count may be NULL. */
 enum kt_code kt_store_task_supersede(struct kt_store *store, int64_t credential, int64_t newest_material,
                                      unsigned *ret_count, struct kt_err *err);

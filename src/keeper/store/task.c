@@ -135,13 +135,6 @@ enum kt_code kt_store_task_each(struct kt_store *store, int64_t material, unsign
 	return each(store, KT_STMT_TASK_EACH, material, limit, fn, arg, err);
 }
 
-enum kt_code kt_store_task_of_consumer(struct kt_store *store, int64_t consumer, unsigned limit,
-                                       bool (*fn)(const struct kt_store_task *task, void *arg), void *arg,
-                                       struct kt_err *err)
-{
-	return each(store, KT_STMT_TASK_CONSUMER, consumer, limit, fn, arg, err);
-}
-
 enum kt_code kt_store_task_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count, struct kt_err *err)
 {
 	return kt_query_due(store, KT_STMT_TASK_DUE, now, ids, count, err);
@@ -164,6 +157,31 @@ enum kt_code kt_store_task_renew(struct kt_store *store, int64_t credential, con
 	kt_query_int(&query, credential);
 	kt_query_text(&query, cookie);
 	kt_query_text(&query, next);
+	return kt_query_run(&query, NULL, err);
+}
+
+enum kt_code kt_store_task_wake(struct kt_store *store, int64_t credential, const char *cookie, kt_ms at, struct kt_err *err)
+{
+	struct kt_query query;
+	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_WAKE, err);
+
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, at);
+	kt_query_int(&query, credential);
+	kt_query_text(&query, cookie);
+	return kt_query_run(&query, NULL, err);
+}
+
+enum kt_code kt_store_task_wake_consumer(struct kt_store *store, int64_t consumer, kt_ms at, struct kt_err *err)
+{
+	struct kt_query query;
+	enum kt_code code = kt_query_open(&query, store, KT_STMT_TASK_WAKE_CONSUMER, err);
+
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, at);
+	kt_query_int(&query, consumer);
 	return kt_query_run(&query, NULL, err);
 }
 

@@ -208,6 +208,20 @@ static enum kt_code renewing(struct change *change, struct kt_err *err)
 	                      again ? "it is not known whether the command ran to its end: again" : NULL, KT_OK, err);
 }
 
+/* It may be gone, and its number be that of something that came since. */
+static enum kt_code check_same(struct kt_watched *run, struct kt_err *err)
+{
+	struct kt_store_resource now;
+	enum kt_code code = kt_store_resource_get(run->keeper->store, run->id, &now, err);
+
+	if (code == KT_OK && (strcmp(now.kind, run->resource.kind) != 0 || strcmp(now.ns, run->resource.ns) != 0 ||
+	                      strcmp(now.name, run->resource.name) != 0)) {
+		code = kt_err_set(err, KT_E_NOTFOUND, "the Watch is gone");
+	}
+	kt_store_resource_finish(&now);
+	return code;
+}
+
 static enum kt_code change_begin(struct kt_watched *run, struct change *change, struct kt_err *err)
 {
 	enum kt_code code = kt_store_begin(run->keeper->store, err);
@@ -215,6 +229,9 @@ static enum kt_code change_begin(struct kt_watched *run, struct change *change, 
 	memset(change, 0, sizeof(*change));
 	change->run = run;
 	change->now = kt_keeper_now(run->keeper);
+	if (code == KT_OK) {
+		code = check_same(run, err);
+	}
 	if (code == KT_OK) {
 		code = kt_store_cred_get(run->keeper->store, run->id, &change->cred, err);
 	}
