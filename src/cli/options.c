@@ -253,6 +253,65 @@ static int by_letter(const struct kt_cli_option *options, int letter)
 	return -1;
 }
 
+/* "--raw, -n/--namespace NS": what a command takes by itself; "" when nothing. */
+static void list_options(const struct kt_cli_option *options, char *out, size_t size)
+{
+	size_t used = 0;
+
+	out[0] = '\0';
+	for (; options != NULL && options->name != NULL && used < size; options++) {
+		char letter[4] = {'-', options->letter, '/', '\0'};
+		int n = snprintf(out + used, size - used, "%s%s--%s%s%s", used > 0 ? ", " : "", options->letter != 0 ? letter : "",
+		                 options->name, options->value != NULL ? " " : "", options->value != NULL ? options->value : "");
+
+		used += n > 0 ? (size_t)n : 0;
+	}
+}
+
+/* The command that does take this option ("--raw" or "-n"), of those that begin with this word (NULL: any). */
+static const struct kt_command *taker_of(const char *option, const char *first)
+{
+	size_t len = first != NULL ? strlen(first) : 0;
+
+	for (const struct kt_command *at = kt_commands; at->name != NULL; at++) {
+		if (first != NULL && (strncmp(at->name, first, len) != 0 || at->name[len] != ' ')) {
+			continue;
+		}
+		for (const struct kt_cli_option *own = at->options; own != NULL && own->name != NULL; own++) {
+			if (option[1] == '-' ? strcmp(option + 2, own->name) == 0 : option[1] == own->letter && option[2] == '\0') {
+				return at;
+			}
+		}
+	}
+	return NULL;
+}
+
+/* What is not repeated: it may be a secret that was given in the wrong place. */
+static bool may_hold_secret(const struct kt_cli *cli)
+{
+	return cli->command != NULL && kt_starts_with(cli->command->name, "secret ");
+}
+
+/* No option of this command, and not nearly one. */
+static enum kt_code unknown_option(const struct kt_cli *cli, const char *name, struct kt_err *err)
+{
+	const struct kt_command *taker = taker_of(name, NULL);
+	char own[400];
+
+	if (cli->command == NULL && taker != NULL) {
+		return kt_err_set(err, KT_E_INVALID, "%s is an option of a command and stands behind it: keyturn %s %s", name,
+		                  taker->name, name);
+	}
+	if (cli->command == NULL) {
+		return kt_err_set(err, KT_E_INVALID, "there is no option %s before a command: 'keyturn --help' lists them", name);
+	}
+	list_options(cli->command->options, own, sizeof(own));
+	return kt_err_set(err, KT_E_INVALID,
+	                  "there is no option %s of keyturn %s, which takes %s%sthose of every command: see 'keyturn %s --help'",
+	                  may_hold_secret(cli) && taker == NULL ? "like that" : name, cli->command->name, own,
+	                  own[0] != '\0' ? " and " : "only ", cli->command->name);
+}
+
 static enum kt_code wrong_option(const struct kt_cli *cli, const struct merged *merged, int got, const char *word,
                                  struct kt_err *err)
 {
@@ -274,11 +333,14 @@ static enum kt_code wrong_option(const struct kt_cli *cli, const struct merged *
 	} else {
 		(void)snprintf(name, sizeof(name), "-%c", optopt);
 	}
+	if (near != NULL && may_hold_secret(cli)) {
+		return kt_err_set(err, KT_E_INVALID, "there is no option like that of keyturn %s: did you mean --%s?", command, near);
+	}
 	if (near != NULL) {
 		return kt_err_set(err, KT_E_INVALID, "there is no option %s%s%s: did you mean --%s?", name,
 		                  cli->command != NULL ? " of keyturn " : "", command, near);
 	}
-	return kt_err_set(err, KT_E_INVALID, "there is no option %s: see 'keyturn %s%s--help'", name, command, space);
+	return unknown_option(cli, name, err);
 }
 
 /* mode "+:" stops at the first word, ":" takes options anywhere. *ret_index: the first word. */
@@ -362,6 +424,22 @@ static enum kt_code no_command(char *const *words, int count, struct kt_err *err
 		names[n] = firsts[n];
 		n++;
 	}
+	if (seconds[0] != '\0' && count > 1 && words[1][0] == '-') {
+		char option[64];
+		const struct kt_command *taker;
+
+		(void)snprintf(option, sizeof(option), "%.*s", (int)strcspn(words[1], "="), words[1]);
+		taker = taker_of(option, words[0]);
+		return taker != NULL ? kt_err_set(err, KT_E_INVALID, "%s stands behind the second word: keyturn %s %s", option,
+		                                  taker->name, option)
+		                     : kt_err_set(err, KT_E_INVALID,
+		                                  "options stand behind the second word of keyturn %s, which is one of %s", words[0],
+		                                  seconds);
+	}
+	if (seconds[0] != '\0' && count > 1 && strcmp(words[0], "secret") == 0 &&
+	    words[1][strspn(words[1], "abcdefghijklmnopqrstuvwxyz")] != '\0') { /* it may be one */
+		return kt_err_set(err, KT_E_INVALID, "keyturn secret takes one of %s: keyturn secret set NAME KEY", seconds);
+	}
 	if (seconds[0] != '\0' && count > 1) {
 		return kt_err_set(err, KT_E_INVALID, "there is no 'keyturn %s %s': %s takes %s", words[0], words[1], words[0],
 		                  seconds);
@@ -386,6 +464,10 @@ static enum kt_code check_args(const struct kt_cli *cli, struct kt_err *err)
 	if (cli->arg_count < command->min_args) {
 		return kt_err_set(err, KT_E_INVALID, "keyturn %s needs %s: see 'keyturn %s --help'", command->name, command->args,
 		                  command->name);
+	}
+	if (command->max_args >= 0 && cli->arg_count > command->max_args && may_hold_secret(cli)) {
+		return kt_err_set(err, KT_E_INVALID, "keyturn %s takes no more than %s: see 'keyturn %s --help'", command->name,
+		                  command->args[0] != '\0' ? command->args : "options", command->name);
 	}
 	if (command->max_args >= 0 && cli->arg_count > command->max_args) {
 		return kt_err_set(err, KT_E_INVALID, "keyturn %s does not take '%s': see 'keyturn %s --help'", command->name,

@@ -27,6 +27,64 @@ const struct kt_cli_option kt_cli_secret_rm_options[] = {
         {NULL, 0, NULL, NULL},
 };
 
+/* --- what is a key --------------------------------------------------------------------------------------------------- */
+
+#define LOWER "abcdefghijklmnopqrstuvwxyz"
+#define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGIT "0123456789"
+
+/* Words as in camelCase, two letters each at least, with digits behind them only; or one letter and digits (p12). */
+static bool is_humps(const char *part, size_t len)
+{
+	size_t at = 0, humps = 0, digits;
+
+	while (at < len && strspn(part + at, DIGIT) == 0) {
+		size_t word = (strchr(UPPER, part[at]) != NULL ? 1u : 0u);
+
+		word += strspn(part + at + word, LOWER);
+		if ((word < 2 && strspn(part + at + 1, DIGIT) + 1 < len) || ++humps > 4) {
+			return false;
+		}
+		at += word;
+	}
+	digits = strspn(part + at, DIGIT);
+	return humps > 0 && digits <= 4 && at + digits >= len;
+}
+
+/*
+ * What a key is called as a rule: client-secret, tls.key, keystore.p12, clientSecret, API_TOKEN. Anything else that stands alone
+ * is taken for a value that somebody gave by mistake, and is neither stored as a name nor shown.
+ */
+static bool is_key_name(const char *text)
+{
+	bool snake = strchr(text, '_') != NULL;
+	size_t len = strlen(text);
+
+	if (len == 0 || len > 63 || strspn(text, LOWER UPPER DIGIT "._-") != len) {
+		return false;
+	}
+	for (const char *at = text; *at != '\0';) {
+		size_t part = strcspn(at, "._-");
+		size_t loud = strspn(at, UPPER);
+
+		loud += strspn(at + loud, DIGIT);
+		if (part == 0 && at != text) {
+			return false;
+		}
+		if (part > 1 && !is_humps(at, part) && !(snake && loud >= part) && strspn(at, DIGIT) < part) {
+			return false;
+		}
+		at += part + (at[part] != '\0');
+	}
+	return strspn(text, DIGIT "._-") < len;
+}
+
+/* How a key is spoken of: never by what might be a value. */
+static const char *shown(const char *key)
+{
+	return is_key_name(key) ? key : "that key";
+}
+
 /* --- values --------------------------------------------------------------------------------------------------------- */
 
 /* Asks on the terminal without echo. */
@@ -39,12 +97,12 @@ static enum kt_code prompt(const char *name, const char *key, struct kt_buf *out
 	ssize_t n;
 
 	if (tty < 0 || tcgetattr(tty, &before) != 0) {
-		return kt_err_sys(err, "the terminal can't be asked for %s of %s", key, name);
+		return kt_err_sys(err, "the terminal can't be asked for %s of %s", shown(key), name);
 	}
 	silent = before;
 	silent.c_lflag &= ~(tcflag_t)ECHO;
 	silent.c_lflag |= ECHONL;
-	(void)dprintf(tty, "%s of %s: ", key, name);
+	(void)dprintf(tty, "value for the key %s of %s (not shown): ", key, name);
 	if (tcsetattr(tty, TCSAFLUSH, &silent) != 0) {
 		return kt_err_sys(err, "the terminal's echo can't be turned off");
 	}
@@ -70,6 +128,26 @@ static void trim(struct kt_buf *value)
 	}
 }
 
+#define SEEN "if it was the value itself, the shell's history and 'ps' had it: replace it"
+
+/* The name of the file is not said: it may be the value that somebody gave in its place. */
+static enum kt_code read_file(const char *key, const char *from, struct kt_buf *out, struct kt_err *err)
+{
+	struct kt_err why;
+
+	kt_err_clear(&why);
+	if (kt_io_read_file(AT_FDCWD, from, out, &why) == KT_OK) {
+		return KT_OK;
+	}
+	if (why.code == KT_E_LIMIT) {
+		return kt_err_set(err, KT_E_INVALID, "the file for %s is larger than a secret may be (%zu kB)", shown(key),
+		                  VALUE_MAX / 1024);
+	}
+	return kt_err_set(err, KT_E_INVALID,
+	                  "the file named for %s can't be read%s%s; after = comes a file or -, never a value: leave it out to be asked; " SEEN,
+	                  shown(key), why.sys_errno != 0 ? ": " : "", why.sys_errno != 0 ? strerror(why.sys_errno) : "");
+}
+
 static enum kt_code read_value(const struct kt_cli *cli, const char *name, const char *key, const char *from,
                                struct kt_buf *out, struct kt_err *err)
 {
@@ -81,7 +159,7 @@ static enum kt_code read_value(const struct kt_cli *cli, const char *name, const
 	if (from == NULL || strcmp(from, "-") == 0) {
 		code = kt_io_read_fd(STDIN_FILENO, "standard input", out, err);
 	} else {
-		code = kt_io_read_file(AT_FDCWD, from, out, err);
+		code = read_file(key, from, out, err);
 	}
 	if (code == KT_OK && !kt_cli_flag(cli, "raw")) {
 		trim(out);
@@ -108,7 +186,7 @@ static int set_one(struct kt_cli *cli, const char *name, const char *key, const 
 		return kt_cli_fail(&err);
 	}
 	if (value.len == 0) {
-		kt_cli_complain("the value of %s is empty: nothing is stored", key);
+		kt_cli_complain("the value for %s is empty: nothing is stored", shown(key));
 		return KT_EXIT_USAGE;
 	}
 	kt_base64_encode(&text, value.ptr, value.len);
@@ -120,7 +198,7 @@ static int set_one(struct kt_cli *cli, const char *name, const char *key, const 
 	status = kt_client_simple(cli, body, KT_MODE_ONESHOT, &answer);
 	kt_answer_finish(&answer);
 	if (status == KT_EXIT_OK && !cli->quiet) {
-		(void)printf("%s of %s is set\n", key, name);
+		(void)printf("%s of %s is set\n", shown(key), name);
 	}
 	return status;
 }
@@ -148,10 +226,19 @@ int kt_cli_secret_set(struct kt_cli *cli)
 	const char *from;
 	char key[254];
 
+	if (!kt_dns1123_subdomain(cli->args[0])) {
+		kt_cli_complain("the word after 'secret set' is no name of a secret (a-z, 0-9, '-', '.'): it is the one that manifests refer to");
+		return KT_EXIT_USAGE;
+	}
 	for (int i = 1; i < cli->arg_count; i++) {
 		if (!split(cli->args[i], key, sizeof(key), &from)) {
-			kt_cli_complain("'%.*s' is not KEY, KEY=FILE or KEY=- (a value never stands on the command line)",
-			                (int)strcspn(cli->args[i], "="), cli->args[i]);
+			kt_cli_complain("word %d after the name is not KEY, KEY=FILE or KEY=- (a value never stands on the command line)", i);
+			return KT_EXIT_USAGE;
+		}
+		if (from == NULL && !is_key_name(key)) {
+			kt_cli_complain("word %d after the name does not look like a key (client-secret, tls.key, API_TOKEN): a value never stands on the "
+			                "command line; if it is a key, write KEY=- or KEY=FILE; " SEEN,
+			                i);
 			return KT_EXIT_USAGE;
 		}
 		from_stdin += (from == NULL && piped) || (from != NULL && strcmp(from, "-") == 0);

@@ -53,6 +53,36 @@ expect 2 'not a trace id' $kt trace 123
 expect 2 'KEYTURN_LOG' env KEYTURN_LOG=loud $kt version
 expect 2 'never stands on the command line' $kt secret set demo =value
 
+# What might be a secret is never repeated, whatever place it stands in.
+mute()
+{
+	expect 2 "$@"
+	if grep -q 's3cr3t' "$dir/out"; then
+		echo "cli_test: '$*' repeats what may be a secret:" >&2
+		cat "$dir/out" >&2
+		failed=1
+	fi
+}
+mute 'after = comes a file or -' $kt secret set demo client-secret=s3cr3t
+mute 'does not look like a key' $kt secret set demo s3cr3t
+mute 'does not look like a key' $kt secret set demo client-secret s3cr3t
+mute 'does not look like a key' $kt secret set demo MYSECRET
+mute 'that key' $kt secret set demo s3cr3t==
+mute 'name of a secret' $kt secret set S3cr3t/s3cr3t k=-
+mute 'which takes -n/--namespace NS, --raw' $kt secret set demo --pass=s3cr3t
+mute 'which takes -n/--namespace NS, --raw' $kt secret set demo --s3cr3t
+mute 'no more than NAME \[KEY\]' $kt secret rm demo key s3cr3t
+mute 'takes one of set, list, rm' $kt secret s3cr3t
+expect 2 'keyturn secret set --raw' $kt secret --raw set demo
+expect 2 'keyturn secret set --raw' $kt --raw secret set demo
+expect 2 'behind the second word' $kt secret --foo set demo
+expect 2 'no option --raw of keyturn secret list, which takes -n/--namespace NS' $kt secret list --raw
+expect 2 'no option --force of keyturn plan, which takes only those of every command' $kt plan --force
+expect 2 'keyturn renew --force' $kt --force renew
+for key in client-secret tls.crt keystore.p12 clientSecret API_TOKEN AWS_SECRET_ACCESS_KEY kid2026 k acmedns.json x509.crt; do
+	expect 2 "the value for $key is empty" $kt secret set demo "$key"
+done
+
 # check: every kind of wrong manifest is said with file and line, exit status 2.
 bad=$dir/bad.yaml
 manifest() { printf '%s\n' "$@" >"$bad"; }
