@@ -4,7 +4,7 @@
 #include <string.h>
 
 const struct kt_cli_option kt_cli_status_options[] = {
-        {"fail-within", 0, "D", "exit status 1 when a credential ends within D (24h)"},
+        {"fail-within", 0, "D", "exit status 1 when a credential ends within D (24h), by its own life where that is shorter"},
         {NULL, 0, NULL, NULL},
 };
 
@@ -82,6 +82,41 @@ static const struct kt_column columns[] = {
         {NULL, NULL, NULL, 0},
 };
 
+/* On standard error, so that a table or JSON stays whole. */
+static void say_soon(const struct kt_cli *cli, const json_t *row)
+{
+	const char *ns = kt_json_str(row, "namespace"), *error = kt_json_str(row, "lastError");
+	struct kt_buf text KT_AUTOBUF = {0};
+
+	kt_buf_init(&text, 4096);
+	kt_buf_addf(&text, "%s/%s/%s: ", kt_json_str(row, "kind"), ns != NULL ? ns : "default", kt_json_str(row, "name"));
+	if (kt_json_str(row, "notAfter") != NULL) {
+		kt_buf_adds(&text, "ends ");
+		kt_cli_when(cli, kt_json_str(row, "notAfter"), &text);
+	} else {
+		kt_buf_adds(&text, "there is none in force");
+	}
+	kt_buf_addf(&text, " and is not renewed yet%s%s", error != NULL ? ": " : "", error != NULL ? error : "");
+	kt_cli_complain("%s", text.ptr != NULL ? text.ptr : "?");
+}
+
+static void say_all_soon(const struct kt_cli *cli, const json_t *summary)
+{
+	const json_t *named = json_object_get(summary, "endsSoon");
+	uint64_t count = (uint64_t)kt_json_int(summary, "expiring", 0);
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(named, i, row)
+	{
+		say_soon(cli, row);
+	}
+	if (count > json_array_size(named)) {
+		kt_cli_complain("and %llu more end within %s", (unsigned long long)(count - json_array_size(named)),
+		                kt_cli_value(cli, "fail-within"));
+	}
+}
+
 static int status_all(struct kt_cli *cli, kt_ms within)
 {
 	json_t *body KT_AUTOJSON = json_pack("{s:s,s:I}", "command", "status", "within", (json_int_t)within);
@@ -91,7 +126,7 @@ static int status_all(struct kt_cli *cli, kt_ms within)
 	int status;
 
 	if (cli->quiet && within > 0) {
-		kt_client_call(cli, &request, &answer); /* for monitoring: only what is wrong is said */
+		kt_client_call(cli, &request, &answer); /* for monitoring: the exit status says it */
 	} else {
 		rows = kt_client_list(cli, &request, "credentials", columns, "state", &answer);
 	}
@@ -99,9 +134,8 @@ static int status_all(struct kt_cli *cli, kt_ms within)
 		if (rows == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
 			(void)puts("no Certificate, Token or Watch: 'keyturn check' says what the manifests hold");
 		}
-		if (within > 0 && kt_json_int(answer.result, "expiring", 0) > 0) {
-			kt_cli_complain("%lld credential(s) end within %s", (long long)kt_json_int(answer.result, "expiring", 0),
-			                kt_cli_value(cli, "fail-within"));
+		if (within > 0 && !cli->quiet) {
+			say_all_soon(cli, answer.result);
 		}
 	}
 	status = kt_answer_report(&answer);
@@ -240,16 +274,23 @@ static void show(const struct kt_cli *cli, const json_t *row)
 	line("trace", kt_json_str(row, "traceId"));
 }
 
-static int status_one(struct kt_cli *cli, const char *name)
+static int status_one(struct kt_cli *cli, const char *name, kt_ms within)
 {
-	json_t *body KT_AUTOJSON = json_pack("{s:s,s:s}", "command", "status", "name", name);
+	json_t *body KT_AUTOJSON = json_pack("{s:s,s:s,s:I}", "command", "status", "name", name, "within", (json_int_t)within);
 	struct kt_answer answer;
 	int status = kt_client_simple(cli, body, KT_MODE_READONLY, &answer);
 
+	if (answer.result != NULL && cli->quiet && within > 0) {
+		kt_answer_finish(&answer);
+		return status;
+	}
 	if (answer.result != NULL && cli->format >= KT_FORMAT_JSON) {
 		kt_cli_print_value(cli, stdout, answer.result);
 	} else if (answer.result != NULL) {
 		show(cli, answer.result);
+	}
+	if (answer.result != NULL && kt_json_bool(answer.result, "endsSoon", false)) {
+		say_soon(cli, answer.result);
 	}
 	kt_answer_finish(&answer);
 	return status;
@@ -264,5 +305,5 @@ int kt_cli_status(struct kt_cli *cli)
 	if (kt_cli_duration(cli, "fail-within", &within, &err) != KT_OK) {
 		return kt_cli_fail(&err);
 	}
-	return cli->arg_count > 0 ? status_one(cli, cli->args[0]) : status_all(cli, within);
+	return cli->arg_count > 0 ? status_one(cli, cli->args[0], within) : status_all(cli, within);
 }

@@ -195,6 +195,7 @@ static void session_close(struct kt_session *session)
 	kt_buf_finish(&session->out);
 	json_decref(session->request);
 	json_decref(session->tally);
+	json_decref(session->soon);
 	kt_draft_destroy(session->draft);
 	kt_admin_import_destroy(session->import);
 	if (session->passed_fd >= 0) {

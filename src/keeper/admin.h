@@ -51,6 +51,8 @@ struct kt_session {
 	size_t next_entry; /* of the draft */
 	bool paged;        /* all credentials of the store are told */
 	json_t *tally;     /* rehearse: issuances by issuer */
+	json_t *soon;      /* status: what ends too soon, the first of them */
+	uint64_t soon_count;
 
 	/* audit */
 	kt_ms since;
@@ -61,7 +63,7 @@ struct kt_session {
 	int64_t *ids;
 	size_t id_count;
 	kt_ms started, deadline;
-	uint64_t good, failed, waiting; /* of the good ones: for windows */
+	uint64_t good, failed, waiting, resting; /* of the good ones: for windows; with a new key that is shown already */
 	int worst;
 	bool delivered_only; /* proofs are not waited for and do not count */
 	bool hurry;          /* windows of their consumers are not waited for */

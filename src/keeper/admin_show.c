@@ -8,11 +8,13 @@
 #include "keeper/fallback.h"
 #include "keeper/watch/watched.h"
 
+#define NEVER (KT_TIME_MAX - 366 * KT_DAY) /* what is planned for the end of time, less a span or two, is not planned */
+
 json_t *kt_admin_time(kt_ms at)
 {
 	char text[32];
 
-	return at <= 0 || at == KT_TIME_MAX ? json_null() : json_string(kt_time_format(at, text));
+	return at <= 0 || at >= NEVER ? json_null() : json_string(kt_time_format(at, text));
 }
 
 static const char *proof_name(enum kt_store_proof proof)
@@ -146,6 +148,7 @@ json_t *kt_admin_credential(struct kt_keeper *keeper, const struct kt_store_reso
 		add_issuer(spec, out);
 		if (kt_rotate_plan(keeper, resource, cred, spec, true, &plan, NULL) == KT_OK) {
 			(void)json_object_set_new(out, "renewAt", kt_admin_time(plan.renew_at));
+			(void)json_object_set_new(out, "alarmAt", kt_admin_time(plan.alarm_at));
 		}
 		if (spec->kind == KT_RES_WATCH) {
 			kt_watched_describe(keeper, resource, cred, spec, out);
@@ -252,6 +255,63 @@ enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt
 	return kt_store_resource_get(keeper->store, find.id, ret, err);
 }
 
+/* --- what ends too soon -------------------------------------------------------------------------------------------------- */
+
+#define SOON_NAMED 20u /* the rest is only counted */
+
+static kt_ms member_time(const json_t *row, const char *key)
+{
+	const char *text = kt_json_str(row, key);
+	kt_ms at = 0;
+
+	return text != NULL && kt_time_parse(kt_view_str(text), &at, NULL) == KT_OK ? at : 0;
+}
+
+/*
+ * Whether it ends within this time, or has nothing in force for failures. What lives shorter, or is renewed later, than that is
+ * measured by its own life: it counts from where it should have been renewed long ago.
+ */
+static bool ends_soon(const struct kt_store_cred *cred, const json_t *row, kt_ms within, kt_ms now)
+{
+	kt_ms renew = member_time(row, "renewAt"), alarm = member_time(row, "alarmAt");
+
+	if (cred->expiry == 0) {
+		return cred->active == 0 && cred->attempts > 0;
+	}
+	if (cred->kind == KT_KIND_WATCH) { /* without a command nobody is late */
+		alarm = renew != 0 && renew < cred->expiry ? renew + (cred->expiry - renew) / 2 : 0;
+	}
+	if (alarm != 0 && alarm < cred->expiry && cred->expiry - alarm < within) {
+		within = cred->expiry - alarm;
+	}
+	return cred->expiry - now <= within;
+}
+
+/* Counts it and keeps its name, where the command asks for that. */
+static bool note_soon(struct kt_session *session, const struct kt_store_cred *cred, json_t *row)
+{
+	kt_ms within = (kt_ms)kt_json_int(session->request, "within", 0);
+
+	if (within <= 0 || row == NULL || !ends_soon(cred, row, within, kt_keeper_now(session->keeper))) {
+		return false;
+	}
+	session->soon_count++;
+	if (session->soon == NULL) {
+		session->soon = json_array();
+	}
+	if (json_array_size(session->soon) < SOON_NAMED) {
+		json_t *brief = json_object();
+
+		static const char *const keys[] = {"kind", "namespace", "name", "notAfter", "lastError"};
+
+		for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+			(void)json_object_set(brief, keys[i], json_object_get(row, keys[i]));
+		}
+		(void)json_array_append_new(session->soon, brief);
+	}
+	return true;
+}
+
 /* --- rows, page by page ------------------------------------------------------------------------------------------------- */
 
 struct rows {
@@ -267,7 +327,10 @@ static bool add_row(const struct kt_store_resource *resource, const struct kt_st
 	rows->taken++;
 	kt_session_page_at(session, resource);
 	if (cred->kind != KT_KIND_JWKS && !resource->gone) {
-		kt_session_row(session, kt_admin_credential(session->keeper, resource, cred, false));
+		json_t *row = kt_admin_credential(session->keeper, resource, cred, false);
+
+		(void)note_soon(session, cred, row);
+		kt_session_row(session, row);
 	}
 	return true;
 }
@@ -276,24 +339,24 @@ json_t *kt_admin_summary(struct kt_session *session)
 {
 	struct kt_store *store = session->keeper->store;
 	struct kt_store_counts counts;
-	uint64_t expiring = 0;
-	kt_ms within = (kt_ms)kt_json_int(session->request, "within", 0);
+	json_t *summary;
 
 	if (store == NULL || kt_store_counts(store, &counts, NULL) != KT_OK) {
 		return NULL;
 	}
-	if (within > 0) {
-		(void)kt_store_cred_expiring(store, kt_keeper_now(session->keeper) + within, &expiring, NULL);
-	}
-	return json_pack("{s:I,s:I,s:I,s:I,s:s,s:o}", "total", (json_int_t)counts.total, "failing",
+	summary = json_pack("{s:I,s:I,s:I,s:I,s:s,s:o}", "total", (json_int_t)counts.total, "failing",
 	                 (json_int_t)(counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] + counts.failing[KT_KIND_WATCH] +
 	                              counts.failing[KT_KIND_CLIENT]),
 	                 "unpublished",
 	                 (json_int_t)(counts.unpublished[KT_KIND_CERT] + counts.unpublished[KT_KIND_TOKEN] +
 	                              counts.unpublished[KT_KIND_CLIENT]),
 	                 "expiring",
-	                 (json_int_t)expiring, "mode", session->keeper->mode == KT_MODE_DAEMON ? "agent" : "command", "time",
-	                 kt_admin_time(kt_keeper_now(session->keeper)));
+	                 (json_int_t)session->soon_count, "mode", session->keeper->mode == KT_MODE_DAEMON ? "agent" : "command",
+	                 "time", kt_admin_time(kt_keeper_now(session->keeper)));
+	if (summary != NULL && session->soon != NULL) {
+		(void)json_object_set(summary, "endsSoon", session->soon);
+	}
+	return summary;
 }
 
 static void more_status(struct kt_session *session)
@@ -327,18 +390,23 @@ static void show_one(struct kt_session *session, const char *name)
 	struct kt_store_cred cred = {0};
 	struct kt_err err;
 	json_t *result = NULL;
+	bool soon = false;
 
 	kt_err_clear(&err);
 	if (kt_admin_find(keeper, name, &resource, &err) == KT_OK &&
 	    kt_store_cred_get(keeper->store, resource.id, &cred, &err) == KT_OK) {
 		result = kt_admin_credential(keeper, &resource, &cred, true);
+		soon = note_soon(session, &cred, result);
 	}
 	kt_store_cred_finish(&cred);
 	kt_store_resource_finish(&resource);
 	if (err.code != KT_OK) {
 		kt_session_fail(session, &err);
 	} else {
-		kt_session_end(session, 0, result);
+		if (soon) {
+			(void)json_object_set_new(result, "endsSoon", json_true());
+		}
+		kt_session_end(session, soon ? 1 : 0, result);
 	}
 }
 
