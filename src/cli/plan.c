@@ -133,6 +133,17 @@ int kt_cli_plan(struct kt_cli *cli)
 
 /* --- why ------------------------------------------------------------------------------------------------------------ */
 
+static void sentence_mend(const char *before, const json_t *row)
+{
+	const char *mend = kt_json_str(row, "mend");
+
+	if (mend != NULL) {
+		(void)fputs(before, stdout);
+		kt_cli_print(stdout, mend);
+		(void)fputc('\n', stdout);
+	}
+}
+
 static void sentence_consumer(const struct kt_cli *cli, const json_t *consumer)
 {
 	const char *state = kt_json_str(consumer, "state");
@@ -172,6 +183,7 @@ static void sentence_consumer(const struct kt_cli *cli, const json_t *consumer)
 		kt_cli_print(stdout, error);
 		(void)fputc('\n', stdout);
 	}
+	sentence_mend("  do:       ", consumer);
 }
 
 static void sentence_time(const struct kt_cli *cli, const char *before, const char *rfc3339, const char *after)
@@ -269,6 +281,7 @@ static void explain(const struct kt_cli *cli, const json_t *row)
 		             (long long)kt_json_int(row, "attempts", 0));
 		kt_cli_print(stdout, error);
 		(void)fputc('\n', stdout);
+		sentence_mend("What to do: ", row);
 		sentence_time(cli, "The next attempt is ", kt_json_str(row, "nextTry"), ".");
 	}
 	json_array_foreach(json_object_get(row, "consumers"), i, consumer)

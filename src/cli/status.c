@@ -179,6 +179,9 @@ static void show_consumer(const struct kt_cli *cli, const json_t *consumer)
 	if (error != NULL) {
 		line("", error);
 	}
+	if (kt_json_str(consumer, "mend") != NULL) {
+		line("  do", kt_json_str(consumer, "mend"));
+	}
 	if (seen != NULL) {
 		line("  seen", seen);
 	}
@@ -270,6 +273,9 @@ static void show(const struct kt_cli *cli, const json_t *row)
 	                                                                          : "due");
 	if (error != NULL) {
 		line("error", error);
+	}
+	if (kt_json_str(row, "mend") != NULL) {
+		line("do", kt_json_str(row, "mend"));
 	}
 	line("trace", kt_json_str(row, "traceId"));
 }

@@ -1,6 +1,7 @@
 /* One HTTP request: its easy handle, the limits on what comes back, and what libcurl's verdict means. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <openssl/x509_vfy.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -205,6 +206,25 @@ void http_call_reply(struct kt_http_call *call, struct kt_http_reply *ret)
 	}
 }
 
+/* Which fault of the server's certificate it was: another thing has to be mended for each. */
+static const char *certificate_problem(struct kt_http_call *call)
+{
+	long result = X509_V_OK;
+
+	(void)curl_easy_getinfo(call->easy, CURLINFO_SSL_VERIFYRESULT, &result);
+	switch (result) {
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+		return "serverCertificateExpired";
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return "serverCertificateNotYetValid";
+	case X509_V_ERR_HOSTNAME_MISMATCH:
+	case X509_V_ERR_IP_ADDRESS_MISMATCH:
+		return "serverCertificateName";
+	default: /* libcurl looks at the name by itself, and says so in its text only */
+		return strstr(call->curl_error, "subject name") != NULL ? "serverCertificateName" : "serverCertificateUntrusted";
+	}
+}
+
 /* What the failure means to whoever retries, and the sentence for people. */
 void http_call_error(struct kt_http_call *call, CURLcode result, struct kt_err *err)
 {
@@ -243,6 +263,9 @@ void http_call_error(struct kt_http_call *call, CURLcode result, struct kt_err *
 		break;
 	}
 	(void)kt_err_set(err, code, "%s %.300s: %s", call->method, call->url_text, detail);
+	if (code == KT_E_CRYPTO) {
+		(void)snprintf(err->problem_type, sizeof(err->problem_type), "%s", certificate_problem(call));
+	}
 }
 
 /* --- what goes out ----------------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "keeper/admin.h"
 #include "keeper/client/client.h"
 #include "keeper/flight.h"
+#include "keeper/remedy.h"
 #include "keeper/watch/watched.h"
 
 #define NAMES_MAX  10000u
@@ -163,41 +164,33 @@ static enum kt_code begin(struct kt_session *session, struct kt_err *err)
 
 /* --- what came of it ------------------------------------------------------------------------------------------------ */
 
-static const char *remedy(enum kt_code error, const char *problem)
+/* What helps the first consumer that fails; NULL when none does. */
+static const char *failing_consumer(const json_t *row)
 {
-	if (strcmp(problem, "solver") == 0) {
-		return "look whether name servers, DNS provider or program do their part";
+	const json_t *consumer;
+	size_t i;
+
+	json_array_foreach(json_object_get(row, "consumers"), i, consumer)
+	{
+		if (kt_json_str(consumer, "mend") != NULL) {
+			return kt_json_str(consumer, "mend");
+		}
 	}
-	switch (error) {
-	case KT_E_CRYPTO:
-		return "a CA of its own needs its roots in caBundle; 'keyturn why' and 'keyturn trace' say more";
-	case KT_E_AUTH:
-		return "set the right secret with 'keyturn secret set', then run renew again";
-	case KT_E_NET:
-	case KT_E_TIMEOUT:
-		return "look whether the server can be reached";
-	case KT_E_LATER:
-		return "nothing to do";
-	case KT_E_SYS:
-		return "make room or mend permissions on this machine; it goes on where it stopped";
-	default:
-		return "'keyturn why' and 'keyturn trace' say more";
-	}
+	return NULL;
 }
 
 /* What to do about it, when it is tried again by itself, and what tries it now. */
-static void mend(const struct kt_store_resource *resource, const struct kt_store_cred *cred, kt_ms now,
+static void mend(const struct kt_store_resource *resource, const struct kt_store_cred *cred, const json_t *row, kt_ms now,
                  struct kt_buf *out)
 {
 	bool issuing = cred->attempts > 0 && cred->error != KT_OK;
 	kt_ms next = issuing ? cred->next_try : cred->deliver_failures > 0 ? cred->due_at : 0;
-	const char *text = issuing ? cred->error_text : NULL, *problem;
+	const char *text = failing_consumer(row);
 	char span[32];
 
-	(void)kt_flight_peer_said(cred, &problem);
-	if (text == NULL || strstr(text, "'keyturn ") == NULL) { /* else it says what to do by itself */
-		kt_buf_adds(out, remedy(issuing ? cred->error : cred->deliver_error, issuing ? problem : ""));
-	}
+	kt_buf_adds(out, issuing || cred->deliver_failures > 0 ? kt_remedy_of(cred)
+	                 : text != NULL                        ? text
+	                                                       : kt_remedy_find(KT_OK, ""));
 	if (next <= now || next == KT_TIME_MAX) {
 		return;
 	}
@@ -307,7 +300,7 @@ static void report(struct kt_session *session, const struct kt_store_resource *r
 		struct kt_buf text KT_AUTOBUF = {0};
 
 		kt_buf_init(&text, 4096);
-		mend(resource, cred, kt_keeper_now(session->keeper), &text);
+		mend(resource, cred, row, kt_keeper_now(session->keeper), &text);
 		(void)json_object_set_new(row, "mend", json_stringn(text.ptr, text.len));
 	}
 	kt_session_row(session, row);

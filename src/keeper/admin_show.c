@@ -6,6 +6,7 @@
 #include "keeper/client/client.h"
 #include "keeper/admin.h"
 #include "keeper/fallback.h"
+#include "keeper/remedy.h"
 #include "keeper/watch/watched.h"
 
 #define NEVER (KT_TIME_MAX - 366 * KT_DAY) /* what is planned for the end of time, less a span or two, is not planned */
@@ -34,9 +35,9 @@ static const char *task_name(enum kt_task_state state)
 static bool add_task(const struct kt_store_task *task, void *arg)
 {
 	(void)json_array_append_new(
-	        arg, json_pack("{s:s,s:s,s:s*,s:i,s:s*,s:s*,s:s*,s:o}", "name", task->consumer_name, "state",
+	        arg, json_pack("{s:s,s:s,s:s*,s:i,s:s*,s:s*,s:s*,s:s*,s:o}", "name", task->consumer_name, "state",
 	                       task_name(task->state), "waitsFor", kt_tasks_is_held(task) ? "window" : NULL, "attempts", (int)task->attempts, "lastError",
-	                       task->error_text[0] != '\0' ? task->error_text : NULL, "seen",
+	                       task->error_text[0] != '\0' ? task->error_text : NULL, "mend", kt_remedy_of_task(task), "seen",
 	                       task->seen[0] != '\0' ? task->seen : NULL, "expected",
 	                       task->expected[0] != '\0' ? task->expected : NULL, "nextTry", kt_admin_time(task->next_try)));
 	return true;
@@ -121,6 +122,7 @@ static void add_failure(const struct kt_store_cred *cred, json_t *out)
 	        any ? json_string(kt_code_name(issuing ? cred->error : cred->deliver_error)) : json_null());
 	(void)json_object_set_new(out, "nextTry",
 	                          any ? kt_admin_time(issuing ? cred->next_try : cred->due_at) : json_null());
+	(void)json_object_set_new(out, "mend", any && kt_remedy_of(cred)[0] != '\0' ? json_string(kt_remedy_of(cred)) : json_null());
 	(void)json_object_set_new(out, "deliverFailures", json_integer(cred->deliver_failures));
 	(void)json_object_set_new(out, "deliverError", delivering ? json_string(cred->deliver_text) : json_null());
 }

@@ -114,7 +114,9 @@ def test_what_is_refused_is_named(kt, anypoint):
     prepare(kt, anypoint, anypoint.target("flex-tls", "flex-ingress"), within="1s")
     body = {"message": "Invalid request", "errors": [{"code": "RB-1008", "message": "Limit exceeded", "field": "certificate"}]}
     anypoint.refuse(400, json.dumps(body).encode(), times=20, method="POST")
-    kt.ok("renew", status=5)
+    result = kt.ok("renew", status=5)
+    for text in (result.err, kt.ok("status", "flex").out, kt.ok("why", "flex").out):
+        assert "look at the ids in the Consumer's targets" in text, text
     reason = kt.audit(resource="Certificate/default/flex", step="uploaded")[0]["reason"]
     assert "status 400: Limit exceeded, RB-1008, field certificate" in reason
 

@@ -137,9 +137,15 @@ enum kt_code grant_refusal(const struct kt_http_reply *reply, const json_t *json
 	if (code == KT_E_PROTO && error != NULL) {
 		code = KT_E_DENIED;
 	}
-	(void)kt_err_set(err, code, "the authorization server refuses: %s%s%s (HTTP %ld)",
-			 error != NULL ? error : "no error code", text.len > 0 ? ": " : "",
-			 text.len > 0 ? text.ptr : "", reply->status);
+	if (error == NULL && reply->status >= 500 && reply->status != 503) { /* no limit: it is broken */
+		(void)kt_err_set(err, code, "the authorization server has an error of its own%s%s (HTTP %ld)",
+				 text.len > 0 ? ": " : "", text.len > 0 ? text.ptr : "", reply->status);
+		error = "server_error";
+	} else {
+		(void)kt_err_set(err, code, "the authorization server refuses: %s%s%s (HTTP %ld)",
+				 error != NULL ? error : "no error code", text.len > 0 ? ": " : "",
+				 text.len > 0 ? text.ptr : "", reply->status);
+	}
 	if (err != NULL) {
 		err->retry_after_s = code == KT_E_LATER ? reply->retry_after : 0;
 		memcpy(err->problem_type, error != NULL ? error : "", error != NULL ? strlen(error) + 1 : 1);

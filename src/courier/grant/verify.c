@@ -1,4 +1,5 @@
 /* A token as its readers will see it: verified with the keys that its server publishes (RFC 7517), which are kept for a while. */
+#include <stdio.h>
 #include <string.h>
 
 #include "courier/grant/grant_internal.h"
@@ -122,7 +123,11 @@ static enum kt_code check(const struct grant_job *job, const struct grant_keys *
 		kt_err_clear(err);
 		return KT_OK;
 	}
-	return code == KT_OK ? KT_OK : kt_err_prefix(err, "its token is refused, as its readers would do, by %.200s", job->keys_url);
+	if (code == KT_OK) {
+		return KT_OK;
+	}
+	(void)snprintf(err->problem_type, sizeof(err->problem_type), "tokenUnverified");
+	return kt_err_prefix(err, "its token is refused, as its readers would do, by %.200s", job->keys_url);
 }
 
 static bool is_old(const struct grant_keys *keys)
@@ -150,6 +155,9 @@ static void judge(struct grant_job *job, struct grant_keys *keys)
 		(void)check(job, keys, &job->verdict);
 	} else {
 		job->verdict = keys->failure;
+		if (job->verdict.problem_type[0] == '\0' && job->verdict.code != KT_E_NET && job->verdict.code != KT_E_TIMEOUT) {
+			(void)snprintf(job->verdict.problem_type, sizeof(job->verdict.problem_type), "keysUnreadable");
+		}
 		(void)kt_err_prefix(&job->verdict, "its token can't be verified: the keys at %.200s can't be read", job->keys_url);
 	}
 	grant_job_verified(job);
