@@ -17,8 +17,11 @@ extern const char kt_build_id[];
 #define KT_WIRE_FDS_MAX 16
 /* Frames that may wait for the peer. */
 #define KT_WIRE_QUEUE_MAX 1024
-/* Requests of the peer that we take on at once; announced in hello, the peer holds back the rest. */
-#define KT_WIRE_CREDIT 128
+/*
+ * Requests of the peer that we take on at once; announced in hello, the peer holds back the rest, in their order: more than
+ * the keeper has in work, or those to a server that never answers would hold up all others.
+ */
+#define KT_WIRE_CREDIT 512
 
 struct kt_wire;
 

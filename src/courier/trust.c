@@ -11,7 +11,7 @@
 #define TRUST_MAX        32u /* sets with CAs of their own; those for client certificates: one a call */
 #define CHAIN_DEPTH_MAX  8
 #define CONNECTIONS_HOST 8L
-#define CONNECTIONS_ALL  32L
+#define CONNECTIONS_ALL  128L /* so that a few servers that never answer don't have them all */
 #define KEEP_CONNECTIONS (30 * KT_SECOND)
 #define KEEP_TRUST       (10 * KT_MINUTE)
 

@@ -117,6 +117,7 @@ struct kt_flight {
 	struct kt_flight *next, *previous;
 	struct kt_flight *next_ready, *next_by_id, *next_by_job; /* rotate.c's lists */
 	bool queued; /* on the list of ready ones */
+	struct kt_share *share; /* of its issuer; NULL: it asks none */
 	struct kt_keeper *keeper;
 	int64_t id;   /* of resource and credential */
 	uint64_t job; /* names the flight to the courier; 0: none */
@@ -231,6 +232,8 @@ struct kt_keeper {
 	bool look; /* something may have become due since it was asked */
 	int64_t *due; /* ids that wait for a place among the flights, up to KT_DUE_BATCH; NULL when idle */
 	size_t due_at, due_count;
+	struct kt_share *shares; /* share.h */
+	kt_ms shares_look_at;    /* monotonic */
 	struct kt_key **stash; /* effect.c: keys made ahead, up to KT_STASH_MAX; NULL when idle */
 	unsigned stash_count;
 	bool stash_making;

@@ -6,7 +6,7 @@ include $(top_srcdir)/src/keeper/store/local.mk
 noinst_LIBRARIES += libkt_keeper.a
 libkt_keeper_a_CPPFLAGS = $(AM_CPPFLAGS) $(CRYPTO_CFLAGS) $(JANSSON_CFLAGS) $(SODIUM_CFLAGS) $(SQLITE_CFLAGS) \
 	-DPACKAGE_VERSION='"$(PACKAGE_VERSION)"'
-libkt_keeper_a_SOURCES = src/keeper/keeper.c src/keeper/load.c src/keeper/spec.c src/keeper/rotate.c \
+libkt_keeper_a_SOURCES = src/keeper/keeper.c src/keeper/load.c src/keeper/spec.c src/keeper/rotate.c src/keeper/share.c \
 	src/keeper/flight.c src/keeper/begin.c src/keeper/commit.c src/keeper/effect.c src/keeper/hook.c src/keeper/validate.c src/keeper/publish.c src/keeper/render.c src/keeper/owners.c src/keeper/refused.c src/keeper/remedy.c src/keeper/token_ask.c src/keeper/issuers.c src/keeper/issuer_ca.c \
 	src/keeper/issuer_acme.c src/keeper/budget.c src/keeper/fallback.c src/keeper/acme_account.c src/keeper/acme_job.c src/keeper/renewal_info.c src/keeper/issuer_token.c src/keeper/oauth/request.c src/keeper/oauth/answers.c src/keeper/oauth/assertion.c \
 	src/keeper/oauth/check.c src/keeper/oauth/binding.c src/keeper/oauth/refresh.c src/keeper/oauth/remedy.c src/keeper/oauth/revoke.c src/keeper/oauth/proof.c src/keeper/jwks.c src/keeper/tasks.c src/keeper/turn.c src/keeper/watch/facts.c src/keeper/watch/show.c src/keeper/watch/watched.c src/keeper/prove.c \
@@ -16,7 +16,7 @@ libkt_keeper_a_SOURCES += src/keeper/client/pair.c src/keeper/client/server.c sr
 noinst_HEADERS += src/keeper/client/client.h
 libkt_keeper_a_SOURCES += src/keeper/aws/request.c src/keeper/aws/session.c src/keeper/aws/ask.c
 noinst_HEADERS += src/keeper/aws/aws.h
-noinst_HEADERS += src/keeper/keeper.h src/keeper/oauth/oauth.h src/keeper/budget.h src/keeper/fallback.h src/keeper/flight.h src/keeper/refused.h src/keeper/prove.h src/keeper/hook.h src/keeper/admin.h src/keeper/draft.h src/keeper/acme.h
+noinst_HEADERS += src/keeper/keeper.h src/keeper/oauth/oauth.h src/keeper/budget.h src/keeper/fallback.h src/keeper/flight.h src/keeper/refused.h src/keeper/share.h src/keeper/prove.h src/keeper/hook.h src/keeper/admin.h src/keeper/draft.h src/keeper/acme.h
 
 include $(top_srcdir)/src/keeper/solve/local.mk
 noinst_HEADERS += src/keeper/watch/watched.h

@@ -5,6 +5,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "keeper/flight.h"
+#include "keeper/share.h"
 #include "keeper/watch/watched.h"
 
 #define ROUNDS_IN_A_ROW  16u           /* before the loop gets its turn */
@@ -61,6 +62,7 @@ static void add_flight(struct kt_keeper *keeper, struct kt_flight *flight)
 	*(keeper->last_flight != NULL ? &keeper->last_flight->next : &keeper->flights) = flight;
 	keeper->last_flight = flight;
 	keeper->flight_count++;
+	kt_share_join(flight);
 	set_ready(flight);
 }
 
@@ -77,6 +79,7 @@ static void remove_flight(struct kt_flight *flight)
 	*(flight->previous != NULL ? &flight->previous->next : &keeper->flights) = flight->next;
 	*(flight->next != NULL ? &flight->next->previous : &keeper->last_flight) = flight->previous;
 	keeper->flight_count--;
+	kt_share_leave(flight);
 	kt_flight_destroy(flight);
 }
 
@@ -217,7 +220,7 @@ static bool refill(struct kt_keeper *keeper, struct kt_err *err)
 		return false;
 	}
 	keeper->due_at = keeper->due_count = 0;
-	if (kt_store_cred_due(keeper->store, kt_keeper_now(keeper), keeper->due, &count, err) != KT_OK) {
+	if (kt_share_due(keeper, keeper->due, &count, err) != KT_OK) {
 		return false;
 	}
 	keeper->due_count = count;
@@ -232,58 +235,114 @@ static void look_again(struct kt_keeper *keeper, const struct kt_err *err)
 	keeper->look_again = keeper->look_again == 0 || at < keeper->look_again ? at : keeper->look_again;
 }
 
-/* Takes due credentials in, the soonest to expire first. */
-static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *ret_err)
+static bool has_place(const struct kt_keeper *keeper)
 {
+	return keeper->flight_count < KT_FLIGHTS_MAX && (keeper->flights == NULL || !keeper->flights->alone);
+}
+
+enum taking {
+	TAKING_ON,
+	TAKING_LATER,   /* this one flies alone, when the others have ended */
+	TAKING_CROWDED, /* its issuer has had its share: others are to be looked for */
+};
+
+static enum taking take_in(struct kt_keeper *keeper, int64_t id)
+{
+	struct kt_flight *flight;
 	struct kt_err err;
+	bool crowded;
 
 	kt_err_clear(&err);
-	if (keeper->draining || keeper->flight_count >= KT_FLIGHTS_MAX ||
-	    (keeper->flights != NULL && keeper->flights->alone)) {
+	if (kt_rotate_find(keeper, id) != NULL) {
+		return TAKING_ON;
+	}
+	if (kt_flight_create(keeper, id, &flight, &err) != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, &err, "a credential can't be worked on");
+		look_again(keeper, &err);
+		return TAKING_ON;
+	}
+	if (flight->cred.kind == KT_KIND_WATCH) { /* it does not fly */
+		kt_flight_destroy(flight);
+		kt_watched_start(keeper, id);
+		return TAKING_ON;
+	}
+	/* They stay due and come again with each batch: so only where that holds all there are, and not too many. */
+	if (keeper->due_count < PASS_OVER_MAX && kt_admin_passes_over(keeper, flight)) {
+		kt_flight_destroy(flight);
+		return TAKING_ON;
+	}
+	flight->alone = kt_flight_deaths(flight) >= KT_DEATHS_ALONE;
+	if (flight->alone && keeper->flight_count > 0) {
+		kt_flight_destroy(flight);
+		return TAKING_LATER;
+	}
+	if (kt_share_holds(flight, &crowded)) {
+		kt_flight_destroy(flight);
+		return crowded ? TAKING_CROWDED : TAKING_ON;
+	}
+	add_flight(keeper, flight);
+	return TAKING_ON;
+}
+
+/* Those that waited for their issuer to have room. */
+static enum taking take_waiting(struct kt_keeper *keeper)
+{
+	struct kt_share *share;
+	int64_t id;
+
+	while (has_place(keeper) && kt_share_next(keeper, &share, &id)) {
+		if (take_in(keeper, id) == TAKING_LATER) {
+			share->at--;
+			return TAKING_LATER;
+		}
+	}
+	return TAKING_ON;
+}
+
+static enum taking take_batch(struct kt_keeper *keeper)
+{
+	enum taking taking = TAKING_ON;
+
+	while (taking == TAKING_ON && keeper->due_at < keeper->due_count && has_place(keeper)) {
+		taking = take_in(keeper, keeper->due[keeper->due_at++]);
+	}
+	if (taking == TAKING_LATER) {
+		keeper->due_at--;
+	} else if (taking == TAKING_CROWDED) { /* the rest may be that issuer's alone */
+		keeper->due_at = keeper->due_count;
+		keeper->look = true;
+	}
+	return taking;
+}
+
+/* Takes due credentials in, the soonest to expire first, each issuer's up to its share. */
+static enum kt_code collect(struct kt_keeper *keeper, struct kt_err *err)
+{
+	kt_ms since = kt_clock_mono(keeper->clock);
+	unsigned batches = 0;
+
+	if (keeper->draining || !has_place(keeper) || take_waiting(keeper) == TAKING_LATER) {
 		return KT_OK;
 	}
-	if (keeper->due_at == keeper->due_count) {
-		if (!keeper->look) {
-			return KT_OK;
+	while (has_place(keeper) && batches <= KT_DUE_BUT_MAX) {
+		if (keeper->due_at == keeper->due_count) {
+			if (!keeper->look || (batches == 0 && kt_share_too_soon(keeper))) {
+				break;
+			}
+			if (!refill(keeper, err)) {
+				return err->code;
+			}
+			keeper->look = keeper->due_count == KT_DUE_BATCH;
+			batches++;
 		}
-		if (!refill(keeper, ret_err)) {
-			return ret_err->code;
-		}
-		keeper->look = keeper->due_count == KT_DUE_BATCH;
-	}
-	while (keeper->due_at < keeper->due_count && keeper->flight_count < KT_FLIGHTS_MAX) {
-		int64_t id = keeper->due[keeper->due_at++];
-		struct kt_flight *flight;
-
-		if (kt_rotate_find(keeper, id) != NULL) {
-			continue;
-		}
-		if (kt_flight_create(keeper, id, &flight, &err) != KT_OK) {
-			kt_log_err(KT_LOG_ERROR, &err, "a credential can't be worked on");
-			look_again(keeper, &err);
-			continue;
-		}
-		if (flight->cred.kind == KT_KIND_WATCH) { /* it does not fly */
-			kt_flight_destroy(flight);
-			kt_watched_start(keeper, id);
-			continue;
-		}
-		/* They stay due and come again with each batch: so only where that holds all there are, and not too many. */
-		if (keeper->due_count < PASS_OVER_MAX && kt_admin_passes_over(keeper, flight)) {
-			kt_flight_destroy(flight);
-			continue;
-		}
-		flight->alone = kt_flight_deaths(flight) >= KT_DEATHS_ALONE;
-		if (flight->alone && keeper->flight_count > 0) { /* when those have ended */
-			keeper->due_at--;
-			kt_flight_destroy(flight);
-			break;
-		}
-		add_flight(keeper, flight);
-		if (flight->alone) {
+		if (take_batch(keeper) == TAKING_LATER) {
 			break;
 		}
 	}
+	if (batches > 0) {
+		kt_share_looked(keeper, since);
+	}
+	kt_share_drop(keeper, false);
 	return KT_OK;
 }
 
@@ -573,6 +632,7 @@ void kt_rotate_finish(struct kt_keeper *keeper)
 	while (keeper->flights != NULL) {
 		remove_flight(keeper->flights);
 	}
+	kt_share_drop(keeper, true);
 	kt_free(keeper->due);
 	keeper->due = NULL;
 	kt_effect_drop_stash(keeper);

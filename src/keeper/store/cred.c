@@ -1,6 +1,7 @@
 /* Credentials: where each stands in the pipeline, what is due next, and how many there are of each sort. */
 #include "keeper/store/store_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const size_t texts[] = {
@@ -257,6 +258,40 @@ enum kt_code kt_store_cred_wake(struct kt_store *store, int64_t id, kt_ms due_at
 enum kt_code kt_store_cred_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count, struct kt_err *err)
 {
 	return kt_query_due(store, KT_STMT_CRED_DUE, now, ids, count, err);
+}
+
+enum kt_code kt_store_cred_due_but(struct kt_store *store, kt_ms now, const struct kt_store_link *links, size_t link_count,
+                                   int64_t *ids, size_t *count, struct kt_err *err)
+{
+	KT_AUTOQUERY struct kt_query query = {0};
+	char names[KT_DUE_BUT_MAX][800];
+	enum kt_code code = kt_query_open(&query, store, KT_STMT_CRED_DUE_BUT, err);
+
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, now);
+	for (size_t i = 0; i < KT_DUE_BUT_MAX; i++) {
+		if (i < link_count)
+			(void)snprintf(names[i], sizeof(names[i]), "%s\n%s", links[i].ns, links[i].name);
+		kt_query_text(&query, i < link_count ? names[i] : NULL);
+	}
+	kt_query_int(&query, (int64_t)*count);
+	return kt_query_ids(&query, ids, count, err);
+}
+
+enum kt_code kt_store_cred_due_of(struct kt_store *store, kt_ms now, const char *ns, const char *name, int64_t *ids,
+                                  size_t *count, struct kt_err *err)
+{
+	KT_AUTOQUERY struct kt_query query = {0};
+	enum kt_code code = kt_query_open(&query, store, KT_STMT_CRED_DUE_OF, err);
+
+	if (code != KT_OK)
+		return code;
+	kt_query_int(&query, now);
+	kt_query_need(&query, ns);
+	kt_query_need(&query, name);
+	kt_query_int(&query, (int64_t)*count);
+	return kt_query_ids(&query, ids, count, err);
 }
 
 enum kt_code kt_store_cred_next_due(struct kt_store *store, kt_ms after, kt_ms *ret, struct kt_err *err)

@@ -71,6 +71,15 @@
 	X(CRED_DUE,                                                                                                  \
 	  "SELECT id FROM credential INDEXED BY credential_due WHERE due_at<=?"                                      \
 	  " ORDER BY coalesce(expiry, due_at+600000), id LIMIT ?")                                                   \
+	X(CRED_DUE_BUT,                                                                                              \
+	  "SELECT c.id FROM credential c INDEXED BY credential_due WHERE c.due_at<=? AND NOT (EXISTS(SELECT 1 FROM"  \
+	  " link l INDEXED BY link_owner WHERE l.owner=c.id AND l.rel='issuer' AND l.ns||char(10)||l.name IN"        \
+	  " (?,?,?,?,?,?,?,?)) AND c.flags&768=0 AND c.step NOT IN (7,8,9))"                                         \
+	  " ORDER BY coalesce(c.expiry, c.due_at+600000), c.id LIMIT ?")                                             \
+	X(CRED_DUE_OF,                                                                                               \
+	  "SELECT c.id FROM credential c INDEXED BY credential_due WHERE c.due_at<=? AND EXISTS(SELECT 1 FROM link l" \
+	  " WHERE l.rel='issuer' AND l.ns=? AND l.name=? AND l.owner=c.id)"                                          \
+	  " ORDER BY coalesce(c.expiry, c.due_at+600000), c.id LIMIT ?")                                             \
 	X(CRED_NEXT_DUE,                                                                                             \
 	  "SELECT due_at FROM credential INDEXED BY credential_due WHERE due_at>? ORDER BY due_at LIMIT 1")          \
 	X(CRED_EXPIRING,                                                                                             \

@@ -254,6 +254,15 @@ enum kt_code kt_store_cred_delete(struct kt_store *store, int64_t id, struct kt_
  * n due it costs n index entries, so take a batch of some hundreds at a time.
  */
 enum kt_code kt_store_cred_due(struct kt_store *store, kt_ms now, int64_t *ids, size_t *count, struct kt_err *err);
+/*
+ * The same, without those that only wait for one of these issuers (the links that they hold; not more than KT_DUE_BUT_MAX),
+ * and: those of one issuer. What is to be delivered again, put back or retired waits for none. Costs more per index entry.
+ */
+#define KT_DUE_BUT_MAX 8u
+enum kt_code kt_store_cred_due_but(struct kt_store *store, kt_ms now, const struct kt_store_link *links, size_t link_count,
+                                   int64_t *ids, size_t *count, struct kt_err *err);
+enum kt_code kt_store_cred_due_of(struct kt_store *store, kt_ms now, const char *ns, const char *name, int64_t *ids,
+                                  size_t *count, struct kt_err *err);
 /* Earliest due_at of all that is > after (pass -1 for the very first); 0 when nothing is due ever. One index step. */
 enum kt_code kt_store_cred_next_due(struct kt_store *store, kt_ms after, kt_ms *ret, struct kt_err *err);
 /* All that are in the middle of the pipeline have due_at set; this moves due_at of one row without reading it. */
