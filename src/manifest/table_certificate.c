@@ -344,8 +344,8 @@ static const struct kt_field spec_rows[] = {
 	    DOC "Names of type otherName."),
 	ROW("privateKey", KT_F_STRUCT, cert, private_key, OF(private_key_table), DOC "The private key."),
 	ROW("renewBefore", KT_F_DURATION, cert, renew_before, .min = KT_SECOND, .max = DURATION_MAX,
-	    DOC "Renew so long before the end; when absent at two thirds of the life, or at half of one under 10d "
-		"(cert-manager: always at two thirds). Excludes renewBeforePercentage."),
+	    DOC "Renew so long before the end; when absent, or where the issuer gave a life that is not longer, at two thirds of "
+		"the life, or at half of one under 10d (cert-manager: always at two thirds). Excludes renewBeforePercentage."),
 	ROW("renewBeforePercentage", KT_F_INT, cert, renew_before_percentage, .min = 1, .max = 99,
 	    DOC "Renew with so many per cent of the life left. Excludes renewBefore."),
 	ROW("renewal", KT_F_STRUCT, cert, renewal, OF(renewal_table), DOC "When renewal may happen."),

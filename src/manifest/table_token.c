@@ -399,8 +399,8 @@ static const struct kt_field token_rows[] = {
 		"curl `curl.conf`, env `token.env`, envoy `envoy.yaml` (a generic secret), flex `flex.yaml` (Flex Gateway). Of an aws issuer: awsProcess "
 		"`aws-process.json`, awsCredentials `aws-credentials`, awsEndpoint `aws-endpoint-token`."),
 	ROW("renewBefore", KT_F_DURATION, token, renew_before, .min = KT_SECOND, .max = 366 * KT_DAY,
-	    DOC "Renew so long before the end; when absent at half of a life under 10 min, else with a fifth left, "
-		"jittered."),
+	    DOC "Renew so long before the end; when absent, or where the server gave a life that is not longer, at half of a life "
+		"under 10 min, else at 77 % of it, jittered."),
 	ROW("scopes", KT_F_STRINGS, token, scopes, .check = kt_value_scope, .max = 128,
 	    DOC "Scopes asked for; fewer are refused."),
 	ROW("secretName", KT_F_STRING, token, secret_name, REQUIRED, .check = kt_value_name,

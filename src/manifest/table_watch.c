@@ -65,8 +65,8 @@ static const struct kt_field spec_rows[] = {
 	ROW("renew", KT_F_OBJECT, watch, renew, OF(renew_table),
 	    DOC "What renews it; when absent it is only read and warned about."),
 	ROW("renewBefore", KT_F_DURATION, watch, renew_before, .min = KT_SECOND, .max = 3660 * KT_DAY,
-	    DOC "Renew so long before the end; when absent at two thirds of the life, or at half of one under 10d. Excludes "
-		"renewBeforePercentage."),
+	    DOC "Renew so long before the end; when absent, or not shorter than the whole life (which is warned about), at two "
+		"thirds of the life, or at half of one under 10d. Excludes renewBeforePercentage."),
 	ROW("renewBeforePercentage", KT_F_INT, watch, renew_before_percentage, .min = 1, .max = 99,
 	    DOC "Renew with so many per cent of the life left. Excludes renewBefore."),
 	ROW("source", KT_F_STRUCT, watch, source, REQUIRED, OF(source_table), DOC "Where the certificate is seen."),

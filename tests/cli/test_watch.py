@@ -125,6 +125,25 @@ def test_in_the_agent(kt, foreign):
     agent.stop()
 
 
+def test_renew_before_longer_than_the_life(kt, foreign):
+    """Warned of at once, and the command does not run all the time; the rule that counts is named."""
+    foreign.make(86400)  # two days in all
+    foreign.watch(renewBefore="720h")
+    result = kt.ok("renew")
+    words = "at half of its life: renewBefore 30d is not shorter than its whole life, 2d"
+    assert words in result.err, result
+    said = [r for r in kt.audit(resource="Watch/default/flex", step="watch.warned") if words in r["reason"]]
+    assert len(said) == 1
+    assert foreign.starts() == 1, "half of its life is over"
+    kt.ok("renew")  # the new one has 720 hours, which is not longer either
+    assert foreign.starts() == 1
+    assert "at 2/3 of its life: renewBefore 30d is not shorter than its whole life, 30d" in kt.ok("why", "flex").out
+    assert words not in kt.ok("renew").err, "once a certificate"
+    foreign.watch(renewBefore="700h")
+    kt.ok("renew")
+    assert "renewBefore 29d4h" in kt.ok("why", "flex").out and "not shorter" not in kt.ok("why", "flex").out
+
+
 def test_command_that_fails_or_does_nothing(kt, foreign):
     foreign.make(3600)
     foreign.watch(renewBefore="2h", prove={"within": "1s"})
@@ -144,6 +163,24 @@ def test_command_that_fails_or_does_nothing(kt, foreign):
     kt.ok("renew", "flex")
     assert kt.json("status", "flex")["state"] == "proved"
     assert ("watch.failed", "retry") in steps(kt)
+
+
+def test_what_the_command_says_is_one_line(kt, foreign):
+    """Its lines are told apart, the last ones are shown, and no control character comes through."""
+    foreign.make(3600)
+    foreign.watch(renewBefore="2h")
+    foreign.script.write_text("#!/bin/sh\ni=0; while [ $i -lt 300 ]; do echo \"noise $i of the log\"; i=$((i+1)); done\n"
+                              "printf 'asking\\n\\n  \\033[31mthe control plane says no\\033[0m\\r\\n\\n' >&2; exit 3\n")
+    result = kt.run("renew", "flex")
+    assert result.status == 75 and "retired" not in result.err and "renewing: " in result.err, result
+    for text in (result.err, kt.ok("status", "flex").out, kt.ok("why", "flex").out, kt.credential("flex")["lastError"]):
+        assert "noise 299 of the log | asking | \\x1b[31mthe control plane says no\\x1b[0m" in text, text
+        assert "x0a" not in text and "x0d" not in text and "\x1b" not in text and "noise 1 " not in text, text
+    assert kt.credential("flex")["step"] == "renewing"
+    assert "the command of spec.renew has to end well" in result.err
+    foreign.script.write_text("#!/bin/sh\nexit 0\n")
+    foreign.file.unlink()
+    assert "reading: " in kt.run("renew", "flex").err
 
 
 def test_only_warned_about(kt, foreign):

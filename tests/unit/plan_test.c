@@ -196,6 +196,45 @@ static void test_life_cycle(void **state)
 	assert_true(p.abandon);
 }
 
+/* What is said of the rule is the one that was used: a renewBefore that the life can't hold was not. */
+static void test_rule(void **state)
+{
+	static const struct {
+		struct kt_plan_policy policy;
+		kt_ms life;
+		const char *text;
+	} cases[] = {
+	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before = 30 * DAY}, 90 * DAY, "(renewBefore 30d)"},
+	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before = 30 * DAY}, 30 * DAY,
+	         "(at 2/3 of its life: renewBefore 30d is not shorter than its whole life, 30d)"},
+	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before = 30 * DAY}, 6 * DAY,
+	         "(at half of its life: renewBefore 30d is not shorter than its whole life, 6d)"},
+	        {{.kind = KT_PLAN_CERTIFICATE, .renew_before_percentage = 25}, 6 * DAY, "(with 25 % of its life left)"},
+	        {{.kind = KT_PLAN_CERTIFICATE}, 6 * DAY, "(at half of its life)"},
+	        {{.kind = KT_PLAN_TOKEN}, HOUR, "(at 77 % of its life)"},
+	        {{.kind = KT_PLAN_TOKEN}, 5 * MIN, "(at half of its life)"},
+	        {{.kind = KT_PLAN_TOKEN, .renew_before = 10 * MIN}, HOUR, "(renewBefore 10m)"},
+	        {{.kind = KT_PLAN_TOKEN, .renew_before = HOUR}, 5 * MIN,
+	         "(at half of its life: renewBefore 1h is not shorter than its whole life, 5m)"},
+	        {{.kind = KT_PLAN_TOKEN, .renew_before = 2 * HOUR}, HOUR,
+	         "(at 77 % of its life: renewBefore 2h is not shorter than its whole life, 1h)"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct kt_plan_state s = issued(cases[i].life);
+		bool too_long = strstr(cases[i].text, "not shorter") != NULL;
+		struct kt_plan p = decide(&cases[i].policy, &s, T0 + 1);
+
+		if (strstr(p.text, cases[i].text) == NULL)
+			fail_msg("%s is not in: %s", cases[i].text, p.text);
+		assert_int_equal(too_long, kt_plan_before_is_too_long(&cases[i].policy, T0, T0 + cases[i].life));
+		p = decide(&cases[i].policy, &s, p.renew_at); /* due: why so early or late is still said */
+		assert_int_equal(p.action, KT_PLAN_RENEW);
+		assert_int_equal(too_long, strstr(p.text, cases[i].text) != NULL);
+	}
+}
+
 /* RFC 9773, and what hostile servers say (the renewal point of 90 days is T0 + 60 d, the alarm at T0 + 83 d). */
 static void test_renewal_info(void **state)
 {
@@ -914,7 +953,7 @@ static void test_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_renewal_point), cmocka_unit_test(test_renewal_info),
+	        cmocka_unit_test(test_renewal_point), cmocka_unit_test(test_rule), cmocka_unit_test(test_renewal_info),
 	        cmocka_unit_test(test_renewal_info_and_others),
 	        cmocka_unit_test(test_limit),         cmocka_unit_test(test_life_cycle),
 	        cmocka_unit_test(test_client),

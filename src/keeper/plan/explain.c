@@ -113,38 +113,50 @@ static void add_failure(struct line *line, const struct kt_plan_state *state, bo
 	    kt_plan_fault_name(kt_plan_retry_find(code, problem)->fault));
 }
 
-/* How the renewal point came about. */
-static const char *rule_of(const struct kt_plan_policy *policy, const struct kt_plan_state *state,
-                           const struct kt_plan *plan, char out[48])
+/* A token's rule depends on its life as that of a certificate does, see kt_plan_renewal_point. */
+static const char *default_rule(const struct kt_plan_policy *policy, kt_ms life)
 {
-	kt_ms from = kt_plan_max(kt_plan_bound(state->not_before), kt_plan_bound(state->issued_at));
-	bool is_short = kt_plan_bound(state->not_after) - from < KT_PLAN_SHORT_LIFE;
-	char span[32];
+	if (policy->kind == KT_PLAN_TOKEN)
+		return life < KT_PLAN_TOKEN_SHORT_LIFE ? "at half of its life" : "at 77 % of its life";
+	return life < KT_PLAN_SHORT_LIFE ? "at half of its life" : "at 2/3 of its life";
+}
 
-	if (plan->by_info)
-		snprintf(out, 48, "in the window that its CA suggests");
+const char *kt_plan_rule(const struct kt_plan_policy *policy, kt_ms not_before, kt_ms not_after, char out[KT_PLAN_RULE_SIZE])
+{
+	kt_ms life = kt_plan_bound(not_after) - kt_plan_bound(not_before);
+	char before[32], all[32];
+
+	if (kt_plan_before_is_too_long(policy, not_before, not_after))
+		snprintf(out, KT_PLAN_RULE_SIZE, "%s: renewBefore %s is not shorter than its whole life, %s",
+		         default_rule(policy, life), kt_duration_format(policy->renew_before, before),
+		         kt_duration_format(life / 1000 * 1000, all));
 	else if (policy->renew_before > 0)
-		snprintf(out, 48, "renewBefore %s", kt_duration_format(policy->renew_before, span));
+		snprintf(out, KT_PLAN_RULE_SIZE, "renewBefore %s", kt_duration_format(policy->renew_before, before));
 	else if (policy->renew_before_percentage >= 1 && policy->renew_before_percentage <= 99)
-		snprintf(out, 48, "with %d %% of its life left", policy->renew_before_percentage);
+		snprintf(out, KT_PLAN_RULE_SIZE, "with %d %% of its life left", policy->renew_before_percentage);
 	else
-		snprintf(out, 48, "%s", policy->kind == KT_PLAN_TOKEN ? "in time for a token"
-		                      : is_short                    ? "at half of its life"
-		                                                    : "at 2/3 of its life");
+		snprintf(out, KT_PLAN_RULE_SIZE, "%s", default_rule(policy, life));
 	return out;
 }
 
+/* How the renewal point came about: for what waits for it, and where it is another one than the manifest says. */
 static void add_life(struct line *line, const struct kt_plan_policy *policy, const struct kt_plan_state *state,
                      kt_ms now, const struct kt_plan *plan)
 {
-	char rule[48];
+	kt_ms from = kt_plan_bound(state->not_before), issued = kt_plan_bound(state->issued_at);
+	kt_ms until = kt_plan_bound(state->not_after);
+	char rule[KT_PLAN_RULE_SIZE];
 
 	if (!state->has_material || policy->kind == KT_PLAN_CLIENT)
 		return;
-	add(line, "; %s ", kt_plan_bound(state->not_after) > now ? "expires" : "expired");
-	add_when(line, kt_plan_bound(state->not_after), now);
-	if (plan->action == KT_PLAN_WAIT && plan->reason == KT_WHY_NOT_DUE)
-		add(line, " (%s)", rule_of(policy, state, plan, rule));
+	from = issued > from && issued < until ? issued : from; /* as kt_plan_decide has it */
+	add(line, "; %s ", until > now ? "expires" : "expired");
+	add_when(line, until, now);
+	if (plan->by_info && plan->action == KT_PLAN_WAIT && plan->reason == KT_WHY_NOT_DUE)
+		add(line, " (in the window that its CA suggests)");
+	else if ((plan->action == KT_PLAN_WAIT && plan->reason == KT_WHY_NOT_DUE) ||
+	         (plan->reason == KT_WHY_RENEWAL_POINT && kt_plan_before_is_too_long(policy, from, until)))
+		add(line, " (%s)", kt_plan_rule(policy, from, until, rule));
 }
 
 void kt_plan_explain(const struct kt_plan_policy *policy, const struct kt_plan_state *state, kt_ms now,

@@ -1,8 +1,6 @@
 /* Lives: when a certificate or token is renewed within its life, and how long a token's life is. */
 #include "keeper/plan/plan_internal.h"
 
-/* Tokens of ten minutes are not short ones; the whole seconds of exp and the way of the answer take something off. */
-#define TOKEN_SHORT_LIFE (10 * KT_MINUTE - 15 * KT_SECOND)
 /*
  * A server that gives the same token for most of its life, with what is left of it, must not be asked ever faster: not for
  * five seconds, where that leaves two for the request, and never within one.
@@ -33,6 +31,12 @@ uint64_t kt_plan_seed(const char *resource, uint64_t revision)
 	return hash;
 }
 
+bool kt_plan_before_is_too_long(const struct kt_plan_policy *policy, kt_ms not_before, kt_ms not_after)
+{
+	return policy->kind != KT_PLAN_CLIENT && policy->renew_before > 0 && not_after > not_before &&
+	       policy->renew_before >= kt_plan_bound(not_after) - kt_plan_bound(not_before);
+}
+
 /* How long before the end the manifest wants the renewal; 0 when it leaves that to the default. */
 static kt_ms wanted_before(const struct kt_plan_policy *policy, kt_ms life)
 {
@@ -61,7 +65,7 @@ kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_befor
 	before = wanted_before(policy, life);
 	if (policy->kind == KT_PLAN_TOKEN && before == 0) {
 		/* Half of a short life, 77 % of a longer one; 10 % of that to both sides. */
-		offset = life < TOKEN_SHORT_LIFE ? life / 2 : life / 100 * 77;
+		offset = life < KT_PLAN_TOKEN_SHORT_LIFE ? life / 2 : life / 100 * 77;
 		span = offset / 10;
 		offset += kt_plan_jitter(seed, KT_SALT_RENEW, 2 * span) - span;
 		return start + kt_plan_max(offset, kt_plan_max(kt_plan_min(TOKEN_LEAST, life - TOKEN_GRACE), kt_plan_min(KT_SECOND, life)));

@@ -198,6 +198,17 @@ void kt_plan_explain(const struct kt_plan_policy *policy, const struct kt_plan_s
  * default at 77 % of its life, at half of it where that is less than ten minutes, and never every few milliseconds.
  */
 kt_ms kt_plan_renewal_point(const struct kt_plan_policy *policy, kt_ms not_before, kt_ms not_after, uint64_t seed);
+/*
+ * Whether renewBefore is not shorter than this life, and so counts as not set (as cert-manager has it): with it the next one
+ * would be due the moment that it came.
+ */
+bool kt_plan_before_is_too_long(const struct kt_plan_policy *policy, kt_ms not_before, kt_ms not_after);
+/*
+ * The rule by which the renewal point of that life was found, in words: "renewBefore 720h", "at half of its life", or why
+ * renewBefore was not the rule. Returns out.
+ */
+#define KT_PLAN_RULE_SIZE 128
+const char *kt_plan_rule(const struct kt_plan_policy *policy, kt_ms not_before, kt_ms not_after, char out[KT_PLAN_RULE_SIZE]);
 
 /*
  * The moment within the CA's window (RFC 9773 section 4.2): anywhere in it, by the seed; in the past where the window is.

@@ -40,6 +40,9 @@ enum kt_plan_salt {
 /* Certificates that live less are renewed at half of their life. */
 #define KT_PLAN_SHORT_LIFE (10 * KT_DAY)
 
+/* Tokens of ten minutes are not short ones; the whole seconds of exp and the way of the answer take something off. */
+#define KT_PLAN_TOKEN_SHORT_LIFE (10 * KT_MINUTE - 15 * KT_SECOND)
+
 /* Evenly in [0, span], from seed and salt only (splitmix64); 0 for a span below 1. */
 kt_ms kt_plan_jitter(uint64_t seed, uint64_t salt, kt_ms span);
 

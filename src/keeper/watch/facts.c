@@ -43,6 +43,7 @@ void kt_watch_facts_read(const struct kt_store_cred *cred, struct kt_watch_facts
 	facts->ended_at = kt_json_int(json, "endedAt", 0);
 	facts->looks = (unsigned)kt_json_int(json, "looks", 0);
 	facts->warned = kt_json_int(json, "warned", 0);
+	facts->too_long = kt_json_int(json, "tooLong", 0);
 	facts->renewal_failed = kt_json_bool(json, "renewalFailed", false);
 	facts->waits = kt_json_bool(json, "waits", false);
 }
@@ -71,11 +72,12 @@ static json_t *words(const char *text)
 enum kt_code kt_watch_facts_write(const struct kt_watch_facts *facts, struct kt_buf *out, struct kt_err *err)
 {
 	json_t *json KT_AUTOJSON = json_pack(
-	        "{s:o,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "source", words(facts->source), "phase",
+	        "{s:o,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "source", words(facts->source), "phase",
 	        kt_watch_phases[facts->phase], "notBefore", (json_int_t)facts->not_before, "notAfter", (json_int_t)facts->not_after,
 	        "readAt", (json_int_t)facts->read_at, "serial", printable(facts->serial), "sha256", printable(facts->sha256),
 	        "subject", printable(facts->subject), "wasNotAfter", (json_int_t)facts->was_not_after, "ranAt", (json_int_t)facts->ran_at, "endedAt",
 	        (json_int_t)facts->ended_at, "looks", (json_int_t)facts->looks, "warned", (json_int_t)facts->warned,
+	        "tooLong", (json_int_t)facts->too_long,
 	        "renewalFailed", facts->renewal_failed, "waits", facts->waits);
 
 	if (json == NULL) {

@@ -14,6 +14,7 @@ struct kt_watch_facts {
 	bool renewal_failed; /* what the row counts failures of: the renewal, else looking */
 	bool waits;          /* the command of before still runs */
 	kt_ms warned;        /* the end that a warning was about */
+	kt_ms too_long;      /* that end and the renewBefore that is not shorter than the life, when that was said */
 };
 
 /* Of enum kt_plan_watch_phase. */

@@ -170,6 +170,24 @@ static enum kt_code warn(struct change *change, struct kt_err *err)
 }
 
 static enum kt_code proved(struct change *change, struct kt_err *err)
+/* A renewBefore that the life cannot hold would have the command run all the time: it is not the rule, and that is said at once. */
+static enum kt_code warn_rule(struct change *change, const struct kt_plan_watch *watch, struct kt_err *err)
+{
+	struct kt_watched *run = change->run;
+	kt_ms mark = change->facts.not_after + watch->policy.renew_before;
+	char rule[KT_PLAN_RULE_SIZE], text[KT_PLAN_RULE_SIZE + 32];
+
+	if (!watch->has_command || mark == change->facts.too_long ||
+	    !kt_plan_before_is_too_long(&watch->policy, watch->not_before, watch->not_after)) {
+		return KT_OK;
+	}
+	change->facts.too_long = mark;
+	(void)snprintf(text, sizeof(text), "it is renewed %s",
+	               kt_plan_rule(&watch->policy, watch->not_before, watch->not_after, rule));
+	kt_log(KT_LOG_WARN, "Watch %s/%s: %s", run->resource.ns, run->resource.name, text);
+	return audit(run, &change->facts, "watch.warned", "ok", text, KT_OK, err);
+}
+
 {
 	struct kt_store_cred *cred = &change->cred;
 
@@ -446,6 +464,9 @@ static enum kt_code act(struct change *change, const struct kt_err *why, bool *r
 		code = warn(change, err);
 	}
 	return code;
+	if (code == KT_OK && why->code == KT_OK) {
+		code = warn_rule(change, &watch, err);
+	}
 }
 
 /* The end of a look: seen, or why not. */
