@@ -386,11 +386,11 @@ enum kt_code kt_flight_wake_dependents(struct kt_flight *flight, struct kt_err *
 		for (k = 0; k < found && code == KT_OK; k++) {
 			struct kt_store_cred cred;
 
-			/* Only those that have nothing yet: the others renew in their own time. */
+			/* Only those that wait for it: the others renew in their own time. */
 			if (kt_store_cred_get(store, ids[k], &cred, NULL) != KT_OK) {
 				continue;
 			}
-			if (cred.active == 0 && cred.error == KT_E_LATER) {
+			if (cred.error == KT_E_LATER && (cred.active == 0 || cred.attempts > 0)) {
 				cred.attempts = 0;
 				cred.next_try = 0;
 				cred.due_at = kt_keeper_now(flight->keeper);

@@ -150,6 +150,27 @@ static enum kt_code load_ca(struct kt_keeper *keeper, struct kt_flight *flight, 
 	return parse_ca(entry, crt, key, secret, err);
 }
 
+/* Where the CA is a Certificate of ours it is renewed as well, and the leaf follows as soon as that is in place. */
+static void wait_for_own(struct kt_keeper *keeper, struct kt_flight *flight)
+{
+	const struct kt_resource *issuer = flight->issuer->spec;
+	const char *ns = issuer->meta.ns[0] != '\0' ? issuer->meta.ns : "default";
+	struct kt_store_resource resource;
+	struct kt_store_cred cred;
+
+	if (kt_store_cred_find_secret(keeper->store, ns, issuer->issuer.ca->secret_name, &cred, NULL) != KT_OK) {
+		return;
+	}
+	if (cred.id != flight->id && cred.kind == KT_KIND_CERT &&
+	    kt_store_resource_get(keeper->store, cred.id, &resource, NULL) == KT_OK) {
+		if (!resource.gone) {
+			(void)snprintf(flight->waiting_for, sizeof(flight->waiting_for), "%s/%s", ns, issuer->issuer.ca->secret_name);
+		}
+		kt_store_resource_finish(&resource);
+	}
+	kt_store_cred_finish(&cred);
+}
+
 static enum kt_effect obtain_ca(struct kt_keeper *keeper, struct kt_flight *flight, struct kt_err *err)
 {
 	const struct kt_certificate_spec *spec = &flight->spec->certificate;
@@ -167,6 +188,7 @@ static enum kt_effect obtain_ca(struct kt_keeper *keeper, struct kt_flight *flig
 	}
 	ca_end = kt_pki_issuer_not_after(entry->ca);
 	if (ca_end <= now) {
+		wait_for_own(keeper, flight);
 		(void)kt_err_set(err, KT_E_LATER, "the certificate of %s has expired: renew the CA first", entry->ref);
 		return KT_EFFECT_FAILED;
 	}
