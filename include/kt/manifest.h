@@ -115,6 +115,9 @@ struct kt_load_options {
 enum kt_code kt_manifest_load_paths(const char *const *paths, size_t count, const struct kt_load_options *options,
 				    struct kt_buf *bundle, struct kt_report *report, struct kt_err *err);
 
+/* What is said, and to be done, where nothing at all was found in them: KT_E_INVALID, "no manifests in DIR: ...". */
+enum kt_code kt_manifest_none(const char *const *paths, size_t count, struct kt_err *err);
+
 /* kt_manifest_read for every file of a bundle, with kt_set's checks of the whole. set may be NULL. */
 struct kt_set;
 enum kt_code kt_manifest_read_bundle(struct kt_view bundle, struct kt_set *set, kt_manifest_fn *on_resource, void *arg,
@@ -131,6 +134,12 @@ enum kt_code kt_set_create(struct kt_set **ret, struct kt_err *err);
 void kt_set_destroy(struct kt_set *set); /* NULL is accepted */
 /* Tells of a Secret that exists outside the manifests (store, mounted folder, systemd credential). */
 enum kt_code kt_set_know_secret(struct kt_set *set, const char *ns, const char *name, struct kt_err *err);
+/*
+ * Asked by kt_set_check, at most once and only where a Secret is missing otherwise: tells of those that there are
+ * (kt_set_know_secret). NULL, or (the callee's) why it can't be known: the warning says that.
+ */
+typedef const char *kt_set_look_fn(struct kt_set *set, void *arg);
+void kt_set_look_with(struct kt_set *set, kt_set_look_fn *look, void *arg);
 /* Inside the callback of kt_manifest_read, for exact lines. */
 enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, struct kt_report *report,
 			struct kt_err *err);

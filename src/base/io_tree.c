@@ -160,10 +160,10 @@ static enum kt_code check_one(const char *path, const struct stat *st, uid_t uid
 		return KT_OK;
 	if (is_pod_volume(path, st, allow, last))
 		return KT_OK;
-	return kt_err_set(err, KT_E_POLICY, "%s may be written by others (mode %04o): take the write bits away%s", path,
-	                  (unsigned)st->st_mode & 07777u,
+	return kt_err_set(err, KT_E_POLICY, "%s may be written by others (mode %04o): chmod go-w %s%s", path,
+	                  (unsigned)st->st_mode & 07777u, path,
 	                  S_ISDIR(st->st_mode) && kt_io_is_mount_root(AT_FDCWD, path)
-	                          ? ", or use --sidecar where it is a volume of a pod"
+	                          ? " (or use --sidecar where it is a volume of a pod)"
 	                          : "");
 }
 

@@ -22,6 +22,8 @@ struct reading {
 	void (*on_resource)(const struct kt_resource *resource, void *arg);
 	void *arg;
 	struct kt_check *check;
+	struct kt_cli *cli;           /* its state's store is looked into for secrets; NULL: not */
+	char why[320];                /* ... it could not be */
 	bool keeps;                   /* ACME issuers are kept for a second reading */
 	struct kt_resource **issuers;
 	size_t issuer_count;
@@ -108,6 +110,34 @@ static void drop_issuers(struct reading *reading)
 	reading->issuer_count = 0;
 }
 
+/* --- secrets that the manifests do not have ------------------------------------------------------------------------------ */
+
+static void know_secret(const json_t *row, void *arg)
+{
+	const char *ns = kt_json_str(row, "namespace");
+	const char *name = kt_json_str(row, "name");
+
+	if (ns != NULL && name != NULL) {
+		(void)kt_set_know_secret(arg, ns, name, NULL);
+	}
+}
+
+/* In the store of the agent, or of the state that no agent works on. */
+static const char *look_into_store(struct kt_set *set, void *arg)
+{
+	struct reading *reading = arg;
+	json_t *body KT_AUTOJSON = json_pack("{s:s}", "command", "secret-list");
+	struct kt_request request = {.body = body, .mode = KT_MODE_READONLY, .aside = true, .row = know_secret, .arg = set};
+	struct kt_answer answer;
+
+	kt_client_call(reading->cli, &request, &answer);
+	if (answer.status != KT_EXIT_OK) {
+		(void)snprintf(reading->why, sizeof(reading->why), "%s", answer.what != NULL ? answer.what : "nobody answers");
+	}
+	kt_answer_finish(&answer);
+	return reading->why[0] != '\0' ? reading->why : NULL;
+}
+
 static enum kt_code read_all(const char *const *paths, size_t count, const struct kt_load_options *load,
                              struct reading *reading, int *ret_bundle, struct kt_err *err)
 {
@@ -118,6 +148,9 @@ static enum kt_code read_all(const char *const *paths, size_t count, const struc
 
 	kt_buf_init(&bundle, KT_MANIFEST_TOTAL_MAX);
 	code = kt_set_create(&set, err);
+	if (code == KT_OK && reading->cli != NULL) {
+		kt_set_look_with(set, look_into_store, reading);
+	}
 	if (code == KT_OK) {
 		code = kt_manifest_load_paths(paths, count, load, &bundle, report, err);
 	}
@@ -146,12 +179,12 @@ static enum kt_code read_all(const char *const *paths, size_t count, const struc
 }
 
 enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool in_pod, bool missing_is_ok,
-                                void (*fn)(const struct kt_resource *resource, void *arg), void *arg,
+                                void (*fn)(const struct kt_resource *resource, void *arg), void *arg, struct kt_cli *cli,
                                 struct kt_check *ret, struct kt_err *err)
 {
 	struct kt_load_options load = {
 	        .check_trust = trust, .uid = geteuid(), .in_pod = in_pod, .missing_is_ok = missing_is_ok};
-	struct reading reading = {.trust = trust, .on_resource = fn, .arg = arg, .check = ret, .keeps = true};
+	struct reading reading = {.trust = trust, .on_resource = fn, .arg = arg, .check = ret, .cli = cli, .keeps = true};
 
 	*ret = (struct kt_check){.resources = 0};
 	kt_report_init(&ret->report);
@@ -256,7 +289,7 @@ static int print_prediction(const struct kt_cli *cli, const struct kt_check *che
 	return kt_check_align_call(cli, align);
 }
 
-static int run_check(const struct kt_cli *cli, struct kt_align *align, struct kt_check *check)
+static int run_check(struct kt_cli *cli, struct kt_align *align, struct kt_check *check)
 {
 	bool named = cli->arg_count > 0;
 	bool trust = !named || kt_cli_flag(cli, "host");
@@ -265,7 +298,8 @@ static int run_check(const struct kt_cli *cli, struct kt_align *align, struct kt
 	                               .uid = geteuid(),
 	                               .in_pod = cli->sidecar,
 	                               .missing_is_ok = !named && cli->manifests_default};
-	struct reading reading = {.trust = trust, .check = check, .keeps = true, .align = align, .calls = kt_cli_flag(cli, "call")};
+	struct reading reading = {.trust = trust, .check = check, .cli = cli, .keeps = true, .align = align,
+	                          .calls = kt_cli_flag(cli, "call")};
 	json_t *findings KT_AUTOJSON = NULL;
 	struct kt_err err;
 
@@ -274,6 +308,10 @@ static int run_check(const struct kt_cli *cli, struct kt_align *align, struct kt
 		return kt_cli_fail(&err);
 	}
 	check->foreign = kt_align_foreign_count(align);
+	if (check->resources == 0 && check->foreign == 0 && check->report.errors == 0) {
+		(void)kt_manifest_none(paths, named ? (size_t)cli->arg_count : cli->manifest_count, &err);
+		return kt_cli_fail(&err);
+	}
 	if (kt_cli_flag(cli, "call")) {
 		return print_prediction(cli, check, align);
 	}

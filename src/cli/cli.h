@@ -181,6 +181,8 @@ struct kt_request {
 	enum kt_run_mode mode; /* without an agent: what kind of one-shot; KT_MODE_DAEMON: the agent is needed */
 	int bundle;            /* manifests that go along (kt_check_bundle); 0: none */
 	bool resumes;          /* after a lost connection it is asked again, though rows came: the caller keeps body up to date */
+	bool needs_manifests;  /* without an agent: nothing in them at all is an error */
+	bool aside;            /* beside what the command is about: says nothing by itself, waits for nobody, minds no manifests */
 	bool stateless;        /* it can be answered from the bundle where there is no state yet */
 	void (*row)(const json_t *row, void *arg);
 	void (*event)(const json_t *event, void *arg);
@@ -230,10 +232,10 @@ struct kt_check {
 	uint32_t foreign; /* documents that only check reads */
 };
 /* Reads and checks; on_resource (may be NULL) sees each good resource. trust: as the agent would, on this machine; in_pod:
- * as with --sidecar. */
+ * as with --sidecar. cli: the store of its state is looked into for secrets that are missing otherwise; NULL: it is not. */
 enum kt_code kt_check_manifests(const char *const *paths, size_t count, bool trust, bool in_pod,
                                 bool missing_is_ok, void (*on_resource)(const struct kt_resource *resource, void *arg), void *arg,
-                                struct kt_check *ret, struct kt_err *err);
+                                struct kt_cli *cli, struct kt_check *ret, struct kt_err *err);
 void kt_check_finish(struct kt_check *check);
 /*
  * The manifests on disk, for a request to the keeper: *ret is a descriptor of the caller's, or 0 when there are none (the

@@ -428,6 +428,9 @@ static void on_log(enum kt_level level, const char *line, void *arg)
 {
 	struct call *call = arg;
 
+	if (level != KT_LOG_ERROR && call->request->aside) {
+		return;
+	}
 	if (level == KT_LOG_ERROR) {
 		kt_free(call->log);
 		call->log = kt_strdup(text_of(line));
@@ -445,7 +448,7 @@ static bool show_complaints(struct call *call)
 
 	kt_err_clear(&err);
 	if (kt_check_manifests(call->cli->manifests, call->cli->manifest_count, true, call->cli->sidecar, call->cli->manifests_default, NULL,
-	                       NULL, &check, &err) == KT_OK &&
+	                       NULL, NULL, &check, &err) == KT_OK &&
 	    check.report.errors > 0) {
 		kt_check_print(&check, false);
 		found = true;
@@ -454,8 +457,18 @@ static bool show_complaints(struct call *call)
 	return found;
 }
 
+/* Manifests that are wrong are somebody else's concern there, and the state is known. */
+static void set_aside(struct kt_warden_options *options, const char *state_dir, struct kt_report *report, struct kt_err *err)
+{
+	options->manifests = NULL;
+	options->state_dir = state_dir;
+	kt_report_finish(report);
+	kt_report_init(report);
+	kt_err_clear(err);
+}
+
 /* Starts the rooms once and waits for their end. */
-static enum kt_code run_rooms(struct call *call, struct kt_err *err)
+static enum kt_code run_rooms(struct call *call, const char *state_dir, struct kt_err *err)
 {
 	struct kt_warden_events events = {.admin = on_admin, .finished = on_finished, .arg = call};
 	struct kt_warden_options options;
@@ -465,8 +478,13 @@ static enum kt_code run_rooms(struct call *call, struct kt_err *err)
 	kt_report_init(&report);
 	kt_cli_warden_options(call->cli, call->request->mode, &options);
 	options.report = &report;
+	options.manifests_needed = call->request->needs_manifests;
 	kt_log_setup("keyturn", options.log_level, options.log_json);
 	code = kt_warden_create(call->loop, &options, &events, &call->warden, err);
+	if (code != KT_OK && call->request->aside && report.errors > 0) {
+		set_aside(&options, state_dir, &report, err);
+		code = kt_warden_create(call->loop, &options, &events, &call->warden, err);
+	}
 	if (code == KT_OK) {
 		kt_loop_run(call->loop);
 		while (call->fd >= 0 && !call->done && take_some(call)) {
@@ -498,7 +516,7 @@ static void no_stream(struct call *call)
 {
 	int status = call->finished != 0 ? call->finished : KT_EXIT_FAILED;
 
-	if (status == KT_EXIT_USAGE && show_complaints(call)) {
+	if (status == KT_EXIT_USAGE && !call->request->aside && show_complaints(call)) {
 		call->answer->status = status;
 		call->answer->code = KT_E_INVALID;
 		return;
@@ -528,12 +546,13 @@ static bool wait_for_lock(struct call *call, const char *state_dir)
 	while ((pid = kt_lock_holder(state_dir, read_only)) != 0) {
 		int fd;
 
-		if (kt_clock_mono(kt_loop_clock(call->loop)) >= call->give_up) {
+		if (call->request->aside || kt_clock_mono(kt_loop_clock(call->loop)) >= call->give_up) {
 			char text[512];
 			char who[KT_LOCK_NAME_SIZE];
 
-			(void)snprintf(text, sizeof(text), "%s has been in use by %s for 30 s: try again when it has ended",
-			               state_dir, kt_lock_holder_name(pid, who));
+			(void)snprintf(text, sizeof(text), "%s %s in use by %s%s", state_dir, call->request->aside ? "is" : "has been",
+			               kt_lock_holder_name(pid, who),
+			               call->request->aside ? "" : " for 30 s: try again when it has ended");
 			set_error(call->answer, KT_EXIT_LATER, KT_E_BUSY, text);
 			return true;
 		}
@@ -558,6 +577,29 @@ static bool exists(const char *path)
 	return stat(path, &st) == 0 || errno != ENOENT;
 }
 
+/* What is not there, or what we may not read, is not for a room of ours to complain about in its log. */
+static bool not_ours(struct call *call, const char *state_dir)
+{
+	char *path KT_AUTOFREE = kt_asprintf("%s/state.db", state_dir);
+	int fd = path != NULL && call->request->aside ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
+	struct kt_err err;
+
+	if (fd >= 0) {
+		close(fd);
+	}
+	if (fd >= 0 || !call->request->aside || path == NULL) {
+		return false;
+	}
+	kt_err_clear(&err);
+	if (errno == ENOENT) {
+		(void)kt_err_set(&err, KT_E_NOTFOUND, "there is no state yet in %s", state_dir);
+	} else {
+		(void)kt_err_sys(&err, "%s can't be read", path);
+	}
+	set_err(call->answer, &err);
+	return true;
+}
+
 /* A reader has nothing to look at where nothing was ever done. */
 static bool no_state(struct call *call, const char *state_dir)
 {
@@ -577,10 +619,10 @@ static void ask_rooms(struct call *call, const char *state_dir)
 	struct kt_err err;
 
 	call->give_up = kt_clock_mono(kt_loop_clock(call->loop)) + KT_LOCK_WAIT;
-	while (!no_state(call, state_dir) && !wait_for_lock(call, state_dir)) {
+	while (!not_ours(call, state_dir) && !no_state(call, state_dir) && !wait_for_lock(call, state_dir)) {
 		kt_err_clear(&err);
 		call->finished = 0;
-		if (run_rooms(call, &err) != KT_OK) {
+		if (run_rooms(call, state_dir, &err) != KT_OK) {
 			set_err(call->answer, &err);
 			if (err.what[0] == '\0') { /* every complaint has been shown */
 				kt_free(call->answer->what);

@@ -285,8 +285,8 @@ static void check_manifests(struct doctor *doctor)
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (kt_check_manifests(cli->manifests, cli->manifest_count, true, cli->sidecar, cli->manifests_default, NULL, NULL, &check,
-	                       &err) != KT_OK) {
+	if (kt_check_manifests(cli->manifests, cli->manifest_count, true, cli->sidecar, cli->manifests_default, NULL, NULL,
+	                       doctor->cli, &check, &err) != KT_OK) {
 		say(doctor, "manifests", "failed", "%s", err.what);
 	} else if (check.report.count > 0) {
 		const struct kt_complaint *first = &check.report.items[0];
@@ -297,6 +297,9 @@ static void check_manifests(struct doctor *doctor)
 		}
 		say(doctor, "manifests", check.report.errors > 0 ? "failed" : "missing", "%s:%u: %s%s", first->file, first->line,
 		    first->text, others > 0 ? " (and more: keyturn check)" : "");
+	} else if (check.resources == 0) {
+		(void)kt_manifest_none(cli->manifests, cli->manifest_count, &err);
+		say(doctor, "manifests", "missing", "%s", err.what);
 	} else {
 		say(doctor, "manifests", "ok", "%u resources, nothing to say about them", check.resources);
 	}

@@ -168,7 +168,7 @@ static void read_taken(struct job *job)
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	(void)kt_check_manifests(cli->manifests, cli->manifest_count, false, cli->sidecar, true, take_name, job, &check,
+	(void)kt_check_manifests(cli->manifests, cli->manifest_count, false, cli->sidecar, true, take_name, job, NULL, &check,
 				 &err);
 	kt_check_finish(&check);
 }

@@ -96,8 +96,9 @@ static void print_issuers(const json_t *result)
 		const char *retry = kt_json_str(row, "retryAt");
 
 		if (kt_json_int(row, "failures", 0) > 0) {
-			(void)printf("%s is %s after %lld failures in a row%s%s: ", kt_json_str(row, "issuer"),
+			(void)printf("%s is %s after %lld failure%s in a row%s%s: ", kt_json_str(row, "issuer"),
 			             kt_json_str(row, "state"), (long long)kt_json_int(row, "failures", 0),
+			             kt_json_int(row, "failures", 0) == 1 ? "" : "s",
 			             retry != NULL ? ", tried again at " : "", retry != NULL ? retry : "");
 			kt_cli_print(stdout, kt_json_str(row, "lastError"));
 			(void)fputc('\n', stdout);
@@ -119,7 +120,7 @@ int kt_cli_plan(struct kt_cli *cli)
 	rows = kt_client_list(cli, &request, "plan", request.bundle > 0 ? draft_columns : columns, NULL, &answer);
 	status = kt_answer_report(&answer);
 	if (status == KT_EXIT_OK && rows == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
-		(void)puts("nothing to plan: there is no Certificate, Token or Watch");
+		(void)puts("nothing to plan: there is no Certificate, Token, ClientCredential or Watch");
 	}
 	if (answer.result != NULL && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
 		print_issuers(answer.result);

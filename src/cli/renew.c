@@ -225,6 +225,7 @@ static void on_row(const json_t *row, void *arg)
 	struct renewal *renewal = arg;
 	const char *error = kt_json_str(row, "lastError");
 	const char *mend = kt_json_str(row, "mend");
+	bool prove = error == NULL && kt_json_int(row, "exitStatus", 0) == KT_EXIT_UNPROVED;
 	struct kt_buf cause KT_AUTOBUF = {0};
 
 	clear_bar(renewal);
@@ -246,10 +247,8 @@ static void on_row(const json_t *row, void *arg)
 	if (mend[0] == '\0' || (cause.len > 0 && strstr(cause.ptr, ": set it with 'keyturn ") != NULL)) {
 		mend = NULL; /* the cause says how */
 	}
-	kt_cli_complain("%s/%s/%s: %s: %s%s%s", kt_json_str(row, "kind"), kt_json_str(row, "namespace"),
-	                kt_json_str(row, "name"),
-	                error == NULL && kt_json_int(row, "exitStatus", 0) == KT_EXIT_UNPROVED ? "prove"
-	                                                                                      : kt_json_str(row, "step"),
+	kt_cli_complain("%s/%s/%s: %s%s: %s%s%s", kt_json_str(row, "kind"), kt_json_str(row, "namespace"),
+	                kt_json_str(row, "name"), prove ? "" : "at step ", prove ? "prove" : kt_json_str(row, "step"),
 	                cause.len > 0 ? cause.ptr : "not finished", mend != NULL ? "; " : "", mend != NULL ? mend : "");
 }
 
@@ -258,6 +257,7 @@ static void close_line(const struct renewal *renewal, const struct kt_answer *an
 	uint64_t ok = (uint64_t)kt_json_int(answer->result, "ok", 0);
 	uint64_t failed = (uint64_t)kt_json_int(answer->result, "failed", 0);
 	uint64_t waiting = (uint64_t)kt_json_int(answer->result, "waiting", 0);
+	uint64_t resting = (uint64_t)kt_json_int(answer->result, "resting", 0);
 	char text[32];
 
 	if (renewal->cli->quiet) {
@@ -269,6 +269,10 @@ static void close_line(const struct renewal *renewal, const struct kt_answer *an
 	}
 	if (waiting > 0) {
 		(void)printf("%llu of them: consumers wait for their windows; 'keyturn status NAME' shows until when\n", (unsigned long long)waiting);
+	}
+	if (resting > 0) {
+		(void)printf("%llu of them: the new key is shown and goes into force when servers have read it; 'keyturn why NAME' says when\n",
+		             (unsigned long long)resting);
 	}
 	(void)printf("%llu credential%s in order, %llu not%s; took %s\n", (unsigned long long)ok, ok == 1 ? "" : "s",
 	             (unsigned long long)failed,
@@ -301,9 +305,11 @@ int kt_cli_follow(struct kt_cli *cli, json_t *body)
 	struct renewal renewal = {.cli = cli, .started = kt_clock_mono(&kt_clock_system)};
 	struct kt_request request = {
 	        .mode = KT_MODE_ONESHOT, .row = on_row, .event = on_event, .tick = on_tick, .arg = &renewal};
+	const char *command = kt_json_str(body, "command");
 	struct kt_answer answer;
 	int status;
 
+	request.needs_manifests = command != NULL && strcmp(command, "renew") == 0;
 	renewal.said = renewal.started;
 	renewal.seen = json_object();
 	renewal.failed = cli->format >= KT_FORMAT_JSON ? json_array() : NULL;

@@ -132,7 +132,7 @@ static int status_all(struct kt_cli *cli, kt_ms within)
 	}
 	if (answer.code == KT_OK && answer.what == NULL && answer.result != NULL) {
 		if (rows == 0 && cli->format <= KT_FORMAT_WIDE && !cli->quiet) {
-			(void)puts("no Certificate, Token or Watch: 'keyturn check' says what the manifests hold");
+			(void)puts("no Certificate, Token, ClientCredential or Watch: 'keyturn check' says what the manifests hold");
 		}
 		if (within > 0 && !cli->quiet) {
 			say_all_soon(cli, answer.result);

@@ -74,6 +74,8 @@ struct kt_session {
 void kt_session_line(struct kt_session *session, json_t *value);
 /* {"row": value}; takes the reference. */
 void kt_session_row(struct kt_session *session, json_t *value);
+/* Whether a command closes with what became of this credential: a failure need not stand in its output before that, too. */
+bool kt_admin_will_report(const struct kt_keeper *keeper, int64_t id);
 /* The last line. result may be NULL; its reference is taken. */
 void kt_session_end(struct kt_session *session, int status, json_t *result);
 void kt_session_fail(struct kt_session *session, const struct kt_err *err);

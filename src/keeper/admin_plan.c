@@ -339,7 +339,7 @@ static json_t *explain(struct kt_session *session, const char *name, struct kt_e
 	json_t *result = NULL;
 
 	if (keeper->store == NULL) {
-		(void)kt_err_set(err, KT_E_NOTFOUND, "the manifests have no Certificate, Token or Watch %s", name);
+		(void)kt_err_set(err, KT_E_NOTFOUND, "the manifests have no Certificate, Token, ClientCredential or Watch %s", name);
 	} else if (kt_admin_find(keeper, name, &resource, err) == KT_OK &&
 	           kt_store_cred_get(keeper->store, resource.id, &cred, err) == KT_OK) {
 		result = kt_admin_credential(keeper, &resource, &cred, true);

@@ -15,6 +15,8 @@
 #define INFO_WAIT  (20 * KT_SECOND)
 #define PAGE       64u
 
+static void progress(struct kt_session *session);
+
 /* What is in flight would overwrite the flag; where it issues already, that is what was asked for. */
 static void force_flight(struct kt_flight *flight)
 {
@@ -43,6 +45,22 @@ static bool is_done(const struct kt_session *session, const struct kt_store_cred
 
 	/* Nothing of a Watch is delivered. */
 	return sent_at > 0 && (cred->kind == KT_KIND_WATCH ? cred->proved_at : cred->delivered_at) >= sent_at;
+}
+
+bool kt_admin_will_report(const struct kt_keeper *keeper, int64_t id)
+{
+	const struct kt_session *session = keeper->sessions;
+	size_t i;
+
+	if (keeper->mode == KT_MODE_DAEMON || session == NULL || session->progress != progress) {
+		return false;
+	}
+	for (i = 0; i < session->id_count; i++) {
+		if (session->ids[i] == id) {
+			return true;
+		}
+	}
+	return session->id_count == 0;
 }
 
 /* Makes one due now. */
@@ -277,7 +295,11 @@ static void report(struct kt_session *session, const struct kt_store_resource *r
 		failed = false;
 		session->waiting++;
 	}
-	if (held) {
+	/* A new key that is shown goes into force when servers have read it: what was asked for is under way as it should be. */
+	if (held && plan.reason == KT_WHY_SHOWN) {
+		session->resting += !failed;
+		held = false;
+	} else if (held) {
 		status = 75;
 		failed = true;
 	}
@@ -322,8 +344,9 @@ static bool report_row(const struct kt_store_resource *resource, const struct kt
 static void end(struct kt_session *session)
 {
 	kt_session_end(session, session->worst,
-	               json_pack("{s:I,s:I,s:I,s:b}", "ok", (json_int_t)session->good, "failed", (json_int_t)session->failed,
-	                         "waiting", (json_int_t)session->waiting, "timedOut", session->rows == UINT64_MAX));
+	               json_pack("{s:I,s:I,s:I,s:I,s:b}", "ok", (json_int_t)session->good, "failed", (json_int_t)session->failed,
+	                         "waiting", (json_int_t)session->waiting, "resting", (json_int_t)session->resting, "timedOut",
+	                         session->rows == UINT64_MAX));
 }
 
 /* Walks all credentials, page by page. */

@@ -249,7 +249,8 @@ enum kt_code kt_admin_find(struct kt_keeper *keeper, const char *name, struct kt
 		}
 	}
 	if (find.hits == 0) {
-		return kt_err_set(err, KT_E_NOTFOUND, "there is no Certificate, Token or Watch %s: 'keyturn status' lists all", name);
+		return kt_err_set(err, KT_E_NOTFOUND, "there is no Certificate, Token, ClientCredential or Watch %s: 'keyturn status' lists all",
+		                  name);
 	}
 	if (find.hits > 1) {
 		return kt_err_set(err, KT_E_INVALID, "%s is not unique: say Kind/namespace/name", name);

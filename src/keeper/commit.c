@@ -12,6 +12,7 @@
 #include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
+#include "keeper/admin.h"
 #include "keeper/budget.h"
 #include "keeper/client/client.h"
 #include "keeper/fallback.h"
@@ -422,6 +423,11 @@ static enum kt_code fail_delivery(struct kt_flight *flight, struct kt_err *err)
 	                               .error_type = kt_code_name(flight->err.code)};
 	enum kt_code code;
 
+static enum kt_level level_of(const struct kt_flight *flight, const struct kt_plan_retry *row)
+{
+	return kt_admin_will_report(flight->keeper, flight->id) ? KT_LOG_INFO : row->alarm ? KT_LOG_ERROR : KT_LOG_WARN;
+}
+
 	(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", flight->err.what);
 	flight->failed = false;
 	cred->deliver_failures++;
@@ -429,7 +435,7 @@ static enum kt_code fail_delivery(struct kt_flight *flight, struct kt_err *err)
 	cred->deliver_error = flight->err.code;
 	cred->deliver_text = flight->error_text;
 	flight->keeper->failures++;
-	kt_log(row->alarm ? KT_LOG_ERROR : KT_LOG_WARN, "%s %s/%s can't be delivered again: %s", flight->resource.kind,
+	kt_log(level_of(flight, row), "%s %s/%s can't be delivered again: %s", flight->resource.kind,
 	       flight->resource.ns, flight->resource.name, flight->error_text);
 	code = kt_flight_audit(flight, &event, err);
 	if (code == KT_OK) {
@@ -489,7 +495,7 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 	} else {
 		cred->next_try = now + kt_plan_retry_delay(row, cred->attempts, flight->err.retry_after_s, left,
 		                                           (uint64_t)flight->id ^ (uint64_t)now);
-		kt_log(row->alarm ? KT_LOG_ERROR : KT_LOG_WARN, "%s %s/%s: %s", flight->resource.kind,
+		kt_log(level_of(flight, row), "%s %s/%s: %s", flight->resource.kind,
 		       flight->resource.ns, flight->resource.name, flight->error_text);
 	}
 	if (row->needs_change) {

@@ -261,6 +261,14 @@ enum kt_code kt_manifest_load_paths(const char *const *paths, size_t count, cons
 	return code;
 }
 
+enum kt_code kt_manifest_none(const char *const *paths, size_t count, struct kt_err *err)
+{
+	return kt_err_set(err, KT_E_INVALID,
+			  "no manifests in %s%s: put *.yaml, *.yml or *.json files there (folders below it are not looked into), "
+			  "or name others with -c",
+			  count ? paths[0] : "-", count > 1 ? " and the others that are named" : "");
+}
+
 /* --- this machine
  * ------------------------------------------------------------------------------------------------------ */
 

@@ -50,6 +50,10 @@ struct kt_set {
 	struct entry *alpn;      /* one that needs that of tls-alpn-01 */
 	struct entry *asking;    /* a Consumer that asks for tokens at a listener */
 	bool http01, tls_alpn01, tokens; /* the Agent has them */
+	kt_set_look_fn *look;
+	void *look_arg;
+	bool looked;          /* the store was looked into */
+	const char *unlooked; /* or why not */
 };
 
 /* FNV-1a: names come from manifests that only the administrator writes. */
@@ -457,6 +461,12 @@ enum kt_code kt_set_know_secret(struct kt_set *set, const char *ns, const char *
 	return put(set, key, NULL, 0, &made) ? KT_OK : kt_err_set(err, KT_E_NOMEM, "out of memory");
 }
 
+void kt_set_look_with(struct kt_set *set, kt_set_look_fn *look, void *arg)
+{
+	set->look = look;
+	set->look_arg = arg;
+}
+
 enum kt_code kt_set_add(struct kt_set *set, const struct kt_resource *resource, struct kt_report *report,
 			struct kt_err *err)
 {
@@ -654,6 +664,38 @@ static void check_volume(const struct kt_set *set, const struct entry *volume, s
 	}
 }
 
+/* A warning: it may come later, or from a mounted folder. */
+static void complain_secret(const struct kt_set *set, const struct entry *asked, struct kt_report *report)
+{
+	char problem[512];
+
+	if (set->looked)
+		(void)snprintf(problem, sizeof(problem), "names a secret that neither the manifests nor the store have; set it with "
+			       "keyturn secret set, or mount its folder");
+	else
+		(void)snprintf(problem, sizeof(problem), "names a secret that nothing here provides%s%.300s%s; it must come from the "
+			       "store (keyturn secret set) or a mounted folder",
+			       set->unlooked ? ", and the store could not be looked into (" : "",
+			       set->unlooked ? set->unlooked : "", set->unlooked ? ")" : "");
+	complain(report, KT_COMPLAINT_WARNING, asked, strrchr(asked->key, '/') + 1, problem, nearest(set, 's', asked->key));
+}
+
+/* The store is asked only where that makes a difference. */
+static void look(struct kt_set *set)
+{
+	bool missing = false;
+
+	for (uint32_t i = 0; set->look && i < set->bucket_count && !missing; i++) {
+		for (const struct entry *entry = set->buckets[i]; entry && !missing; entry = entry->next)
+			missing = entry->key[0] == 'S' && !provided(set, entry->key);
+	}
+	if (!missing)
+		return;
+	set->unlooked = set->look(set, set->look_arg);
+	set->looked = !set->unlooked;
+	set->look = NULL;
+}
+
 static void check_entry(const struct kt_set *set, const struct entry *entry, struct kt_report *report)
 {
 	switch (entry->key[0]) {
@@ -672,10 +714,7 @@ static void check_entry(const struct kt_set *set, const struct entry *entry, str
 		break;
 	case 'S':
 		if (!provided(set, entry->key))
-			complain(report, KT_COMPLAINT_WARNING, entry, strrchr(entry->key, '/') + 1,
-				 "names a secret that nothing here provides; it must come from the store (keyturn "
-				 "secret set) or a mounted folder",
-				 nearest(set, 's', entry->key));
+			complain_secret(set, entry, report);
 		break;
 	case 'C':
 	case 'X':
@@ -712,6 +751,7 @@ enum kt_code kt_set_check(struct kt_set *set, struct kt_report *report, struct k
 	uint32_t before = report->count;
 
 	(void)err;
+	look(set);
 	for (uint32_t i = 0; i < set->bucket_count; i++) {
 		for (const struct entry *entry = set->buckets[i]; entry; entry = entry->next)
 			check_entry(set, entry, report);

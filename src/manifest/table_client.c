@@ -169,13 +169,16 @@ static void check_clients(struct kt_decoder *d, const struct kt_node *node, cons
 		kt_complain(d, node, "clients", "are the same client twice (%s)", c->clients.items[0].client_id);
 	for (uint32_t i = 0; i < c->clients.count; i++) {
 		const struct kt_client *one = &c->clients.items[i];
+		char at[32];
 
+		(void)snprintf(at, sizeof(at), "clients[%u]", i);
 		if (c->issuer.fixed && !one->secret.name)
-			kt_complain(d, node, "clients", "[%u] needs a secretRef: static delivers what the store has", i);
+			kt_complain(d, node, at, "needs a secretRef: static delivers what the store has");
 		if (one->secret.name && c->secret_name && !strcmp(one->secret.name, c->secret_name))
-			kt_complain(d, node, "clients", "[%u].secretRef can't be spec.secretName (%s) itself; keep the first secret under another name", i, c->secret_name);
+			kt_complain(d, node, at, "has a secretRef (%s) that is spec.secretName itself; keep the first secret under "
+				    "another name", c->secret_name);
 		if (!c->issuer.fixed && !c->issuer.hosted && !one->id && one->client_id && kt_value_segment(one->client_id))
-			kt_complain(d, node, "clients", "[%u].id is needed: clientID %s", i, kt_value_segment(one->client_id));
+			kt_complain(d, node, at, "needs an id: clientID %s", kt_value_segment(one->client_id));
 	}
 }
 
@@ -193,7 +196,7 @@ static void check_key(struct kt_decoder *d, const struct kt_node *node, const cl
 	if (c->issuer.okta && c->private_key->algorithm == KT_ASSERTION_EDDSA)
 		kt_complain(d, node, "privateKey", "algorithm EdDSA: Okta takes RSA and EC keys");
 	if (c->clients.count && c->clients.items[0].secret.name)
-		kt_complain(d, node, "clients", "[0].secretRef is for secrets; the key of spec.privateKey is made here");
+		kt_complain(d, node, "clients[0].secretRef", "is for secrets; the key of spec.privateKey is made here");
 	if (!c->test)
 		kt_complain(d, node, "test", "is needed with privateKey: a key is tried before it is used");
 	if (c->issuer.hosted && c->private_key->publish_ahead + c->drain >= c->rotation_interval)

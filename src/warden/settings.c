@@ -15,6 +15,7 @@
 
 /* What the reading of one set works on. */
 struct load {
+	const struct kt_warden_options *options;
 	struct kt_generation *generation;
 	struct kt_report *report;
 	struct kt_set *set;
@@ -538,16 +539,23 @@ static enum kt_code make_settings(struct kt_generation *generation, struct kt_er
 
 /* --- the whole -------------------------------------------------------------------------------------------------- */
 
-static enum kt_code read_files(const struct kt_warden_options *options, struct kt_buf *bundle,
-                               struct kt_report *report, struct kt_err *err)
+static size_t manifest_count(const struct kt_warden_options *options)
 {
-	struct kt_load_options load = {
-	        .check_trust = true, .uid = geteuid(), .in_pod = options->sidecar, .missing_is_ok = options->manifests_optional};
 	size_t count = 0;
 
 	while (options->manifests != NULL && options->manifests[count] != NULL) {
 		count++;
 	}
+	return count;
+}
+
+static enum kt_code read_files(const struct kt_warden_options *options, struct kt_buf *bundle,
+                               struct kt_report *report, struct kt_err *err)
+{
+	struct kt_load_options load = {
+	        .check_trust = true, .uid = geteuid(), .in_pod = options->sidecar, .missing_is_ok = options->manifests_optional};
+	size_t count = manifest_count(options);
+
 	if (count == 0) {
 		kt_bundle_begin(bundle);
 		return KT_OK;
@@ -574,6 +582,25 @@ static enum kt_code check_whole(struct load *load, struct kt_err *err)
 	return code == KT_OK && load->whole.nomem ? kt_err_set(err, KT_E_NOMEM, "no memory for the manifests") : code;
 }
 
+/* An agent may be there before its manifests are; who wants something renewed has mistaken the folder. */
+static enum kt_code check_empty(struct load *load, struct kt_err *err)
+{
+	const struct kt_warden_options *options = load->options;
+	size_t count = manifest_count(options);
+
+	if (count == 0) {
+		return KT_OK;
+	}
+	if (options->manifests_needed) {
+		return kt_manifest_none(options->manifests, count, err);
+	}
+	if (options->mode == KT_MODE_DAEMON) {
+		kt_report_add(load->report, KT_COMPLAINT_WARNING, options->manifests[0], 0,
+		              "no manifests here: put *.yaml, *.yml or *.json files into the folder, then 'keyturn reload'");
+	}
+	return KT_OK;
+}
+
 static enum kt_code parse(struct load *load, const struct kt_buf *bundle, struct kt_err *err)
 {
 	struct kt_generation *generation = load->generation;
@@ -585,6 +612,9 @@ static enum kt_code parse(struct load *load, const struct kt_buf *bundle, struct
 	}
 	if (code == KT_OK) {
 		code = check_whole(load, err);
+	}
+	if (code == KT_OK && load->report->errors == 0 && kt_set_count(load->set, KT_RES_NONE) == 0) {
+		code = check_empty(load, err);
 	}
 	kt_set_destroy(load->set);
 	kt_report_finish(&load->whole);
@@ -604,7 +634,7 @@ enum kt_code kt_generation_load(const struct kt_warden_options *options, uint32_
                                 struct kt_generation **ret, struct kt_err *err)
 {
 	struct kt_generation *generation = kt_calloc(1, sizeof(*generation));
-	struct load load = {.generation = generation, .report = report};
+	struct load load = {.options = options, .generation = generation, .report = report};
 	struct kt_buf bundle;
 	enum kt_code code;
 

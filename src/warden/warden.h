@@ -27,6 +27,7 @@ struct kt_warden_options {
 	enum kt_run_mode mode;
 	const char *const *manifests; /* files and directories, NULL-terminated; NULL or empty: no manifests at all */
 	bool manifests_optional;      /* a path that does not exist is an empty folder (the default /etc/keyturn) */
+	bool manifests_needed;        /* nothing in them at all is an error: KT_E_INVALID */
 	struct kt_report *report;     /* gets every complaint about them at create; may be NULL */
 	/* NULL: what kind Agent says, else the default (CONTRACT.md). */
 	const char *state_dir;

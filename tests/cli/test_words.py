@@ -43,7 +43,21 @@ def test_dead_token_server_and_missing_secret(kt):
 def test_file_that_others_may_write(kt):
     path = kt.manifest("all", SELF)
     path.chmod(0o666)
-    once(kt.run("plan").err, str(path), "may be written by others")
+    for command in ("plan", "check", "renew"):
+        result = kt.run(command)
+        once(result.err, f"{path}: may be written by others", f"chmod go-w {path}")
+        assert result.status == 2, result
+    path.chmod(0o644)
+    kt.manifests.chmod(0o777)
+    result = kt.run("check")
+    once(result.err, f"chmod go-w {kt.manifests}\n")
+    assert result.status == 2, result
+    kt.manifests.chmod(0o755)
+    kt.ok("check")
+    kt.ok("renew")
+    kt.state.chmod(0o777)
+    result = kt.run("renew")
+    assert result.status == 4 and f"chmod go-w {kt.state}" in result.err, result
 
 
 def test_a_file_in_place_of_the_socket(kt):

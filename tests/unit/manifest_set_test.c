@@ -50,6 +50,77 @@ static void read_set(const char *text, const char *known, struct kt_buf *out)
 	kt_buf_finish(&bundle);
 }
 
+/* Says of what the store has, once. */
+struct store {
+	const char *has, *why;
+	unsigned asked;
+};
+
+static const char *look(struct kt_set *set, void *arg)
+{
+	struct store *store = arg;
+
+	store->asked++;
+	for (int i = 0; i < 2000 && store->has; i++) { /* the table grows meanwhile */
+		char name[32];
+
+		snprintf(name, sizeof(name), "other%d", i);
+		assert_int_equal(kt_set_know_secret(set, "default", name, NULL), KT_OK);
+	}
+	if (store->has)
+		assert_int_equal(kt_set_know_secret(set, "default", store->has, NULL), KT_OK);
+	return store->why;
+}
+
+static void check_with(const char *text, struct store *store, struct kt_buf *out)
+{
+	struct kt_buf bundle;
+	struct kt_report report;
+	struct kt_set *set = NULL;
+	struct kt_err err = {0};
+
+	kt_buf_init(&bundle, 1 << 20);
+	kt_buf_init(out, 1 << 20);
+	kt_report_init(&report);
+	assert_int_equal(kt_set_create(&set, &err), KT_OK);
+	kt_set_look_with(set, look, store);
+	kt_bundle_begin(&bundle);
+	kt_bundle_add(&bundle, "f", kt_view_str(text));
+	assert_int_equal(kt_manifest_read_bundle(kt_buf_view(&bundle), set, NULL, NULL, &report, &err), KT_OK);
+	kt_report_format(&report, true, out);
+	kt_buf_adds(out, "");
+	kt_report_finish(&report);
+	kt_set_destroy(set);
+	kt_buf_finish(&bundle);
+}
+
+static void test_look(void **state)
+{
+	static const char one[] =
+		CLIENT("secretName: c, clients: [{clientID: x, secretRef: {name: s}}], issuer: {static: {}}") HEAD("Consumer", "d")
+			"spec: {secrets: [c]}\n";
+	struct store store = {.has = "s"};
+	struct kt_buf out;
+
+	(void)state;
+	check_with(one, &store, &out);
+	assert_string_equal(out.ptr, "");
+	assert_int_equal(store.asked, 1);
+	kt_buf_finish(&out);
+	store = (struct store){.has = "t"};
+	check_with(one, &store, &out);
+	assert_non_null(strstr(out.ptr, "that neither the manifests nor the store have; set it with keyturn secret set"));
+	kt_buf_finish(&out);
+	store = (struct store){.why = "it is shut"};
+	check_with(one, &store, &out);
+	assert_non_null(strstr(out.ptr, "nothing here provides, and the store could not be looked into (it is shut); it must"));
+	kt_buf_finish(&out);
+	store = (struct store){.has = "s"};
+	check_with(SELF CERT("a", "x"), &store, &out);
+	assert_int_equal(store.asked, 0); /* nothing is missing */
+	kt_buf_finish(&out);
+}
+
 static const struct {
 	const char *text, *known, *error; /* NULL: nothing at all */
 } cases[] = {
@@ -282,7 +353,7 @@ static void test_host(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_examples),
-					   cmocka_unit_test(test_folder), cmocka_unit_test(test_host)};
+					   cmocka_unit_test(test_folder), cmocka_unit_test(test_look), cmocka_unit_test(test_host)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

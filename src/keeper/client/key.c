@@ -465,7 +465,8 @@ static void on_called(const struct kt_err *why, enum kt_msg_type type, void *msg
 	}
 	(void)kt_err_prefix(&err, "client %s at okta", client_id_of(flight));
 	if (retiring(flight)) { /* the next rotation begins with the same */
-		kt_log_err(KT_LOG_WARN, &err, "a key that nobody uses is not deleted yet");
+		kt_log_err(KT_LOG_WARN, &err, "ClientCredential %s/%s: a key that nobody uses is not deleted yet", flight->resource.ns,
+		           flight->resource.name);
 		go_on(flight, PHASE_DONE);
 		return;
 	}
@@ -602,7 +603,8 @@ enum kt_effect kt_client_key_clean_up(struct kt_flight *flight)
 	if (call(flight, &err) == KT_OK) {
 		return KT_EFFECT_PENDING;
 	}
-	kt_log_err(KT_LOG_WARN, &err, "a key that nobody uses is not deleted yet");
+	kt_log_err(KT_LOG_WARN, &err, "ClientCredential %s/%s: a key that nobody uses is not deleted yet", flight->resource.ns,
+	           flight->resource.name);
 	return KT_EFFECT_DONE;
 }
 

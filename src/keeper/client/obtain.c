@@ -435,7 +435,8 @@ static void on_called(const struct kt_err *why, enum kt_msg_type type, void *msg
 	}
 	(void)kt_err_prefix(&err, "client %s at %s", flight->order_url, kt_client_issuer_name(&flight->spec->client));
 	if (flight->stage == KT_FLIGHT_RETIRE) { /* the next rotation begins with the same */
-		kt_log_err(KT_LOG_WARN, &err, "a secret that nobody uses is not deleted yet");
+		kt_log_err(KT_LOG_WARN, &err, "ClientCredential %s/%s: a secret that nobody uses is not deleted yet", flight->resource.ns,
+		           flight->resource.name);
 		go_on(flight, PHASE_DONE);
 		return;
 	}
@@ -612,7 +613,8 @@ enum kt_effect kt_client_clean_up(struct kt_flight *flight)
 	                                                          : KT_CLIENT_LIST, &err) == KT_OK) {
 		return KT_EFFECT_PENDING;
 	}
-	kt_log_err(KT_LOG_WARN, &err, "a secret that nobody uses is not deleted yet");
+	kt_log_err(KT_LOG_WARN, &err, "ClientCredential %s/%s: a secret that nobody uses is not deleted yet", flight->resource.ns,
+	           flight->resource.name);
 	return KT_EFFECT_DONE;
 }
 

@@ -148,7 +148,8 @@ static enum kt_code failed(struct change *change, const struct kt_err *why, bool
 	kt_watch_plan_input(&run->resource, cred, run->spec, &change->facts, false, change->now, &watch);
 	cred->next_try = cred->due_at = kt_plan_watch_retry(&watch, why->code, ran, change->now);
 	run->keeper->failures++;
-	kt_log(again ? KT_LOG_INFO : KT_LOG_WARN, "Watch %s/%s: %s", run->resource.ns, run->resource.name, run->error_text);
+	kt_log(again || kt_admin_will_report(run->keeper, run->resource.id) ? KT_LOG_INFO : KT_LOG_WARN, "Watch %s/%s: %s",
+	       run->resource.ns, run->resource.name, run->error_text);
 	if (!ran && again) { /* said once */
 		return KT_OK;
 	}
@@ -169,7 +170,6 @@ static enum kt_code warn(struct change *change, struct kt_err *err)
 	return audit(run, &change->facts, "watch.warned", "ok", text, KT_OK, err);
 }
 
-static enum kt_code proved(struct change *change, struct kt_err *err)
 /* A renewBefore that the life cannot hold would have the command run all the time: it is not the rule, and that is said at once. */
 static enum kt_code warn_rule(struct change *change, const struct kt_plan_watch *watch, struct kt_err *err)
 {
@@ -188,6 +188,7 @@ static enum kt_code warn_rule(struct change *change, const struct kt_plan_watch 
 	return audit(run, &change->facts, "watch.warned", "ok", text, KT_OK, err);
 }
 
+static enum kt_code proved(struct change *change, struct kt_err *err)
 {
 	struct kt_store_cred *cred = &change->cred;
 
@@ -463,10 +464,10 @@ static enum kt_code act(struct change *change, const struct kt_err *why, bool *r
 	if (code == KT_OK && why->code == KT_OK && next.warn && change->facts.warned != change->facts.not_after) {
 		code = warn(change, err);
 	}
-	return code;
 	if (code == KT_OK && why->code == KT_OK) {
 		code = warn_rule(change, &watch, err);
 	}
+	return code;
 }
 
 /* The end of a look: seen, or why not. */
