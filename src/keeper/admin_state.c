@@ -2,10 +2,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kt/log.h"
 #include "kt/mem.h"
 #include "kt/text.h"
 #include "keeper/admin.h"
 #include "keeper/render.h"
+
+#define RETRY_PAGE 1000u
 
 /* A record of a command itself. */
 static enum kt_code audit_command(struct kt_session *session, const char *step, const char *ns, const char *name,
@@ -100,19 +103,31 @@ static const char *namespace_of(const struct kt_session *session)
 	return ns != NULL && ns[0] != '\0' ? ns : "default";
 }
 
+struct waking {
+	struct kt_keeper *keeper;
+	enum kt_code code;
+	struct kt_err *err;
+	char ns[256], name[256], kind[64]; /* the last one that was looked at */
+	unsigned count;
+};
+
+static bool wake_source(int64_t id, void *arg)
+{
+	struct waking *waking = arg;
+	struct kt_keeper *keeper = waking->keeper;
+
+	waking->code = kt_store_cred_wake(keeper->store, id, kt_keeper_now(keeper), KT_CRED_FORCED, waking->err);
+	return waking->code == KT_OK;
+}
+
 /* ClientCredentials that only deliver what the store has. */
 static enum kt_code deliver_again(struct kt_keeper *keeper, const char *ns, const char *name, struct kt_err *err)
 {
 	struct kt_store_link link = {"source", ns, name};
-	int64_t ids[64];
-	size_t count = sizeof(ids) / sizeof(ids[0]);
-	enum kt_code code = kt_store_linked(keeper->store, &link, 0, ids, &count, err);
-	size_t i;
+	struct waking waking = {.keeper = keeper, .err = err};
+	enum kt_code code = kt_store_linked_each(keeper->store, &link, wake_source, &waking, err);
 
-	for (i = 0; i < count && code == KT_OK; i++) {
-		code = kt_store_cred_wake(keeper->store, ids[i], kt_keeper_now(keeper), KT_CRED_FORCED, err);
-	}
-	return code;
+	return code == KT_OK ? waking.code : code;
 }
 
 static enum kt_code put_secret(struct kt_session *session, const char *ns, const char *name, const char *key,
@@ -147,8 +162,13 @@ static enum kt_code put_secret(struct kt_session *session, const char *ns, const
 /* Credentials that wait because a secret was wrong or missing are tried at once. */
 static bool wake_failed(const struct kt_store_resource *resource, const struct kt_store_cred *cred, void *arg)
 {
-	struct kt_keeper *keeper = arg;
+	struct waking *waking = arg;
+	struct kt_keeper *keeper = waking->keeper;
 
+	(void)snprintf(waking->ns, sizeof(waking->ns), "%s", resource->ns);
+	(void)snprintf(waking->name, sizeof(waking->name), "%s", resource->name);
+	(void)snprintf(waking->kind, sizeof(waking->kind), "%s", resource->kind);
+	waking->count++;
 	if (cred->attempts > 0 && !resource->gone) {
 		struct kt_store_cred again = *cred;
 
@@ -156,15 +176,20 @@ static bool wake_failed(const struct kt_store_resource *resource, const struct k
 		again.due_at = kt_keeper_now(keeper);
 		again.flags &= ~(unsigned)KT_CRED_FAILED;
 		again.mem = NULL;
-		(void)kt_store_cred_put(keeper->store, &again, NULL);
+		waking->code = kt_store_cred_put(keeper->store, &again, waking->err);
 	}
-	return true;
+	return waking->code == KT_OK;
 }
 
 void kt_admin_retry_failed(struct kt_keeper *keeper)
 {
-	struct kt_store_page page = {.limit = 10000};
+	struct kt_err err;
+	struct waking waking = {.keeper = keeper, .err = &err};
+	struct kt_store_page page = {.limit = RETRY_PAGE};
 	struct kt_store_counts counts;
+	enum kt_code code;
+
+	kt_err_clear(&err);
 
 	if (kt_store_counts(keeper->store, &counts, NULL) != KT_OK ||
 	    counts.failing[KT_KIND_CERT] + counts.failing[KT_KIND_TOKEN] + counts.failing[KT_KIND_WATCH] +
@@ -172,8 +197,17 @@ void kt_admin_retry_failed(struct kt_keeper *keeper)
 	    kt_store_begin(keeper->store, NULL) != KT_OK) {
 		return;
 	}
-	(void)kt_store_cred_page(keeper->store, &page, wake_failed, keeper, NULL);
-	(void)kt_store_commit(keeper->store, NULL);
+	do {
+		waking.count = 0;
+		code = kt_store_cred_page(keeper->store, &page, wake_failed, &waking, &err);
+		code = code == KT_OK ? waking.code : code;
+		page.after_ns = waking.ns;
+		page.after_name = waking.name;
+		page.after_kind = waking.kind;
+	} while (code == KT_OK && waking.count == RETRY_PAGE);
+	if (kt_store_end(keeper->store, code, &err) != KT_OK) {
+		kt_log_err(KT_LOG_ERROR, &err, "what failed can't be tried again at once: it is at its own time");
+	}
 	kt_rotate_kick(keeper);
 }
 

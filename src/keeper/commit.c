@@ -358,50 +358,61 @@ enum kt_code kt_flight_commit(struct kt_flight *flight, struct kt_err *err)
 	}
 }
 
-enum kt_code kt_flight_wake_dependents(struct kt_flight *flight, struct kt_err *err)
+struct waking {
+	struct kt_keeper *keeper;
+	enum kt_code code;
+	struct kt_err *err;
+};
+
+static bool wake_user(int64_t id, void *arg)
 {
-	struct kt_store *store = flight->keeper->store;
-	struct kt_store_link link = {"ca-secret", flight->resource.ns, flight->secret_name};
-	int64_t issuers[64];
-	size_t count = sizeof(issuers) / sizeof(issuers[0]);
-	enum kt_code code = kt_store_linked(store, &link, 0, issuers, &count, err);
-	size_t i;
+	struct waking *waking = arg;
+	struct kt_store *store = waking->keeper->store;
+	struct kt_store_cred cred;
 
-	kt_issuers_drop(flight->keeper, true);
-	for (i = 0; i < count && code == KT_OK; i++) {
-		struct kt_store_resource issuer;
-		struct kt_store_link users = {"issuer", NULL, NULL};
-		char name[300];
-		int64_t ids[512];
-		size_t found = sizeof(ids) / sizeof(ids[0]);
-		size_t k;
+	/* Only those that wait for it: the others renew in their own time. */
+	if (kt_store_cred_get(store, id, &cred, NULL) != KT_OK) {
+		return true;
+	}
+	if (cred.error == KT_E_LATER && (cred.active == 0 || cred.attempts > 0)) {
+		cred.attempts = 0;
+		cred.next_try = 0;
+		cred.due_at = kt_keeper_now(waking->keeper);
+		waking->code = kt_store_cred_put(store, &cred, waking->err);
+	}
+	kt_store_cred_finish(&cred);
+	return waking->code == KT_OK;
+}
 
-		code = kt_store_resource_get(store, issuers[i], &issuer, err);
-		if (code != KT_OK) {
-			break;
-		}
+static bool wake_users(int64_t id, void *arg)
+{
+	struct waking *waking = arg;
+	struct kt_store *store = waking->keeper->store;
+	struct kt_store_resource issuer;
+	struct kt_store_link users = {"issuer", NULL, NULL};
+	char name[300];
+	enum kt_code code = kt_store_resource_get(store, id, &issuer, waking->err);
+
+	if (code == KT_OK) {
 		(void)snprintf(name, sizeof(name), "%s/%s", issuer.kind, issuer.name);
 		users.ns = issuer.ns;
 		users.name = name;
-		code = kt_store_linked(store, &users, 0, ids, &found, err);
-		for (k = 0; k < found && code == KT_OK; k++) {
-			struct kt_store_cred cred;
-
-			/* Only those that wait for it: the others renew in their own time. */
-			if (kt_store_cred_get(store, ids[k], &cred, NULL) != KT_OK) {
-				continue;
-			}
-			if (cred.error == KT_E_LATER && (cred.active == 0 || cred.attempts > 0)) {
-				cred.attempts = 0;
-				cred.next_try = 0;
-				cred.due_at = kt_keeper_now(flight->keeper);
-				code = kt_store_cred_put(store, &cred, err);
-			}
-			kt_store_cred_finish(&cred);
-		}
+		code = kt_store_linked_each(store, &users, wake_user, waking, waking->err);
 		kt_store_resource_finish(&issuer);
 	}
-	return code;
+	waking->code = waking->code == KT_OK ? code : waking->code;
+	return waking->code == KT_OK;
+}
+
+enum kt_code kt_flight_wake_dependents(struct kt_flight *flight, struct kt_err *err)
+{
+	struct kt_store_link link = {"ca-secret", flight->resource.ns, flight->secret_name};
+	struct waking waking = {flight->keeper, KT_OK, err};
+	enum kt_code code;
+
+	kt_issuers_drop(flight->keeper, true);
+	code = kt_store_linked_each(flight->keeper->store, &link, wake_users, &waking, err);
+	return code == KT_OK ? waking.code : code;
 }
 
 void kt_flight_forget_deliveries(struct kt_store_cred *cred)

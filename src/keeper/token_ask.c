@@ -14,7 +14,6 @@
  * A name that the warden has to look up first makes the question wait; it is answered anew from the start then.
  */
 
-#define CONSUMERS_MAX 64u
 #define GROUPS_MAX    1024u
 #define BODY_MAX      4096u
 #define TOKEN_MAX     196608u
@@ -230,20 +229,28 @@ static enum kt_code may_by(struct kt_keeper *keeper, struct kt_token_ask *ask, i
 	return ret;
 }
 
+struct asking {
+	struct kt_keeper *keeper;
+	struct kt_token_ask *ask;
+	enum kt_code ret;
+};
+
+static bool ask_consumer(int64_t id, void *arg)
+{
+	struct asking *asking = arg;
+
+	asking->ret = better(asking->ret, may_by(asking->keeper, asking->ask, id));
+	return asking->ret != KT_OK;
+}
+
 /* KT_OK, KT_E_NOTFOUND, KT_E_BUSY while a name is being looked up, or what failed. */
 static enum kt_code may(struct kt_keeper *keeper, struct kt_token_ask *ask)
 {
 	struct kt_store_link link = {"consumes", ask->ns, ask->name};
-	int64_t ids[CONSUMERS_MAX];
-	size_t count = CONSUMERS_MAX;
-	enum kt_code ret = KT_E_NOTFOUND;
-	enum kt_code code = kt_store_linked(keeper->store, &link, 0, ids, &count, NULL);
-	size_t i;
+	struct asking asking = {keeper, ask, KT_E_NOTFOUND};
+	enum kt_code code = kt_store_linked_each(keeper->store, &link, ask_consumer, &asking, NULL);
 
-	for (i = 0; code == KT_OK && i < count && ret != KT_OK; i++) {
-		ret = better(ret, may_by(keeper, ask, ids[i]));
-	}
-	return code == KT_OK ? ret : code;
+	return code == KT_OK ? asking.ret : code;
 }
 
 /* --- what is asked ------------------------------------------------------------------------------------------------------- */

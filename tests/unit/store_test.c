@@ -549,6 +549,83 @@ static void test_pages(void **state)
 	kt_store_close(store);
 }
 
+struct walked {
+	int64_t last;
+	size_t count, stop;
+};
+
+static bool walk(int64_t id, void *arg)
+{
+	struct walked *walked = arg;
+
+	assert_true(id > walked->last);
+	walked->last = id;
+	return ++walked->count != walked->stop;
+}
+
+static bool has_id(const int64_t *ids, size_t count, int64_t id)
+{
+	size_t i = 0;
+
+	while (i < count && ids[i] != id)
+		i++;
+	return i < count;
+}
+
+/* More that refer to one than fit a page; and what is due without those that only wait for an issuer, and those alone. */
+static void test_many_links(void **state)
+{
+	struct place *place = *state;
+	struct kt_store *store = open_store(place->state);
+	struct kt_store_link links[2] = {{"issuer", "default", "TokenIssuer/a"}, {"issuer", "", "ClusterIssuer/b"}};
+	int64_t generation, ids[400], last[2] = {0, 0};
+	struct walked walked = {0, 0, 0};
+	size_t count = 400;
+	struct kt_err err;
+
+	ok(kt_store_begin(store, &err));
+	ok(kt_store_set_begin(store, &generation, &err));
+	for (int i = 0; i < 300; i++) {
+		char name[16];
+		enum kt_store_change change;
+		struct kt_store_resource resource = {.kind = "Token", .ns = "default", .name = name, .spec = KT_VIEW_LIT("{}")};
+		struct kt_store_cred cred = {.kind = KT_KIND_TOKEN, .secret_name = name, .due_at = 1000 + i};
+
+		(void)snprintf(name, sizeof(name), "n%d", i);
+		cred.flags = i == 100 ? 0x100 : i == 102 ? 0x200 : 0; /* to be delivered again, to be put back */
+		cred.step = i == 104 ? KT_STEP_SWITCHED : KT_STEP_RETIRED;
+		ok(kt_store_set_put(store, &resource, &links[i % 2], 1, &cred.id, &change, &err));
+		ok(kt_store_cred_put(store, &cred, &err));
+		ids[i] = last[i % 2] = cred.id;
+	}
+	ok(kt_store_set_finish(store, NULL, NULL, &err));
+	ok(kt_store_commit(store, &err));
+	int64_t special[3] = {ids[100], ids[102], ids[104]};
+
+	ok(kt_store_linked_each(store, &links[0], walk, &walked, &err));
+	assert_int_equal(walked.count, 150);
+	assert_int_equal(walked.last, last[0]);
+	walked = (struct walked){0, 0, 70};
+	ok(kt_store_linked_each(store, &links[1], walk, &walked, &err));
+	assert_int_equal(walked.count, 70);
+
+	ok(kt_store_cred_due_but(store, 2000, links, 1, ids, &count, &err));
+	assert_int_equal(count, 153);
+	for (int i = 0; i < 3; i++)
+		assert_true(has_id(ids, count, special[i]));
+	assert_true(has_id(ids, count, last[1]) && !has_id(ids, count, last[0]));
+	count = 400;
+	ok(kt_store_cred_due_but(store, 2000, links, 2, ids, &count, &err));
+	assert_int_equal(count, 3);
+	count = 400;
+	ok(kt_store_cred_due_of(store, 1199, "", "ClusterIssuer/b", ids, &count, &err));
+	assert_int_equal(count, 100);
+	count = 10;
+	ok(kt_store_cred_due_of(store, 2000, "default", "TokenIssuer/a", ids, &count, &err));
+	assert_int_equal(count, 10);
+	kt_store_close(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -556,6 +633,7 @@ int main(void)
 	        CASE(test_transactions), CASE(test_broken_transaction), CASE(test_disk_full),
 	        CASE(test_set),          CASE(test_links_and_walks),    CASE(test_credentials),
 	        CASE(test_due),          CASE(test_pages),
+	        CASE(test_many_links),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

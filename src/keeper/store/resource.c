@@ -4,6 +4,7 @@
 #include <string.h>
 
 enum { MAX_ID = 1 << 26 }; /* one bit each while a set is replaced: 8 MiB at the very most */
+enum { LINKED_PAGE = 64 };
 
 static const size_t texts[] = {
         offsetof(struct kt_store_resource, kind), offsetof(struct kt_store_resource, ns),
@@ -120,6 +121,27 @@ enum kt_code kt_store_linked(struct kt_store *store, const struct kt_store_link 
 	kt_query_int(&query, after_id);
 	kt_query_int(&query, (int64_t)*count);
 	return kt_query_ids(&query, ids, count, err);
+}
+
+enum kt_code kt_store_linked_each(struct kt_store *store, const struct kt_store_link *link,
+                                  bool (*fn)(int64_t id, void *arg), void *arg, struct kt_err *err)
+{
+	int64_t ids[LINKED_PAGE];
+	size_t count = LINKED_PAGE;
+	int64_t after = 0;
+
+	while (count == LINKED_PAGE) {
+		enum kt_code code = kt_store_linked(store, link, after, ids, &count, err);
+
+		if (code != KT_OK)
+			return code;
+		for (size_t i = 0; i < count; i++) {
+			after = ids[i];
+			if (!fn(after, arg))
+				return KT_OK;
+		}
+	}
+	return KT_OK;
 }
 
 int64_t kt_store_generation(struct kt_store *store)

@@ -165,6 +165,9 @@ enum kt_code kt_store_resource_each(struct kt_store *store, const char *kind, in
 /* Ids (ascending, above after_id) of the resources that hold such a link. *count: room in, number out. */
 enum kt_code kt_store_linked(struct kt_store *store, const struct kt_store_link *link, int64_t after_id, int64_t *ids,
                              size_t *count, struct kt_err *err);
+/* All of them, however many; fn returns false to stop. It may change the store, but not these links. */
+enum kt_code kt_store_linked_each(struct kt_store *store, const struct kt_store_link *link,
+                                  bool (*fn)(int64_t id, void *arg), void *arg, struct kt_err *err);
 
 /* ---- credentials --------------------------------------------------------------------------------------------- */
 
