@@ -3,6 +3,7 @@
 #define KT_ERR_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What went wrong, coarse enough to decide on; the detail goes into struct kt_err. */
@@ -58,6 +59,9 @@ enum kt_code kt_err_sys(struct kt_err *err, const char *fmt, ...) __attribute__(
 
 /* Puts "prefix: " before what is there already; returns err->code. err must not be NULL. */
 enum kt_code kt_err_prefix(struct kt_err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Whether it is for want of room on a disk (ENOSPC, EDQUOT): the same may go well when there is some. */
+bool kt_err_is_full(const struct kt_err *err);
 
 /* A stable name such as "timeout"; never NULL. */
 const char *kt_code_name(enum kt_code code);

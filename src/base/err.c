@@ -121,6 +121,11 @@ enum kt_code kt_err_sys(struct kt_err *err, const char *fmt, ...)
 	return code;
 }
 
+bool kt_err_is_full(const struct kt_err *err)
+{
+	return err->code != KT_OK && (err->sys_errno == ENOSPC || err->sys_errno == EDQUOT);
+}
+
 enum kt_code kt_err_prefix(struct kt_err *err, const char *fmt, ...)
 {
 	int saved = errno;

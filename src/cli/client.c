@@ -68,7 +68,7 @@ static void set_error(struct kt_answer *answer, int status, enum kt_code code, c
 
 static void set_err(struct kt_answer *answer, const struct kt_err *err)
 {
-	set_error(answer, kt_cli_status_of(err->code), err->code, err->what);
+	set_error(answer, kt_err_is_full(err) ? KT_EXIT_LATER : kt_cli_status_of(err->code), err->code, err->what);
 }
 
 /* --- the stream ----------------------------------------------------------------------------------------------------- */

@@ -60,7 +60,7 @@ int kt_cli_status_of(enum kt_code code)
 int kt_cli_fail(const struct kt_err *err)
 {
 	kt_cli_complain("%s", err->what);
-	return kt_cli_status_of(err->code);
+	return kt_err_is_full(err) ? KT_EXIT_LATER : kt_cli_status_of(err->code);
 }
 
 static int badness(int status)

@@ -153,7 +153,7 @@ void kt_session_end(struct kt_session *session, int status, json_t *result)
 
 void kt_session_fail(struct kt_session *session, const struct kt_err *err)
 {
-	int status = kt_admin_status(err->code);
+	int status = kt_err_is_full(err) ? 75 : kt_admin_status(err->code);
 
 	if (!session->ended) {
 		last_line(session, status,

@@ -516,7 +516,7 @@ static void progress(struct kt_session *session)
 		struct kt_err err;
 
 		kt_err_clear(&err);
-		(void)kt_err_set(&err, KT_E_SYS,
+		(void)kt_err_set(&err, KT_E_LATER,
 		                 "the state in %s can't be written: make room or mend permissions, then run renew again",
 		                 session->keeper->state_dir);
 		kt_session_fail(session, &err);

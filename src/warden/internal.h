@@ -153,7 +153,7 @@ void kt_warden_keeper_down(struct kt_warden *warden);
 /* The keeper says READY. */
 void kt_warden_ready(struct kt_warden *warden);
 /* What a command exits with after this error. */
-int kt_warden_status_of(enum kt_code code);
+int kt_warden_status_of(const struct kt_err *err);
 /* Complaints about manifests, a line each. */
 void kt_warden_log_report(const struct kt_report *report);
 /* A number that no generation of this state had before. */

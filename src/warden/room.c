@@ -140,7 +140,7 @@ static void refused(struct kt_warden_room *room, const struct kt_err *err)
 	kt_log_err(KT_LOG_ERROR, err, "keyturn-%s can't start", names[room->self]);
 	answer_needs(room, err);
 	if (room->self == KT_ROOM_KEEPER && !warden->was_ready) {
-		kt_warden_stop(warden, kt_warden_status_of(err->code));
+		kt_warden_stop(warden, kt_warden_status_of(err));
 	} else {
 		kt_timer_start(room->timer, BROKEN_GRACE); /* it ends by itself, unless only its answer went wrong */
 	}
@@ -397,7 +397,7 @@ void kt_room_want(struct kt_warden_room *room)
 	bury(room);
 	answer_needs(room, &err);
 	if (room->self == KT_ROOM_KEEPER && !room->warden->was_ready) {
-		kt_warden_stop(room->warden, kt_warden_status_of(err.code));
+		kt_warden_stop(room->warden, kt_warden_status_of(&err));
 	} else {
 		start_later(room);
 	}

@@ -22,9 +22,12 @@ static struct kt_warden *the_warden;
 
 /* --- small things ----------------------------------------------------------------------------------------------- */
 
-int kt_warden_status_of(enum kt_code code)
+int kt_warden_status_of(const struct kt_err *err)
 {
-	switch (code) {
+	if (kt_err_is_full(err)) {
+		return 75;
+	}
+	switch (err->code) {
 	case KT_OK:
 		return 0;
 	case KT_E_INVALID:
@@ -568,7 +571,7 @@ int kt_warden_run(const struct kt_warden_options *options)
 	if (kt_warden_create(run.loop, options, &events, &warden, &err) != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "the agent can't start");
 		kt_loop_destroy(run.loop);
-		return kt_warden_status_of(err.code);
+		return kt_warden_status_of(&err);
 	}
 	kt_loop_run(run.loop);
 	kt_warden_destroy(warden);

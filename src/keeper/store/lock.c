@@ -101,10 +101,16 @@ static enum kt_code write_holder(struct kt_store *store, const struct kt_store_o
 	                   options->socket_path != NULL && strlen(options->socket_path) < 128 ? options->socket_path
 	                                                                                      : "");
 
-	if (ftruncate(store->lock_fd, 0) != 0 || pwrite(store->lock_fd, text, (size_t)len, 0) != len)
-		return errno == ENOSPC || errno == EDQUOT
-		               ? kt_err_set(err, KT_E_SYS, "%s: there is no space left for the state: make room there", store->dir)
-		               : kt_err_sys(err, "write %s/" LOCK_NAME, store->dir);
+	if (ftruncate(store->lock_fd, 0) != 0 || pwrite(store->lock_fd, text, (size_t)len, 0) != len) {
+		int error = errno;
+
+		if (error != ENOSPC && error != EDQUOT)
+			return kt_err_sys(err, "write %s/" LOCK_NAME, store->dir);
+		kt_err_set(err, KT_E_SYS, "%s: there is no space left for the state: make room there", store->dir);
+		if (err != NULL)
+			err->sys_errno = error;
+		return KT_E_SYS;
+	}
 	return KT_OK;
 }
 
