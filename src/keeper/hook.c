@@ -1,6 +1,8 @@
 /* Asking the warden to run a Consumer's hook, and reading its verdict: for validation, notification and proof. */
 #include <stdio.h>
+#include <string.h>
 
+#include "kt/buf.h"
 #include "keeper/hook.h"
 
 #define HOOK_TIMEOUT (10 * KT_MINUTE) /* the warden keeps the hook's own limit; this is the net below */
@@ -34,10 +36,62 @@ enum kt_code kt_hook_run(struct kt_keeper *keeper, const struct kt_hook_call *ca
 	return kt_wire_call(keeper->ctx->warden, KT_HOOK, &msg, NULL, 0, HOOK_TIMEOUT, fn, arg, err);
 }
 
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/*
+ * What a program printed, as one line: its lines with " | " between them; of more than is shown the last ones, since that is
+ * where most say what went wrong. Control characters other than line ends are escaped already, and once more in kt_err_set.
+ */
+static void one_line(struct kt_view output, char out[OUTPUT_SHOWN + 1])
+{
+	struct kt_buf text KT_AUTOBUF = {0};
+	size_t from = 0;
+
+	out[0] = '\0';
+	kt_buf_init(&text, 64u * 1024u);
+	while (output.len > 0) {
+		const char *end = memchr(output.ptr, '\n', output.len);
+		size_t len = end != NULL ? (size_t)(end - output.ptr) : output.len;
+		size_t next = end != NULL ? len + 1 : len;
+		struct kt_view line = {output.ptr, len};
+
+		if (line.len >= 4 && memcmp(line.ptr + line.len - 4, "\\x0d", 4) == 0) { /* a carriage return, escaped */
+			line.len -= 4;
+		}
+		while (line.len > 0 && is_blank(line.ptr[line.len - 1])) {
+			line.len--;
+		}
+		while (line.len > 0 && is_blank(line.ptr[0])) {
+			line.ptr++;
+			line.len--;
+		}
+		if (line.len > 0) {
+			kt_buf_adds(&text, text.len > 0 ? " | " : "");
+			kt_buf_addv(&text, line);
+		}
+		output.ptr += next;
+		output.len -= next;
+	}
+	if (text.failed != KT_OK || text.len == 0) {
+		return;
+	}
+	if (text.len > OUTPUT_SHOWN) {
+		const char *bar;
+
+		from = text.len - OUTPUT_SHOWN + 3;
+		bar = strstr(text.ptr + from, " | ");
+		from = bar != NULL ? (size_t)(bar + 3 - text.ptr) : from;
+	}
+	(void)snprintf(out, OUTPUT_SHOWN + 1, "%s%s", from > 0 ? "..." : "", text.ptr + from);
+}
+
 enum kt_hook_verdict kt_hook_judge(const struct kt_err *why, enum kt_msg_type type, const struct kt_msg_hooked *hooked,
                                    struct kt_err *ret)
 {
-	size_t shown;
+	char shown[OUTPUT_SHOWN + 1];
 
 	kt_err_clear(ret);
 	if (why->code != KT_OK) {
@@ -51,8 +105,7 @@ enum kt_hook_verdict kt_hook_judge(const struct kt_err *why, enum kt_msg_type ty
 	if (hooked->outcome == 0) {
 		return KT_HOOK_GOOD;
 	}
-	shown = hooked->output.len < OUTPUT_SHOWN ? hooked->output.len : OUTPUT_SHOWN;
-	(void)kt_err_set(ret, KT_E_MISMATCH, "%.*s%s%.*s", (int)hooked->what.len, hooked->what.ptr,
-	                 shown > 0 ? ": " : "", (int)shown, hooked->output.ptr);
+	one_line(hooked->output, shown);
+	(void)kt_err_set(ret, KT_E_MISMATCH, "%.*s%s%s", (int)hooked->what.len, hooked->what.ptr, shown[0] != '\0' ? ": " : "", shown);
 	return hooked->outcome == 1 ? KT_HOOK_REFUSED : hooked->outcome == 3 ? KT_HOOK_NOT_RUN : KT_HOOK_LATE;
 }

@@ -135,6 +135,8 @@ static void exec_output_is_capped(void **state)
 	sh("head -c 1000000000 /dev/zero; echo end", 0);
 	assert_int_equal(last.outcome, KT_HAND_OK);
 	assert_true(strlen(output) <= KT_HAND_OUTPUT_MAX && strlen(output) > KT_HAND_OUTPUT_MAX - 8);
+	/* Of the end, where programs say what went wrong. */
+	assert_string_equal(output + strlen(output) - 8, "\\x00end\n");
 }
 
 static void exec_takes_turns(void **state)

@@ -80,6 +80,11 @@ void kt_watched_describe(struct kt_keeper *keeper, const struct kt_store_resourc
 	kt_watch_plan_input(resource, cred, spec, &facts, facts.not_after != 0, now, &watch);
 	warn_at = kt_plan_watch_warn_at(&watch);
 	(void)json_object_set_new(out, "state", json_string(state_of(cred, &facts, warn_at != 0 && now >= warn_at, now)));
+	/* Nothing of a Watch is retired: what it does, or what it failed at. */
+	(void)json_object_set_new(out, "step", json_string(facts.phase != KT_WATCH_IDLE         ? kt_watch_phases[facts.phase]
+	                                                   : cred->attempts > 0                 ? facts.renewal_failed ? "renewing" : "reading"
+	                                                   : cred->proof == KT_PROOF_PROVED     ? "proved"
+	                                                                                        : "watched"));
 	if (cred->proof == KT_PROOF_NOBODY) {
 		(void)json_object_set_new(out, "proof", json_string("none"));
 	}

@@ -25,7 +25,9 @@ struct kt_run {
 	struct kt_watch *watch;
 	struct kt_timer *timer;
 	int out;
-	struct kt_buf output; /* escaped */
+	char last[KT_HAND_OUTPUT_MAX]; /* of what it printed */
+	size_t last_len;
+	struct kt_buf output; /* escaped, at the end */
 	bool cut;
 	bool timed_out;
 	bool killed;
@@ -36,28 +38,51 @@ struct kt_run {
 
 /* --- output ---------------------------------------------------------------------------------------------------- */
 
-/* Keeps printable ASCII, tabs, line ends and bytes above 0x7f (checked at the end); the rest as \xNN. */
+/* Of more than there is room for the end is kept: that is where programs say what went wrong. */
 static void keep_output(struct kt_run *run, const char *data, size_t len)
 {
-	size_t i;
+	size_t room = sizeof(run->last);
+	size_t old = run->last_len;
 
-	for (i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)data[i];
-		bool plain = (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\t';
+	if (len >= room) {
+		run->cut = run->cut || old > 0 || len > room;
+		memcpy(run->last, data + len - room, room);
+		run->last_len = room;
+		return;
+	}
+	if (old + len > room) {
+		run->cut = true;
+		memmove(run->last, run->last + (old + len - room), room - len);
+		old = room - len;
+	}
+	memcpy(run->last + old, data, len);
+	run->last_len = old + len;
+}
 
-		if (run->output.len + (plain ? 1 : 4) > KT_HAND_OUTPUT_MAX) {
-			run->cut = true;
-			return;
-		}
-		if (plain) {
+/* Printable ASCII, tabs and line ends; the rest as \xNN. */
+static struct kt_view escaped_output(struct kt_run *run)
+{
+	struct kt_view all;
+
+	for (size_t i = 0; i < run->last_len; i++) {
+		unsigned char c = (unsigned char)run->last[i];
+
+		if ((c >= 0x20 && c < 0x7f) || c == '\n' || c == '\t') {
 			kt_buf_addc(&run->output, (char)c);
 		} else {
 			kt_buf_addf(&run->output, "\\x%02x", c);
 		}
 	}
+	all = kt_buf_view(&run->output);
+	if (all.len > KT_HAND_OUTPUT_MAX) {
+		run->cut = true;
+		all.ptr += all.len - KT_HAND_OUTPUT_MAX;
+		all.len = KT_HAND_OUTPUT_MAX;
+	}
+	return all;
 }
 
-/* Reads what is there, keeping the first bytes and dropping the rest; false at the end of the pipe. */
+/* Reads what is there, keeping the last of it; false at the end of the pipe. */
 static bool drain(struct kt_run *run, int rounds)
 {
 	char chunk[READ_CHUNK];
@@ -73,9 +98,6 @@ static bool drain(struct kt_run *run, int rounds)
 		}
 		if (n == 0) {
 			return false;
-		}
-		if (run->cut) {
-			continue;
 		}
 		keep_output(run, chunk, (size_t)n);
 	}
@@ -106,10 +128,8 @@ static void finish(struct kt_run *run, int wait_status)
 	kt_watch_destroy(run->watch);
 	run->watch = NULL;
 	kt_timer_stop(run->timer);
-	result = (struct kt_run_result){.timed_out = run->timed_out,
-	                                 .wait_status = wait_status,
-	                                 .output = kt_buf_view(&run->output),
-	                                 .cut = run->cut};
+	result = (struct kt_run_result){.timed_out = run->timed_out, .wait_status = wait_status, .output = escaped_output(run)};
+	result.cut = run->cut;
 	run->done(&result, run->arg);
 }
 
@@ -219,7 +239,7 @@ enum kt_code kt_run_start(struct kt_loop *loop, const struct kt_run_request *req
 	run->out = -1;
 	run->done = done;
 	run->arg = arg;
-	kt_buf_init(&run->output, KT_HAND_OUTPUT_MAX);
+	kt_buf_init(&run->output, 4 * KT_HAND_OUTPUT_MAX + 1);
 	code = kt_timer_create(loop, on_time, run, &run->timer, err);
 	if (code == KT_OK) {
 		code = spawn(run, request, err);
