@@ -171,7 +171,7 @@ static void check_secrets_dir(struct doctor *doctor, const char *path)
 	} else if (kt_io_is_memory_backed(fd)) {
 		say(doctor, "secretsDir", "ok", "%s is in memory only", path);
 	} else {
-		say(doctor, "secretsDir", "missing", "%s is on a disk: keys would stay there; mount a tmpfs, or say allowPersistent",
+		say(doctor, "secretsDir", "missing", "%s is on a disk: keys would stay there; mount a tmpfs, or say spec.allowPersistent: true in kind Agent",
 		    path);
 	}
 }

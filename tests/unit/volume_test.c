@@ -275,6 +275,8 @@ static void test_not_memory_backed(void **state)
 	assert_int_equal(rmdir(path), 0);
 	assert_int_equal(err.code, KT_E_POLICY);
 	assert_non_null(strstr(err.what, "allowPersistent"));
+	assert_non_null(strstr(err.what, "kind Agent"));
+	assert_non_null(strstr(err.what, "spec.volumes[] of a Consumer"));
 }
 
 static void test_umask(void **state)

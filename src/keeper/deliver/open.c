@@ -52,7 +52,9 @@ static enum kt_code check_memory(bool memory, const struct kt_volume_policy *pol
 	if (memory || policy->allow_persistent)
 		return KT_OK;
 	return kt_err_set(err, KT_E_POLICY,
-	                  "%s is not on a memory-backed file system: use a tmpfs, or set allowPersistent: true", label);
+	                  "%s is not on a memory-backed file system: use a tmpfs, or set allowPersistent: true (in spec of kind Agent for "
+	                  "secretsDir, in spec.volumes[] of a Consumer for a volume of its own)",
+	                  label);
 }
 
 /* The folder of an absolute path with all its rules; -1 on failure. */
