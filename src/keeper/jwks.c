@@ -3,7 +3,9 @@
  *
  * A key is made, published, and only signs `publishAhead` later, when every JWKS cache has had time to see it. It stays
  * published until the last token that it signed has ended and the caches have forgotten: next key's first use + longest
- * token + publishAhead; that moment is stored when the next key begins to sign, and does not move with what comes later. Only the very first key of an issuer signs at once: nobody can have cached a set before.
+ * token + publishAhead; that moment is stored when the next key begins to sign, and does not move with what comes later.
+ * Tokens of a time when maxTokenLifetime was longer count with that. Only the very first key of an issuer signs at once:
+ * nobody can have cached a set before.
  */
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +34,7 @@ struct key_list {
 	size_t count;
 	struct kt_buf *jwks; /* public halves, comma separated; NULL: not wanted */
 	kt_ms now;
+	kt_ms longer_until; /* tokens of a time when they could live longer have ended then; 0: there was none */
 };
 
 static bool collect(const struct kt_store_issuer_key *key, void *arg)
@@ -220,6 +223,7 @@ static enum kt_code give_end(struct kt_keeper *keeper, struct kt_issuer_entry *e
 {
 	const struct kt_local_issuer *local = entry->spec->token_issuer.local;
 	kt_ms taken_over = KT_TIME_MAX;
+	kt_ms ended;
 	size_t i;
 
 	for (i = 0; i < list->count; i++) {
@@ -227,7 +231,9 @@ static enum kt_code give_end(struct kt_keeper *keeper, struct kt_issuer_entry *e
 			taken_over = list->at[i].sign_from;
 		}
 	}
-	return put_end(keeper, entry, row->kid, taken_over + local->max_token_lifetime + local->publish_ahead, err);
+	ended = taken_over + local->max_token_lifetime;
+	ended = ended < list->longer_until ? list->longer_until : ended;
+	return put_end(keeper, entry, row->kid, ended + local->publish_ahead, err);
 }
 
 static enum kt_code remove_key(struct kt_keeper *keeper, struct kt_issuer_entry *entry, const char *kid,
@@ -288,13 +294,53 @@ static kt_ms next_turn(const struct kt_local_issuer *local, const struct key_lis
 	return next > list->now ? next : list->now + KT_SECOND;
 }
 
+/*
+ * What may be signed is shorter than before: what was signed until now lives on. The store holds the lifetime that was in
+ * force last, and until when tokens of a longer one may live.
+ */
+static enum kt_code note_lifetime(struct kt_keeper *keeper, const struct kt_issuer_entry *entry, struct key_list *list,
+                                  struct kt_err *err)
+{
+	kt_ms life = entry->spec->token_issuer.local->max_token_lifetime;
+	struct kt_buf text KT_AUTOBUF = {0};
+	long long was = 0, until = 0;
+	char name[640], line[64];
+	enum kt_code code;
+
+	(void)snprintf(name, sizeof(name), "token-life/%s", entry->ref);
+	kt_buf_init(&text, sizeof(line) - 1);
+	code = kt_store_meta_get(keeper->store, name, &text, err);
+	if (code == KT_E_NOTFOUND) {
+		kt_err_clear(err);
+	} else if (code != KT_OK) {
+		return code;
+	} else {
+		(void)snprintf(line, sizeof(line), "%.*s", (int)text.len, text.len > 0 ? text.ptr : "");
+		if (sscanf(line, "%lld %lld", &was, &until) != 2) {
+			was = until = 0;
+		}
+	}
+	if (life < was && until < list->now + was) {
+		until = list->now + was;
+	}
+	list->longer_until = until;
+	if (life == was) {
+		return KT_OK;
+	}
+	(void)snprintf(line, sizeof(line), "%lld %lld", (long long)life, until);
+	return kt_store_meta_set(keeper->store, name, kt_view_str(line), err);
+}
+
 static enum kt_code turn(struct kt_keeper *keeper, struct kt_issuer_entry *entry, struct key_list *list,
                          bool *ret_changed, struct kt_err *err)
 {
 	const struct kt_local_issuer *local = entry->spec->token_issuer.local;
 	const struct key_row *signs = signing(list);
-	enum kt_code code = KT_OK;
+	enum kt_code code = note_lifetime(keeper, entry, list, err);
 
+	if (code != KT_OK) {
+		return code;
+	}
 	if (signs == NULL) {
 		code = add_key(keeper, entry, list->now, list->now, err);
 		*ret_changed = true;

@@ -60,25 +60,40 @@ static bool is_waited_for(const struct grant_keys *keys)
 	return job != NULL;
 }
 
-/* The job's set, in front of the others; the one used longest ago makes room. NULL without memory. */
-static struct grant_keys *keys_get(struct kt_grant *grant, const uint8_t hash[KT_SHA256_LEN])
+/* Those used longest ago make room for one; while jobs wait for more than there may be, there are more. */
+static void keys_make_room(struct kt_grant *grant)
 {
-	struct grant_keys *keys, **at = &grant->keys, **last = NULL;
-	unsigned count = 0;
+	struct grant_keys *keys, **at, **last;
+	unsigned count;
 
-	for (; *at != NULL && memcmp((*at)->hash, hash, KT_SHA256_LEN) != 0; at = &(*at)->next) {
-		last = is_waited_for(*at) ? last : at;
-		count++;
-	}
-	keys = *at;
-	if (keys != NULL) {
-		*at = keys->next;
-	} else {
+	do {
+		count = 0;
+		last = NULL;
+		for (at = &grant->keys; *at != NULL; at = &(*at)->next) {
+			last = is_waited_for(*at) ? last : at;
+			count++;
+		}
 		if (count >= KEYS_MAX && last != NULL) {
 			keys = *last;
 			*last = keys->next;
 			keys_destroy(keys);
 		}
+	} while (count > KEYS_MAX && last != NULL);
+}
+
+/* The job's set, in front of the others. NULL without memory. */
+static struct grant_keys *keys_get(struct kt_grant *grant, const uint8_t hash[KT_SHA256_LEN])
+{
+	struct grant_keys *keys, **at = &grant->keys;
+
+	while (*at != NULL && memcmp((*at)->hash, hash, KT_SHA256_LEN) != 0) {
+		at = &(*at)->next;
+	}
+	keys = *at;
+	if (keys != NULL) {
+		*at = keys->next;
+	} else {
+		keys_make_room(grant);
 		keys = kt_calloc(1, sizeof(*keys));
 		if (keys == NULL) {
 			return NULL;
