@@ -139,6 +139,9 @@ const char *kt_remedy_of(const struct kt_store_cred *cred)
 	if (cred->error_text != NULL && strstr(cred->error_text, "'keyturn ") != NULL) {
 		return "";
 	}
+	if (cred->error == KT_E_MISMATCH && cred->kind != KT_KIND_WATCH) {
+		return "the consumer refuses the new one, or does not show it: mend what it complains about; the one before stays in force";
+	}
 	(void)kt_flight_peer_said(cred, &problem);
 	return cred->kind == KT_KIND_WATCH    ? for_watch(cred)
 	       : cred->kind == KT_KIND_CLIENT ? for_client(cred->error, problem)

@@ -115,6 +115,7 @@ enum kt_code grant_metadata_parse(const struct kt_http_reply *reply, const char 
 		(void)kt_err_set(err, KT_E_LATER, "the metadata of '%.200s' can't be read now: HTTP %ld", issuer,
 				 reply->status);
 		err->retry_after_s = reply->retry_after;
+		grant_is_broken(reply->status, err);
 		return KT_E_LATER;
 	}
 	if (reply->status != 200) {

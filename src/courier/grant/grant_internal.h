@@ -110,6 +110,8 @@ struct grant_token {
 enum kt_code grant_answer(const struct kt_http_reply *reply, const struct grant_input *input, struct grant_token *ret,
 			  struct kt_err *err);
 void grant_token_finish(struct grant_token *token);
+/* Gives the problem server_error to an answer with a status that only a server at fault has; else leaves err alone. */
+void grant_is_broken(long status, struct kt_err *err);
 /* An error response of any endpoint; json may be NULL. problem_type is the OAuth error code where it is a plain word.
  */
 enum kt_code grant_refusal(const struct kt_http_reply *reply, const json_t *json, const struct grant_input *input,

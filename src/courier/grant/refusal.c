@@ -1,9 +1,11 @@
 /* Refusals of a server: what they mean to whoever retries, and what may be shown of them. */
+#include <stdio.h>
 #include <string.h>
 
 #include "courier/grant/grant_internal.h"
 #include "kt/text.h"
 
+#define SERVER_ERROR "server_error"
 #define DETAIL_MAX 400u
 
 static const struct {
@@ -113,6 +115,19 @@ static enum kt_code by_status(long status)
 	return status >= 400 ? KT_E_DENIED : KT_E_PROTO;
 }
 
+/* No limit, which is how an empty 503 was seen: the server has failed by itself. */
+static bool is_broken(long status)
+{
+	return status >= 500 && status != 503;
+}
+
+void grant_is_broken(long status, struct kt_err *err)
+{
+	if (err != NULL && is_broken(status)) {
+		(void)snprintf(err->problem_type, sizeof(err->problem_type), SERVER_ERROR);
+	}
+}
+
 enum kt_code grant_refusal(const struct kt_http_reply *reply, const json_t *json, const struct grant_input *input,
 			   struct kt_err *err)
 {
@@ -137,10 +152,10 @@ enum kt_code grant_refusal(const struct kt_http_reply *reply, const json_t *json
 	if (code == KT_E_PROTO && error != NULL) {
 		code = KT_E_DENIED;
 	}
-	if (error == NULL && reply->status >= 500 && reply->status != 503) { /* no limit: it is broken */
+	if (error == NULL && is_broken(reply->status)) {
 		(void)kt_err_set(err, code, "the authorization server has an error of its own%s%s (HTTP %ld)",
 				 text.len > 0 ? ": " : "", text.len > 0 ? text.ptr : "", reply->status);
-		error = "server_error";
+		error = SERVER_ERROR;
 	} else {
 		(void)kt_err_set(err, code, "the authorization server refuses: %s%s%s (HTTP %ld)",
 				 error != NULL ? error : "no error code", text.len > 0 ? ": " : "",

@@ -114,6 +114,7 @@ static enum kt_code take_set(struct grant_keys *keys, const struct kt_http_reply
 		(void)kt_err_set(err, reply->status == 429 || reply->status >= 500 ? KT_E_LATER : KT_E_PROTO, "HTTP %ld",
 				 reply->status);
 		err->retry_after_s = reply->retry_after;
+		grant_is_broken(reply->status, err);
 		return err->code;
 	}
 	if (kt_jose_jwks_parse(reply->body, &set, err) != KT_OK) {
