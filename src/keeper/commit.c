@@ -423,6 +423,11 @@ void kt_flight_forget_deliveries(struct kt_store_cred *cred)
 	cred->deliver_text = NULL;
 }
 
+static enum kt_level level_of(const struct kt_flight *flight, const struct kt_plan_retry *row)
+{
+	return kt_admin_will_report(flight->keeper, flight->id) ? KT_LOG_INFO : row->alarm ? KT_LOG_ERROR : KT_LOG_WARN;
+}
+
 /* What is in force could not be delivered again: that is tried at its own pace, and holds up nothing else. */
 static enum kt_code fail_delivery(struct kt_flight *flight, struct kt_err *err)
 {
@@ -433,11 +438,6 @@ static enum kt_code fail_delivery(struct kt_flight *flight, struct kt_err *err)
 	                               .reason = flight->error_text,
 	                               .error_type = kt_code_name(flight->err.code)};
 	enum kt_code code;
-
-static enum kt_level level_of(const struct kt_flight *flight, const struct kt_plan_retry *row)
-{
-	return kt_admin_will_report(flight->keeper, flight->id) ? KT_LOG_INFO : row->alarm ? KT_LOG_ERROR : KT_LOG_WARN;
-}
 
 	(void)snprintf(flight->error_text, sizeof(flight->error_text), "%s", flight->err.what);
 	flight->failed = false;
