@@ -223,6 +223,10 @@ static enum kt_code commit_switched(struct kt_flight *flight, struct kt_err *err
 		return commit_rolled_back(flight, err);
 	}
 	code = swap_materials(flight, err);
+	if (!flight->redelivery) { /* what was refused meanwhile is not in place any more */
+		flight->roll_back = false;
+		cred->flags &= ~(unsigned)KT_CRED_ROLL_BACK;
+	}
 	if (code == KT_OK && !flight->redelivery) {
 		code = kt_renewal_info_begin(flight, err);
 	}
@@ -540,6 +544,7 @@ enum kt_code kt_flight_fail(struct kt_flight *flight, struct kt_err *err)
 enum kt_code kt_rotate_roll_back(struct kt_keeper *keeper, int64_t credential, const char *reason,
                                  struct kt_err *err)
 {
+	struct kt_flight *flight = kt_rotate_find(keeper, credential);
 	struct kt_store_cred cred;
 	enum kt_code code = kt_store_cred_get(keeper->store, credential, &cred, err);
 
@@ -551,6 +556,10 @@ enum kt_code kt_rotate_roll_back(struct kt_keeper *keeper, int64_t credential, c
 	cred.error_text = reason;
 	cred.due_at = kt_keeper_now(keeper);
 	code = kt_store_cred_put(keeper->store, &cred, err);
+	if (code == KT_OK && flight != NULL && !flight->rollback && flight->cred.active == cred.active) {
+		flight->roll_back = true; /* what it writes next would take the flag back */
+		flight->cred.flags |= KT_CRED_ROLL_BACK;
+	}
 	kt_store_cred_finish(&cred);
 	return code;
 }

@@ -157,6 +157,10 @@ enum kt_code kt_flight_end(struct kt_flight *flight, kt_ms due_at, struct kt_err
 		flight->cred.trace_id = flight->refused;
 		due_at = kt_keeper_now(flight->keeper);
 	}
+	if (flight->roll_back) {
+		flight->cred.flags |= KT_CRED_ROLL_BACK;
+		due_at = kt_keeper_now(flight->keeper);
+	}
 	flight->cred.due_at = due_at == KT_TIME_MAX ? 0 : due_at;
 	return kt_store_cred_put(flight->keeper->store, &flight->cred, err);
 }

@@ -135,6 +135,7 @@ struct kt_flight {
 	bool withdraw; /* retire: take the whole secret off the disk (expired token) */
 	bool holds_volume; /* works on a volume that is made of several secrets: the others' flights wait */
 	bool waits_volume; /* ... for the end of one that does */
+	bool roll_back; /* what is in place was refused while it did something else: put back when that is done */
 	bool forced;   /* renew --force came while it did something else: issue when that is done */
 	char refused[33]; /* the token in force was refused meanwhile (refused.h): the trace of that; else "" */
 	struct kt_err err;

@@ -6,12 +6,14 @@
 #include "keeper/keeper.h"
 
 #define OWNER_PAUSE (10 * KT_SECOND) /* a name that nobody knows is not looked up again for so long */
+#define AGAIN_PAUSE KT_SECOND        /* ... and one that could not be looked up */
 
 struct kt_owner {
 	struct kt_owner *next;
 	bool known;
 	bool asked;      /* by kt_owners_find: the warden has not answered yet */
-	kt_ms failed_at; /* monotonic; when the warden knew nobody of that name; 0: it did not */
+	kt_ms failed_at; /* monotonic; when it was looked up in vain; 0: it was not */
+	bool nobody;     /* ... as there is nobody of that name */
 	uid_t uid;
 	gid_t gid;
 	char user[256];
@@ -44,6 +46,7 @@ static void on_owner(const struct kt_err *why, enum kt_msg_type type, void *msg,
 	if (call->known != NULL) {
 		call->owner->asked = false;
 		call->owner->failed_at = call->owner->known ? 0 : kt_clock_mono(call->keeper->clock);
+		call->owner->nobody = why->code == KT_E_NOTFOUND;
 		call->known(call->keeper);
 	}
 	kt_free(call);
@@ -126,7 +129,10 @@ enum kt_code kt_owners_find(struct kt_keeper *keeper, const char *user, const ch
 		*ret_gid = owner->gid;
 		return KT_OK;
 	}
-	if (owner->failed_at != 0 && kt_clock_mono(keeper->clock) - owner->failed_at < OWNER_PAUSE) {
+	if (owner->failed_at != 0 && !owner->nobody && kt_clock_mono(keeper->clock) - owner->failed_at < AGAIN_PAUSE) {
+		return kt_err_set(err, KT_E_LATER, "%s can't be looked up at the moment", user[0] != '\0' ? user : group);
+	}
+	if (owner->failed_at != 0 && owner->nobody && kt_clock_mono(keeper->clock) - owner->failed_at < OWNER_PAUSE) {
 		return kt_err_set(err, KT_E_NOTFOUND, "there is no user or group %s on this machine", user[0] != '\0' ? user : group);
 	}
 	if (owner->asked) {

@@ -27,7 +27,7 @@ def test_each_of_many_that_deliver_a_secret_has_the_new_one(kt):
     kt.start()
 
     def delivered():
-        return {kt.read(f"c{i}", "client-secret") if kt.volume(f"c{i}").exists() else None for i in range(MANY)}
+        return {kt.read(f"c{i}", "client-secret") if (kt.volume(f"c{i}") / "client-secret").exists() else None for i in range(MANY)}
 
     until(lambda: delivered() == {b"one"}, 20, "the first one", pause=0.2)
     kt.secret("given", client_secret="two")

@@ -106,6 +106,10 @@ enum kt_code kt_gid_resolve(const char *name, gid_t *ret, struct kt_err *err)
 		*ret = group.gr_gid;
 	}
 	kt_free(buf);
+	if (found == NULL && rc != 0 && rc != ENOENT && rc != ESRCH) {
+		errno = rc;
+		return kt_err_sys(err, "group %s can't be looked up", name);
+	}
 	return found != NULL ? KT_OK : kt_err_set(err, KT_E_NOTFOUND, "there is no group %s on this machine", name);
 }
 
