@@ -402,6 +402,8 @@ static void set_limits(struct kt_http_call *call, bool http2)
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, call->trust->insecure ? 0L : 2L);
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, http_trust_apply);
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, call);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, http_trust_close_socket);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, call->trust);
 }
 
 enum kt_code http_call_prepare(struct kt_http_call *call, const struct kt_http_request *request, struct kt_err *err)

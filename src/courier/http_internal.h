@@ -19,6 +19,7 @@ struct http_trust {
 	struct http_trust *base; /* of a set for one client certificate: whose CAs it trusts; alive as long as this */
 	uint8_t shown[KT_SHA256_LEN]; /* of that certificate */
 	CURLM *multi;           /* NULL between bursts */
+	struct socket_watch *sockets; /* trust.c */
 	struct kt_timer *timer; /* libcurl's */
 	unsigned calls; /* and sets that have this one as their base */
 	kt_ms used; /* monotonic: end of the last call */
@@ -77,6 +78,8 @@ bool http_trust_tidy(struct kt_http *http);
 /* Applied to each SSL_CTX that libcurl makes for a call (arg): our store, level 2, no renegotiation, a bound on depth,
  * the client certificate. */
 CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg);
+/* Closes a socket of a set's (arg) for libcurl: as close(2). */
+int http_trust_close_socket(void *arg, curl_socket_t fd);
 
 /* http_cert.c */
 /* Takes certificate and key of a request, and puts the call into the set that belongs to that certificate. */

@@ -2,6 +2,7 @@
 #include <malloc.h>
 #include <openssl/ssl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "courier/http_internal.h"
 #include "kt/mem.h"
@@ -42,11 +43,33 @@ CURLcode http_trust_apply(CURL *easy, void *ssl_ctx, void *arg)
 
 /* --- libcurl's events on our loop ------------------------------------------------------------------------------ */
 
+/*
+ * A socket of libcurl's, from its first use until it is closed. Between two requests it stays watched: that saves
+ * several system calls for each.
+ */
 struct socket_watch {
 	struct http_trust *trust;
+	struct socket_watch *next;
 	struct kt_watch *watch;
 	curl_socket_t fd;
+	bool idle; /* libcurl keeps the connection and waits for nothing */
 };
+
+static void unwatch(struct http_trust *trust, curl_socket_t fd)
+{
+	struct socket_watch **at = &trust->sockets;
+	struct socket_watch *gone;
+
+	while (*at != NULL && (*at)->fd != fd) {
+		at = &(*at)->next;
+	}
+	gone = *at;
+	if (gone != NULL) {
+		*at = gone->next;
+		kt_watch_destroy(gone->watch);
+		kt_free(gone);
+	}
+}
 
 static void on_socket(int events, void *arg)
 {
@@ -54,11 +77,21 @@ static void on_socket(int events, void *arg)
 	struct http_trust *trust = at->trust;
 	int mask = 0, running = 0;
 
+	if (at->idle) { /* the server ended it, most likely: libcurl will see */
+		unwatch(trust, at->fd);
+		return;
+	}
 	mask |= (events & KT_LOOP_READ) != 0 ? CURL_CSELECT_IN : 0;
 	mask |= (events & KT_LOOP_WRITE) != 0 ? CURL_CSELECT_OUT : 0;
 	mask |= (events & KT_LOOP_HANGUP) != 0 ? CURL_CSELECT_IN | CURL_CSELECT_ERR : 0;
 	(void)curl_multi_socket_action(trust->multi, at->fd, mask, &running);
 	http_reap(trust);
+}
+
+int http_trust_close_socket(void *arg, curl_socket_t fd)
+{
+	unwatch(arg, fd);
+	return close(fd);
 }
 
 static void on_timer(void *arg)
@@ -75,34 +108,36 @@ static void on_timer(void *arg)
 static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *assigned)
 {
 	struct http_trust *trust = arg;
-	struct socket_watch *at = assigned;
-	int events = 0;
+	struct socket_watch *at = trust->sockets;
+	int events = what == CURL_POLL_REMOVE ? KT_LOOP_READ : 0;
 
 	(void)easy;
-	if (what == CURL_POLL_REMOVE) {
-		if (at != NULL) {
-			kt_watch_destroy(at->watch);
-			kt_free(at);
-			(void)curl_multi_assign(trust->multi, fd, NULL);
-		}
-		return 0;
+	(void)assigned;
+	while (at != NULL && at->fd != fd) {
+		at = at->next;
 	}
 	events |= (what & CURL_POLL_IN) != 0 ? KT_LOOP_READ : 0;
 	events |= (what & CURL_POLL_OUT) != 0 ? KT_LOOP_WRITE : 0;
+	if (at == NULL && what != CURL_POLL_REMOVE) {
+		at = kt_calloc(1, sizeof(*at));
+		if (at == NULL) {
+			return -1;
+		}
+		at->trust = trust;
+		at->fd = fd;
+		at->next = trust->sockets;
+		trust->sockets = at;
+		if (kt_watch_create(trust->http->loop, fd, events, on_socket, at, &at->watch, NULL) != KT_OK) {
+			unwatch(trust, fd);
+			return -1;
+		}
+	} else if (at != NULL && kt_watch_set(at->watch, events, NULL) != KT_OK) {
+		unwatch(trust, fd);
+		return what == CURL_POLL_REMOVE ? 0 : -1;
+	}
 	if (at != NULL) {
-		return kt_watch_set(at->watch, events, NULL) == KT_OK ? 0 : -1;
+		at->idle = what == CURL_POLL_REMOVE;
 	}
-	at = kt_calloc(1, sizeof(*at));
-	if (at == NULL) {
-		return -1;
-	}
-	at->trust = trust;
-	at->fd = fd;
-	if (kt_watch_create(trust->http->loop, fd, events, on_socket, at, &at->watch, NULL) != KT_OK) {
-		kt_free(at);
-		return -1;
-	}
-	(void)curl_multi_assign(trust->multi, fd, at);
 	return 0;
 }
 

@@ -491,15 +491,15 @@ static bool busy(struct kt_session *session)
 	if (keeper->mode != KT_MODE_DAEMON && kt_answers_busy(keeper)) {
 		return true; /* nobody else would take them back today */
 	}
+	if (session->id_count == 0 && (!keeper->swept || keeper->flight_count > 0 || keeper->watched_count > 0)) {
+		return true;
+	}
 	/* What CAs say may make something due; a CA that is down must not hold this up for long. */
-	if (kt_renewal_info_busy(keeper) && now - session->started < INFO_WAIT) {
+	if (now - session->started < INFO_WAIT && kt_renewal_info_busy(keeper)) {
 		return true;
 	}
 	if (session->id_count > 0) {
 		return named_busy(session, now);
-	}
-	if (!keeper->swept || keeper->flight_count > 0 || keeper->watched_count > 0) {
-		return true;
 	}
 	/* What can't be read may be due: the next round meets the same obstacle, and gives up after three. */
 	if (kt_store_cred_due(keeper->store, now, &id, &one, NULL) != KT_OK || (one > 0 && keeper->commit_delay == 0)) {

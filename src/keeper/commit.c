@@ -382,6 +382,7 @@ static bool wake_user(int64_t id, void *arg)
 		cred.attempts = 0;
 		cred.next_try = 0;
 		cred.due_at = kt_keeper_now(waking->keeper);
+		waking->keeper->look = true;
 		waking->code = kt_store_cred_put(store, &cred, waking->err);
 	}
 	kt_store_cred_finish(&cred);
@@ -555,6 +556,7 @@ enum kt_code kt_rotate_roll_back(struct kt_keeper *keeper, int64_t credential, c
 	cred.error = KT_E_MISMATCH;
 	cred.error_text = reason;
 	cred.due_at = kt_keeper_now(keeper);
+	keeper->look = true;
 	code = kt_store_cred_put(keeper->store, &cred, err);
 	if (code == KT_OK && flight != NULL && !flight->rollback && flight->cred.active == cred.active) {
 		flight->roll_back = true; /* what it writes next would take the flag back */

@@ -231,6 +231,8 @@ struct kt_keeper {
 	struct kt_flight *by_id[KT_FLIGHTS_MAX], *by_job[KT_FLIGHTS_MAX]; /* chained by the remainder */
 	unsigned flight_count;
 	bool look; /* something may have become due since it was asked */
+	bool passed_over;   /* not all of them became flights: those that end make room */
+	bool dates_changed; /* a flight ended: the next due time may be another */
 	int64_t *due; /* ids that wait for a place among the flights, up to KT_DUE_BATCH; NULL when idle */
 	size_t due_at, due_count;
 	struct kt_share *shares; /* share.h */

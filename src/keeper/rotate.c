@@ -220,6 +220,7 @@ static bool refill(struct kt_keeper *keeper, struct kt_err *err)
 		return false;
 	}
 	keeper->due_at = keeper->due_count = 0;
+	keeper->passed_over = false;
 	if (kt_share_due(keeper, keeper->due, &count, err) != KT_OK) {
 		return false;
 	}
@@ -269,6 +270,7 @@ static enum taking take_in(struct kt_keeper *keeper, int64_t id)
 	/* They stay due and come again with each batch: so only where that holds all there are, and not too many. */
 	if (keeper->due_count < PASS_OVER_MAX && kt_admin_passes_over(keeper, flight)) {
 		kt_flight_destroy(flight);
+		keeper->passed_over = true;
 		return TAKING_ON;
 	}
 	flight->alone = kt_flight_deaths(flight) >= KT_DEATHS_ALONE;
@@ -278,6 +280,7 @@ static enum taking take_in(struct kt_keeper *keeper, int64_t id)
 	}
 	if (kt_share_holds(flight, &crowded)) {
 		kt_flight_destroy(flight);
+		keeper->passed_over = true;
 		return crowded ? TAKING_CROWDED : TAKING_ON;
 	}
 	add_flight(keeper, flight);
@@ -368,6 +371,7 @@ static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
 {
 	struct kt_flight *flight = keeper->ready;
 	struct kt_flight *left;
+	kt_ms now = kt_keeper_now(keeper);
 	bool freed = false;
 
 	keeper->ready = keeper->ready_last = NULL;
@@ -377,7 +381,9 @@ static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
 		flight->queued = false;
 		if (flight->stage == KT_FLIGHT_END || (all_ready && ready(flight))) {
 			kt_rotate_release(flight); /* whoever waits for it looks again, and fails by itself if need be */
-			keeper->look = true;
+			keeper->dates_changed = true;
+			keeper->look = keeper->look || keeper->passed_over || all_ready ||
+			               (flight->cred.due_at != 0 && flight->cred.due_at <= now);
 			freed = freed || flight->holds_volume;
 			remove_flight(flight);
 		} else if (!flight->waiting) {
@@ -559,7 +565,8 @@ static void rounds(struct kt_keeper *keeper)
 	if (any_ready(keeper) || turn == ROUNDS_IN_A_ROW) {
 		plan_round(keeper, 0);
 	}
-	if (looked || keeper->look) { /* an answer alone changes no date */
+	if (looked || keeper->look || keeper->dates_changed) { /* an answer alone changes no date */
+		keeper->dates_changed = false;
 		arm_due(keeper);
 	}
 	kt_admin_progress(keeper);

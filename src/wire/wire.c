@@ -604,10 +604,13 @@ static enum kt_code receive(struct kt_wire *wire, struct incoming *in, struct kt
 		char bytes[CMSG_SPACE(sizeof(int) * KT_WIRE_FDS_MAX)];
 		struct cmsghdr align;
 	} control;
-	char probe;
-	struct iovec iov;
-	struct msghdr msg;
-	ssize_t n = recv(wire->fd, &probe, 1, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+	static char room[KT_WIRE_FRAME_MAX]; /* of the loop's one thread; only pages that were ever filled cost anything */
+	struct iovec iov = {room, sizeof(room)};
+	struct msghdr msg = {.msg_iov = &iov,
+	                     .msg_iovlen = 1,
+	                     .msg_control = control.bytes,
+	                     .msg_controllen = sizeof(control.bytes)};
+	ssize_t n = recvmsg(wire->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 	memset(in, 0, sizeof(*in));
 	if (n < 0) {
@@ -616,26 +619,18 @@ static enum kt_code receive(struct kt_wire *wire, struct incoming *in, struct kt
 	if (n == 0) {
 		return kt_err_set(err, KT_E_CLOSED, "the other room ended");
 	}
-	if ((size_t)n > KT_WIRE_FRAME_MAX) {
-		return kt_err_set(err, KT_E_PROTO, "a frame of %zd bytes is too long", n);
-	}
-	in->data = kt_malloc((size_t)n);
-	if (in->data == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "no memory for a frame");
-	}
-	iov = (struct iovec){in->data, (size_t)n};
-	memset(&msg, 0, sizeof(msg));
-	msg.msg_iov = &iov;
-	msg.msg_iovlen = 1;
-	msg.msg_control = control.bytes;
-	msg.msg_controllen = sizeof(control.bytes);
-	n = recvmsg(wire->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	if (n <= 0) {
-		return n == 0 ? kt_err_set(err, KT_E_CLOSED, "the other room ended")
-			      : kt_err_sys(err, "the wire broke");
-	}
-	in->len = (size_t)n;
 	take_fds(&msg, in);
+	in->len = (size_t)n;
+	in->data = (msg.msg_flags & MSG_TRUNC) != 0 ? NULL : kt_malloc(in->len);
+	if (in->data != NULL) {
+		memcpy(in->data, room, in->len);
+	}
+	explicit_bzero(room, in->len);
+	if (in->data == NULL) {
+		return (msg.msg_flags & MSG_TRUNC) != 0
+		               ? kt_err_set(err, KT_E_PROTO, "a frame of more than %u bytes", KT_WIRE_FRAME_MAX)
+		               : kt_err_set(err, KT_E_NOMEM, "no memory for a frame");
+	}
 	return KT_OK;
 }
 

@@ -192,6 +192,7 @@ static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, enum wake w
 			cred.next_try = 0;
 		}
 		cred.due_at = kt_keeper_now(keeper);
+		keeper->look = true;
 		code = kt_store_cred_put(keeper->store, &cred, err);
 	}
 	kt_store_cred_finish(&cred);
