@@ -52,6 +52,7 @@ struct socket_watch {
 	struct socket_watch *next;
 	struct kt_watch *watch;
 	curl_socket_t fd;
+	int events;
 	bool idle; /* libcurl keeps the connection and waits for nothing */
 };
 
@@ -109,16 +110,22 @@ static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void 
 {
 	struct http_trust *trust = arg;
 	struct socket_watch *at = trust->sockets;
-	int events = what == CURL_POLL_REMOVE ? KT_LOOP_READ : 0;
+	int events = ((what & CURL_POLL_IN) != 0 ? KT_LOOP_READ : 0) | ((what & CURL_POLL_OUT) != 0 ? KT_LOOP_WRITE : 0);
 
 	(void)easy;
 	(void)assigned;
 	while (at != NULL && at->fd != fd) {
 		at = at->next;
 	}
-	events |= (what & CURL_POLL_IN) != 0 ? KT_LOOP_READ : 0;
-	events |= (what & CURL_POLL_OUT) != 0 ? KT_LOOP_WRITE : 0;
-	if (at == NULL && what != CURL_POLL_REMOVE) {
+	if (what == CURL_POLL_REMOVE) {
+		if (at != NULL && at->events == KT_LOOP_READ) {
+			at->idle = true;
+		} else { /* perhaps still connecting, and then libcurl closes it without a word */
+			unwatch(trust, fd);
+		}
+		return 0;
+	}
+	if (at == NULL) {
 		at = kt_calloc(1, sizeof(*at));
 		if (at == NULL) {
 			return -1;
@@ -131,13 +138,12 @@ static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void 
 			unwatch(trust, fd);
 			return -1;
 		}
-	} else if (at != NULL && kt_watch_set(at->watch, events, NULL) != KT_OK) {
+	} else if (kt_watch_set(at->watch, events, NULL) != KT_OK) {
 		unwatch(trust, fd);
-		return what == CURL_POLL_REMOVE ? 0 : -1;
+		return -1;
 	}
-	if (at != NULL) {
-		at->idle = what == CURL_POLL_REMOVE;
-	}
+	at->events = events;
+	at->idle = false;
 	return 0;
 }
 
