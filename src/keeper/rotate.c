@@ -13,6 +13,7 @@
 #define COMMIT_RETRY_MIN (1 * KT_SECOND)
 #define COMMIT_RETRY_MAX (60 * KT_SECOND)
 #define DUE_LONGEST      KT_DAY
+#define CROWD            32u /* flights */
 
 static void plan_round(struct kt_keeper *keeper, kt_ms delay)
 {
@@ -382,7 +383,8 @@ static void sweep_flights(struct kt_keeper *keeper, bool all_ready)
 		if (flight->stage == KT_FLIGHT_END || (all_ready && ready(flight))) {
 			kt_rotate_release(flight); /* whoever waits for it looks again, and fails by itself if need be */
 			keeper->dates_changed = true;
-			keeper->look = keeper->look || keeper->passed_over || all_ready ||
+			/* In a crowd asking what is due is dear, so there an end asks only where it leaves something due. */
+			keeper->look = keeper->look || keeper->passed_over || all_ready || keeper->flight_count <= CROWD ||
 			               (flight->cred.due_at != 0 && flight->cred.due_at <= now);
 			freed = freed || flight->holds_volume;
 			remove_flight(flight);
