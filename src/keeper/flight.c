@@ -10,37 +10,35 @@
 #include "keeper/refused.h"
 #include "keeper/watch/watched.h"
 
-#define CONSUMERS_PAGE 64u
+struct finding {
+	struct kt_flight *flight;
+	bool failed; /* no memory */
+};
 
-static enum kt_code add_consumers(struct kt_flight *flight, const int64_t *found, size_t count, struct kt_err *err)
+static bool add_consumer(int64_t id, void *arg)
 {
-	int64_t *all = kt_realloc(flight->consumers, (flight->consumer_count + count) * sizeof(*all));
+	struct finding *finding = arg;
+	struct kt_flight *flight = finding->flight;
+	int64_t *all = kt_realloc(flight->consumers, (flight->consumer_count + 1) * sizeof(*all));
 
-	if (all == NULL) {
-		return kt_err_set(err, KT_E_NOMEM, "no memory for a credential in work");
+	finding->failed = all == NULL;
+	if (all != NULL) {
+		all[flight->consumer_count++] = id;
+		flight->consumers = all;
 	}
-	memcpy(all + flight->consumer_count, found, count * sizeof(*all));
-	flight->consumers = all;
-	flight->consumer_count += count;
-	return KT_OK;
+	return all != NULL;
 }
 
 static enum kt_code find_consumers(struct kt_flight *flight, struct kt_err *err)
 {
 	struct kt_store_link link = {"consumes", flight->resource.ns, flight->secret_name};
-	int64_t found[CONSUMERS_PAGE];
-	size_t count = CONSUMERS_PAGE;
-	int64_t after = 0;
+	struct finding finding = {flight, false};
 	enum kt_code code = KT_OK;
 
-	while (flight->secret_name[0] != '\0' && code == KT_OK && count == CONSUMERS_PAGE) {
-		code = kt_store_linked(flight->keeper->store, &link, after, found, &count, err);
-		if (code == KT_OK && count > 0) {
-			after = found[count - 1];
-			code = add_consumers(flight, found, count, err);
-		}
+	if (flight->secret_name[0] != '\0') {
+		code = kt_store_linked_each(flight->keeper->store, &link, add_consumer, &finding, err);
 	}
-	return code;
+	return code == KT_OK && finding.failed ? kt_err_set(err, KT_E_NOMEM, "no memory for a credential in work") : code;
 }
 
 enum kt_code kt_flight_create(struct kt_keeper *keeper, int64_t id, struct kt_flight **ret, struct kt_err *err)

@@ -199,41 +199,46 @@ static enum kt_code wake_token(struct kt_keeper *keeper, int64_t id, enum wake w
 	return code;
 }
 
+struct waking {
+	struct kt_keeper *keeper;
+	enum wake wake;
+	bool through; /* an issuer that holds the link has its users woken */
+	enum kt_code code;
+	struct kt_err *err;
+};
+
+static bool wake_owner(int64_t id, void *arg);
+
 static enum kt_code wake_linked(struct kt_keeper *keeper, const struct kt_store_link *link, enum wake wake, bool through,
                                 struct kt_err *err)
 {
-	int64_t ids[128];
-	int64_t after = 0;
-	size_t count;
-	enum kt_code code;
+	struct waking waking = {keeper, wake, through, KT_OK, err};
+	enum kt_code code = kt_store_linked_each(keeper->store, link, wake_owner, &waking, err);
 
-	do {
-		size_t i;
+	return code == KT_OK ? waking.code : code;
+}
 
-		count = sizeof(ids) / sizeof(ids[0]);
-		code = kt_store_linked(keeper->store, link, after, ids, &count, err);
-		for (i = 0; i < count && code == KT_OK; i++) {
-			struct kt_store_resource owner;
-			struct kt_store_link users = {"issuer", NULL, NULL};
-			char name[300];
+static bool wake_owner(int64_t id, void *arg)
+{
+	struct waking *waking = arg;
+	struct kt_store_resource owner;
+	struct kt_store_link users = {"issuer", NULL, NULL};
+	char name[300];
 
-			after = ids[i];
-			code = kt_store_resource_get(keeper->store, ids[i], &owner, err);
-			if (code != KT_OK) {
-				break;
-			}
-			if (strcmp(owner.kind, "TokenIssuer") == 0 && through) {
-				(void)snprintf(name, sizeof(name), "%s/%s", owner.kind, owner.name);
-				users.ns = owner.ns;
-				users.name = name;
-				code = wake_linked(keeper, &users, wake, false, err);
-			} else {
-				code = wake_token(keeper, ids[i], wake, err);
-			}
-			kt_store_resource_finish(&owner);
-		}
-	} while (code == KT_OK && count == sizeof(ids) / sizeof(ids[0]));
-	return code;
+	waking->code = kt_store_resource_get(waking->keeper->store, id, &owner, waking->err);
+	if (waking->code != KT_OK) {
+		return false;
+	}
+	if (strcmp(owner.kind, "TokenIssuer") == 0 && waking->through) {
+		(void)snprintf(name, sizeof(name), "%s/%s", owner.kind, owner.name);
+		users.ns = owner.ns;
+		users.name = name;
+		waking->code = wake_linked(waking->keeper, &users, waking->wake, false, waking->err);
+	} else {
+		waking->code = wake_token(waking->keeper, id, waking->wake, waking->err);
+	}
+	kt_store_resource_finish(&owner);
+	return waking->code == KT_OK;
 }
 
 enum kt_code kt_oauth_changed(struct kt_flight *flight, struct kt_err *err)
