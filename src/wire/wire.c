@@ -620,18 +620,17 @@ static enum kt_code receive(struct kt_wire *wire, struct incoming *in, struct kt
 		return kt_err_set(err, KT_E_CLOSED, "the other room ended");
 	}
 	take_fds(&msg, in);
+	if ((msg.msg_flags & MSG_TRUNC) != 0) {
+		explicit_bzero(room, sizeof(room));
+		return kt_err_set(err, KT_E_PROTO, "a frame of more than %u bytes", KT_WIRE_FRAME_MAX);
+	}
 	in->len = (size_t)n;
-	in->data = (msg.msg_flags & MSG_TRUNC) != 0 ? NULL : kt_malloc(in->len);
+	in->data = kt_malloc(in->len);
 	if (in->data != NULL) {
 		memcpy(in->data, room, in->len);
 	}
 	explicit_bzero(room, in->len);
-	if (in->data == NULL) {
-		return (msg.msg_flags & MSG_TRUNC) != 0
-		               ? kt_err_set(err, KT_E_PROTO, "a frame of more than %u bytes", KT_WIRE_FRAME_MAX)
-		               : kt_err_set(err, KT_E_NOMEM, "no memory for a frame");
-	}
-	return KT_OK;
+	return in->data != NULL ? KT_OK : kt_err_set(err, KT_E_NOMEM, "no memory for a frame");
 }
 
 static void incoming_finish(struct incoming *in)
