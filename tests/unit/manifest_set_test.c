@@ -27,29 +27,6 @@
 #define CLIENT(spec) HEAD("ClientCredential", "cc") "spec: {" spec "}\n"
 #define TOKEN(spec) HEAD("Token", "t") "spec: {secretName: t, issuerRef: {name: i}, " spec "}\n"
 
-static void read_set(const char *text, const char *known, struct kt_buf *out)
-{
-	struct kt_buf bundle;
-	struct kt_report report;
-	struct kt_set *set = NULL;
-	struct kt_err err = {0};
-
-	kt_buf_init(&bundle, 1 << 20);
-	kt_buf_init(out, 1 << 20);
-	kt_report_init(&report);
-	assert_int_equal(kt_set_create(&set, &err), KT_OK);
-	if (known)
-		assert_int_equal(kt_set_know_secret(set, "default", known, &err), KT_OK);
-	kt_bundle_begin(&bundle);
-	kt_bundle_add(&bundle, "f", kt_view_str(text));
-	assert_int_equal(kt_manifest_read_bundle(kt_buf_view(&bundle), set, NULL, NULL, &report, &err), KT_OK);
-	kt_report_format(&report, true, out);
-	kt_buf_adds(out, "");
-	kt_report_finish(&report);
-	kt_set_destroy(set);
-	kt_buf_finish(&bundle);
-}
-
 /* Says of what the store has, once. */
 struct store {
 	const char *has, *why;
@@ -72,7 +49,8 @@ static const char *look(struct kt_set *set, void *arg)
 	return store->why;
 }
 
-static void check_with(const char *text, struct store *store, struct kt_buf *out)
+/* known: a secret that is there (NULL: none); store: what is asked for those that are missing (NULL: nothing). */
+static void read_with(const char *text, const char *known, struct store *store, struct kt_buf *out)
 {
 	struct kt_buf bundle;
 	struct kt_report report;
@@ -83,7 +61,10 @@ static void check_with(const char *text, struct store *store, struct kt_buf *out
 	kt_buf_init(out, 1 << 20);
 	kt_report_init(&report);
 	assert_int_equal(kt_set_create(&set, &err), KT_OK);
-	kt_set_look_with(set, look, store);
+	if (known)
+		assert_int_equal(kt_set_know_secret(set, "default", known, &err), KT_OK);
+	if (store)
+		kt_set_look_with(set, look, store);
 	kt_bundle_begin(&bundle);
 	kt_bundle_add(&bundle, "f", kt_view_str(text));
 	assert_int_equal(kt_manifest_read_bundle(kt_buf_view(&bundle), set, NULL, NULL, &report, &err), KT_OK);
@@ -103,20 +84,20 @@ static void test_look(void **state)
 	struct kt_buf out;
 
 	(void)state;
-	check_with(one, &store, &out);
+	read_with(one, NULL, &store, &out);
 	assert_string_equal(out.ptr, "");
 	assert_int_equal(store.asked, 1);
 	kt_buf_finish(&out);
 	store = (struct store){.has = "t"};
-	check_with(one, &store, &out);
+	read_with(one, NULL, &store, &out);
 	assert_non_null(strstr(out.ptr, "that neither the manifests nor the store have; set it with keyturn secret set"));
 	kt_buf_finish(&out);
 	store = (struct store){.why = "it is shut"};
-	check_with(one, &store, &out);
+	read_with(one, NULL, &store, &out);
 	assert_non_null(strstr(out.ptr, "nothing here provides, and the store could not be looked into (it is shut); it must"));
 	kt_buf_finish(&out);
 	store = (struct store){.has = "s"};
-	check_with(SELF CERT("a", "x"), &store, &out);
+	read_with(SELF CERT("a", "x"), NULL, &store, &out);
 	assert_int_equal(store.asked, 0); /* nothing is missing */
 	kt_buf_finish(&out);
 }
@@ -205,7 +186,7 @@ static void test_cases(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct kt_buf out;
 
-		read_set(cases[i].text, cases[i].known, &out);
+		read_with(cases[i].text, cases[i].known, NULL, &out);
 		if (cases[i].error ? !out.len || !strstr(out.ptr, cases[i].error) : out.len > 0)
 			fail_msg("case %zu: wanted %s, got:\n%s", i, cases[i].error ? cases[i].error : "nothing",
 				 out.len ? out.ptr : "nothing");
