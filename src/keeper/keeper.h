@@ -257,6 +257,7 @@ struct kt_keeper {
 	unsigned commit_failures;
 	kt_ms commit_delay;
 	kt_ms look_again; /* wall time; 0: nothing due was passed over */
+	kt_ms looked_at, tasks_looked_at; /* wall time: what was due by then has been seen */
 	struct kt_issuer_entry *issuers;
 	uint64_t next_job;
 	kt_ms ledger_pruned; /* budget.c */

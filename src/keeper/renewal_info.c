@@ -50,13 +50,14 @@ static kt_ms next_check(kt_ms now, kt_ms delay)
 	return now + clamp(delay + (kt_ms)kt_rand_below((uint64_t)(delay / 10) + 1));
 }
 
-static void arm(struct kt_info_asks *asks)
+/* For what was not due yet at that time. */
+static void arm(struct kt_info_asks *asks, kt_ms looked_at)
 {
 	kt_ms now = kt_keeper_now(asks->keeper), next = 0;
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (kt_store_renewal_info_next_due(asks->keeper->store, now, &next, &err) != KT_OK) {
+	if (kt_store_renewal_info_next_due(asks->keeper->store, looked_at, &next, &err) != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "when to ask for renewal information can't be read");
 		next = now + KT_MINUTE;
 	}
@@ -436,6 +437,7 @@ static void run(struct kt_info_asks *asks)
 	struct kt_keeper *keeper = asks->keeper;
 	int64_t ids[BATCH];
 	size_t count = BATCH, i;
+	kt_ms now = kt_keeper_now(keeper);
 	struct kt_err err;
 
 	kt_err_clear(&err);
@@ -446,7 +448,7 @@ static void run(struct kt_info_asks *asks)
 		kt_timer_start(asks->soon, KT_MINUTE);
 		return;
 	}
-	if (kt_store_renewal_info_due(keeper->store, kt_keeper_now(keeper), ids, &count, &err) != KT_OK) {
+	if (kt_store_renewal_info_due(keeper->store, now, ids, &count, &err) != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "what renewal information is due can't be read");
 		kt_timer_start(asks->soon, KT_MINUTE);
 		return;
@@ -459,7 +461,7 @@ static void run(struct kt_info_asks *asks)
 	if (count == BATCH && i == count) {
 		kt_timer_start(asks->soon, 0);
 	}
-	arm(asks);
+	arm(asks, now);
 }
 
 static void on_soon(void *arg)

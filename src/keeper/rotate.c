@@ -14,6 +14,7 @@
 #define COMMIT_RETRY_MAX (60 * KT_SECOND)
 #define DUE_LONGEST      KT_DAY
 #define CROWD            32u /* flights */
+#define LOOK_PAUSE       100 /* ms between two looks that nothing but the time asks for */
 
 static void plan_round(struct kt_keeper *keeper, kt_ms delay)
 {
@@ -222,6 +223,7 @@ static bool refill(struct kt_keeper *keeper, struct kt_err *err)
 	}
 	keeper->due_at = keeper->due_count = 0;
 	keeper->passed_over = false;
+	keeper->looked_at = kt_keeper_now(keeper);
 	if (kt_share_due(keeper, keeper->due, &count, err) != KT_OK) {
 		return false;
 	}
@@ -483,19 +485,27 @@ static void run_effects(struct kt_keeper *keeper, const struct kt_flight *last)
 	}
 }
 
-/* Sleeps until the next credential is due. */
+/* Sleeps until the next credential is due: also one that came due after the last look, however little. */
 static void arm_due(struct kt_keeper *keeper)
 {
 	kt_ms now = kt_keeper_now(keeper);
+	kt_ms seen = keeper->look || keeper->looked_at > now ? now : keeper->looked_at;
+	kt_ms tasks_seen = keeper->tasks_looked_at > now ? now : keeper->tasks_looked_at;
 	kt_ms next = 0;
 	kt_ms task = 0;
 	struct kt_err err;
 
 	kt_err_clear(&err);
-	if (kt_store_cred_next_due(keeper->store, now, &next, &err) != KT_OK ||
-	    kt_store_task_next_due(keeper->store, now, &task, &err) != KT_OK) {
+	if (kt_store_cred_next_due(keeper->store, seen, &next, &err) != KT_OK ||
+	    kt_store_task_next_due(keeper->store, tasks_seen, &task, &err) != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "the next due time can't be read");
 		next = now + KT_MINUTE;
+	}
+	if (next != 0 && next <= now) {
+		next = seen + LOOK_PAUSE;
+	}
+	if (task != 0 && task <= now) {
+		task = tasks_seen + LOOK_PAUSE;
 	}
 	if (task != 0 && (next == 0 || task < next)) {
 		next = task;

@@ -579,11 +579,12 @@ void kt_tasks_run(struct kt_keeper *keeper)
 	struct kt_err err;
 	size_t i;
 
+	keeper->tasks_looked_at = kt_keeper_now(keeper);
 	if (keeper->ending || keeper->draining || keeper->task_count >= RUNS_MAX) {
 		return;
 	}
 	kt_err_clear(&err);
-	if (kt_store_task_due(keeper->store, kt_keeper_now(keeper), ids, &count, &err) != KT_OK) {
+	if (kt_store_task_due(keeper->store, keeper->tasks_looked_at, ids, &count, &err) != KT_OK) {
 		kt_log_err(KT_LOG_ERROR, &err, "due tasks can't be read");
 		kt_rotate_not_written(keeper);
 		return;

@@ -112,8 +112,8 @@ def test_expired_token_leaves_the_disk(kt, tmp_path):
         body = claims(path.read_bytes())
         time.sleep(max(0, body["exp"] - 2.5 - time.time()))
         assert path.exists(), "still valid, still served"
-        until(lambda: not path.exists(), 6, "the expired token is removed")
-        assert time.time() < body["exp"] + 1.5
+        until(lambda: not path.exists(), 30, "the expired token is removed")
+        assert time.time() >= body["exp"], "removed while it was still valid"
         assert kt.run("token", "pay").status != 0
         # The server is back: whoever asks has it at once (by itself it is asked for again within minutes).
         provider.refuse(times=0)
